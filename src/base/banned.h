@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * banned — calls that this house does not use, refused by the compiler.  Included before every
+ * file by the build.  Use str_print() and str_add(), number_parse(), and fork with exec.
+ */
+#pragma once
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#pragma GCC poison strcpy strcat strncpy strncat sprintf vsprintf gets strtok
+#pragma GCC poison atoi atol atoll strtol strtoul strtoll strtoull system popen tmpnam mktemp
