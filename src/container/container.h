@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * container — VEs that share the host's kernel: a plan of descriptors in, a process out.
+ *
+ * I own the birth of a VE's first process: namespaces, ids, root, /dev, /proc, /sys,
+ * capabilities, seccomp, session; and entering a running one.  I use kernel/.
+ * I know nothing of templates, registries, nft or names on disk.
+ *
+ * Birth has two steps so that the network can be laid between them, while the child already
+ * builds its root on the other core:
+ *
+ *     struct container_plan plan = {…};
+ *     struct container_birth *b = NULL;
+ *     container_birth_begin(&plan, &b, err);          // namespaces exist, child at work
+ *     network_attach(net, id, container_birth_netns(b), &addr, err);
+ *     container_birth_finish(b, &ret, err);           // init is executed; descriptors in ret
+ *     container_birth_free(b);                        // before finish: kills and reaps the child
+ *
+ * Ownership: the plan's pointers and descriptors stay the caller's.  Descriptors in
+ * container_started become the caller's.
+ *
+ * Nothing of the caller reaches the VE: descriptors, environment, working directory, terminal,
+ * session, keyring, signal mask and dispositions, rlimits that were lowered, /proc/self/exe.
+ */
+#pragma once
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define CONTAINER_ID_COUNT 65536
+#define CONTAINER_V1_MAX   8
+
+struct container_file { /* a small file written inside, as the VE's root, at every start */
+    const char *path;   /* "/etc/hostname"; symlinks resolve inside the VE only */
+    const char *text;
+};
+
+struct container_plan {
+    const char *hostname;
+    uid_t id_base;          /* host id of the VE's root; 65,536 ids from here are its own */
+    const int *layers;      /* O_PATH directories, lowest first; ids 0–65535 on disk */
+    size_t n_layers;
+    int tree;               /* directory that holds upper/ and work/ */
+    int cgroup;             /* v2 directory, or -1 */
+    int cgroup_procs[CONTAINER_V1_MAX]; /* v1 cgroup.procs, open for writing */
+    size_t n_cgroup_procs;
+    bool system;            /* boots its own init with a console; else runs argv under terem-init */
+    int init_program;       /* application VEs: descriptor of terem-init; else -1 */
+    const char *const *argv; /* NULL-terminated; argv[0] is a path or found in PATH inside */
+    const char *const *env;  /* NULL-terminated additions */
+    const char *workdir;     /* "/" when NULL */
+    const char *user;        /* application VEs: "uid[:gid]" or a name inside; NULL: root */
+    bool nesting;            /* may make namespaces and mounts for containers of its own */
+    bool new_privileges;     /* false: no_new_privs (application VEs by default) */
+    const struct container_file *files; /* hostname, hosts, resolv.conf */
+    size_t n_files;
+    int lxcfs;               /* directory of the lxcfs mount, or -1 */
+    uint64_t shm_bytes;      /* size of /dev/shm; 0: 64 MiB */
+    bool no_network;         /* keep only lo */
+};
+
+struct container_birth;
+struct container_started {
+    int pidfd;    /* of the VE's first process */
+    pid_t pid;    /* its host pid */
+    int console;  /* pty master; for application VEs stdout and stderr go there too; or -1 */
+};
+
+int container_birth_begin(const struct container_plan *plan, struct container_birth **ret,
+                          struct err *err);
+int container_birth_netns(const struct container_birth *b);
+int container_birth_finish(struct container_birth *b, struct container_started *ret,
+                           struct err *err);
+void container_birth_free(struct container_birth *b);
+
+struct container_exec {
+    int pidfd;              /* of the VE's first process */
+    int cgroup;             /* as in the plan */
+    int cgroup_procs[CONTAINER_V1_MAX];
+    size_t n_cgroup_procs;
+    const char *const *argv;
+    const char *const *env;
+    const char *workdir;
+    const char *user;
+    bool nesting, new_privileges;
+    bool tty;               /* a pty of the VE's own devpts is the controlling terminal */
+    uint16_t rows, columns; /* of that pty; 0: 24×80 */
+};
+struct container_process {
+    pid_t pid;   /* a child of the caller: waitpid() for it */
+    int pidfd;
+    int in, out, error; /* our ends: pipes, or the pty master in `in` and -1 for the others */
+};
+/* Runs a command inside.  A command that is not there: ERR_NOT_FOUND "sh: not found in web1"-like
+ * text without the VE's name (the caller adds it). */
+int container_exec(const struct container_exec *x, struct container_process *ret,
+                   struct err *err);
+/* A descriptor to the VE's root directory for push and pull, to be used only through
+ * path_open_in_root().  Opened inside its mount namespace, ids as the VE sees them need
+ * container_as_root(): the caller forks, and the child calls this, which enters the VE's user and
+ * mount namespaces, changes to its root directory and becomes its root for good. */
+int container_enter_files(int pidfd, struct err *err);
+
+/* Puts lxcfs's files (again) over the running VE's /proc files. */
+int container_mount_lxcfs(int pidfd, int lxcfs_dir, struct err *err);
+
+/* What this kernel can do of what we want; for doctor. */
+struct container_support {
+    bool userns, timens, cgroupns, clone_into_cgroup, idmapped_mounts, overlay_userns,
+        overlay_fd_layers, pidfd_info, seccomp, lxcfs;
+};
+/* state: a directory on the pool's file system to try idmapped mounts and overlays on. */
+int container_probe(const char *state, struct container_support *ret, struct err *err);

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * keep — the client's side of terem-keep, the small process that outlives teremd.
+ *
+ * terem-keep holds for each running VE: the pidfd of its first process, the master of its
+ * console pty, and the file that the console is logged to.  It drains the console into the log
+ * (STATE/logs/<id>.log, rotated once at 1 MiB to <id>.log.1: bounded) and to whoever is attached.
+ * It decides nothing.  It never parses what a VE writes.
+ *
+ * Requests travel over a SOCK_SEQPACKET Unix socket (place.keep, 0600), one message each with
+ * its descriptors, one answer each; keep's own main lives in programs/terem-keep and includes
+ * keep/protocol.h.  Calls are synchronous and answered at once (terem-keep never blocks on a VE).
+ */
+#pragma once
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct keep;
+
+/* Connects; spawn: starts `program` (terem-keep) as a process of its own session when nobody
+ * answers, and waits until it listens. */
+int keep_connect(const char *socket_path, const char *program, bool spawn, struct keep **ret,
+                 struct err *err);
+void keep_close(struct keep *k);
+int keep_fd(const struct keep *k); /* becomes readable (end of file) when terem-keep dies */
+
+/* Gives it the VE's descriptors (duplicates; the caller keeps its own).  console_fd, log_dir_fd
+ * may be -1.  An entry of that id is replaced. */
+int keep_put(struct keep *k, int64_t id, int pidfd, int console_fd, int log_dir_fd,
+             struct err *err);
+/* Copies of the descriptors; ERR_NOT_FOUND; *ret_console is -1 when there is none. */
+int keep_get(struct keep *k, int64_t id, int *ret_pidfd, int *ret_console, struct err *err);
+int keep_drop(struct keep *k, int64_t id, struct err *err);
+int keep_list(struct keep *k, int64_t **ret, size_t *ret_n, struct err *err);
+/* Hands a client's socket over: from now on terem-keep copies between it and the console, in the
+ * frames of keep/frame.h.  Many clients may watch one console.  fd is closed here. */
+int keep_attach(struct keep *k, int64_t id, int client_fd, struct err *err);
+/* Asks it to end (no VE runs): used by make clean-run and tests. */
+int keep_quit(struct keep *k, struct err *err);

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * network — a routed cable for each VE, addresses from a pool, no shared layer 2.
+ *
+ * I own the interfaces, the nft table and the routes that carry this instance's prefix: with
+ * instance 0 the port-less bridge "terem0" (it only holds the gateway addresses), host ends
+ * "terem0-<id>", nft table "terem_0"; with instance 3 "terem3", "terem3-<id>", "terem_3".
+ * I use kernel/ (netlink with libmnl, nft with libnftables).  I never touch other tables, and set
+ * only the forwarding sysctls, which are put back by network_node_remove() if we changed them.
+ *
+ * Per VE: a veth pair whose inner end is born in the VE's namespace as eth0 with its addresses
+ * and default routes already there (IPv4 through a link-local gateway, IPv6 through fe80::1);
+ * on the host a /32 and a /128 route to the host end.  No nft rule and no process per VE: one
+ * static rule in prerouting drops what comes from a host end with a source address that is not
+ * routed back to that same end (fib saddr . iif), v4 and v6; one masquerades what leaves.
+ */
+#pragma once
+
+#include "base/err.h"
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct network_node;
+
+struct network_config {
+    unsigned instance;
+    const char *pool4; /* "10.88.0.0/16": the first address is the gateway's */
+    const char *pool6; /* "fd54:6572:656d::/64" */
+};
+
+struct network_address {
+    struct in_addr v4; /* 0.0.0.0: none */
+    struct in6_addr v6; /* ::: none */
+};
+
+/* Checks the pools (overlap with a route that is there: ERR_EXISTS with that interface's name)
+ * but touches nothing yet. */
+int network_node_open(const struct network_config *config, struct network_node **ret,
+                      struct err *err);
+void network_node_close(struct network_node *n);
+/* Bridge, nft table, sysctls: idempotent; done at start of teremd. */
+int network_node_setup(struct network_node *n, struct err *err);
+/* Takes all of it away; VEs' interfaces left: they are removed too. */
+int network_node_remove(struct network_node *n, struct err *err);
+
+/* The address pair of slot k (1, 2, …): pure arithmetic.  Past the pool: ERR_EXHAUSTED. */
+int network_address_of(const struct network_node *n, uint32_t slot, struct network_address *ret,
+                       struct err *err);
+/* How many slots the pools have. */
+uint32_t network_slots(const struct network_node *n);
+
+/* Wires the namespace: runs in a job's worker, while the VE's first process waits.  On failure
+ * nothing is left.  A host end of that id that is there already is replaced. */
+int network_attach(struct network_node *n, int64_t id, int netns_fd,
+                   const struct network_address *addr, struct err *err);
+/* Removes the host end (its peer goes with it); not there: fine. */
+int network_detach(struct network_node *n, int64_t id, struct err *err);
+/* Ids that have a host end. */
+int network_list(struct network_node *n, int64_t **ret, size_t *ret_n, struct err *err);
+
+/* Text for /etc/resolv.conf inside: the host's resolvers that a VE can reach; freed by caller. */
+int network_resolv_conf(const struct network_node *n, char **ret, struct err *err);
+
+struct network_counters {
+    uint64_t in_bytes, in_packets, out_bytes, out_packets; /* in: towards the VE */
+};
+int network_counters(struct network_node *n, int64_t id, struct network_counters *ret,
+                     struct err *err);

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * registry — what shall be, on disk: VEs, jobs, settings of the instance.
+ *
+ * I own STATE/registry.db (SQLite, WAL, synchronous=FULL) and its migrations.
+ * I use sqlite3.  I never interpret a VE's specification: it is JSON text to me.
+ *
+ * Only teremd opens it (one writer, one thread).  A worker process never touches it: SQLite
+ * connections do not survive fork.
+ *
+ * A registry of a newer Terem is refused (ERR_UNSUPPORTED) with both versions; a damaged one
+ * (ERR_CORRUPT) with the path of the last good copy, which registry_open() keeps as
+ * registry.db.good each time a check passed.  Nothing is ever deleted or rebuilt unasked.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "base/name.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct registry;
+
+int registry_open(const char *state, struct registry **ret, struct err *err);
+void registry_close(struct registry *r);
+
+/* One transaction; not nested.  registry_commit() is the point where intent is durable. */
+int registry_begin(struct registry *r, struct err *err);
+int registry_commit(struct registry *r, struct err *err);
+void registry_rollback(struct registry *r);
+
+struct registry_ve {
+    int64_t id;           /* never used twice; names cgroup, tree and interface */
+    char name[NAME_SIZE];
+    int state;            /* enum ve_state, as number; the ve room owns the meaning */
+    int want;             /* state that was asked for last, for recovery and autostart */
+    uint32_t slot;        /* 1…: id range and addresses; the lowest free at creation */
+    char *spec;           /* JSON: template, layers, labels, params, … what the owner asked for */
+    char *run;            /* JSON: pid, started, console …: what holds while it runs; or NULL */
+    int64_t created;      /* milliseconds since the epoch */
+};
+void registry_ve_done(struct registry_ve *v); /* frees spec and run */
+
+/* Assigns id and slot (fills them in *v); name in use: ERR_EXISTS; slots > max: ERR_EXHAUSTED. */
+int registry_ve_insert(struct registry *r, struct registry_ve *v, uint32_t slot_max,
+                       struct err *err);
+/* Writes name, state, want, spec, run of v->id. */
+int registry_ve_update(struct registry *r, const struct registry_ve *v, struct err *err);
+int registry_ve_delete(struct registry *r, int64_t id, struct err *err);
+/* In the order of id.  The callback must not keep the pointers. */
+int registry_ve_each(struct registry *r, int (*item)(void *ctx, const struct registry_ve *v,
+                     struct err *err), void *ctx, struct err *err);
+
+struct registry_job {
+    int64_t id;
+    int64_t ve;          /* 0: of no VE (templates) */
+    char subject[NAME_SIZE]; /* the VE's or template's name, for history */
+    char kind[24];       /* "start", "template-build", … */
+    int state;           /* enum ve_job_state */
+    char *request;       /* JSON of the request, or NULL */
+    int error_kind;      /* enum err_kind when failed */
+    char *error;         /* sentence, or NULL */
+    int64_t created, started, ended; /* milliseconds since the epoch; 0: not yet */
+};
+void registry_job_done(struct registry_job *j);
+int registry_job_insert(struct registry *r, struct registry_job *j, struct err *err);
+int registry_job_update(struct registry *r, const struct registry_job *j, struct err *err);
+int registry_job_get(struct registry *r, int64_t id, struct registry_job *ret, struct err *err);
+/* Newest first, at most `most`; only_open: those not ended. */
+int registry_job_each(struct registry *r, bool only_open, size_t most,
+                      int (*item)(void *ctx, const struct registry_job *j, struct err *err),
+                      void *ctx, struct err *err);
+/* Keeps the newest `keep` ended jobs. */
+int registry_job_prune(struct registry *r, size_t keep, struct err *err);
+
+/* Small settings of the instance ("instance.number"); *ret NULL when there is none. */
+int registry_meta_get(struct registry *r, const char *key, char **ret, struct err *err);
+int registry_meta_set(struct registry *r, const char *key, const char *value, struct err *err);

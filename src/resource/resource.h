@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * resource — a VE's cgroups: made with the limits already written, changed live, removed.
+ *
+ * I own everything under the cgroup named for this instance ("terem", "terem-3") in every
+ * hierarchy.  I use param/ and kernel/cgroup.  I never touch a cgroup that I did not make.
+ *
+ * Controllers are found one by one (design.md): in v2 if it is there and can be delegated, else
+ * in its v1 hierarchy, else absent; then a row that needs it is refused with that reason.  Every
+ * VE has a v2 cgroup in any case, for kill, freeze and events.
+ *
+ * Layout: <v2>/terem/ve-<id>/ holds no process itself and carries the limits; the VE's processes
+ * live in <v2>/terem/ve-<id>/ve (delegated to the VE's root).  v1: <controller>/terem/ve-<id>.
+ *
+ * Cgroup names come from the VE's id, never from its name.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "param/param.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct resource_node;
+
+#define RESOURCE_V1_MAX 8
+/* Where a new process of the VE has to be put. */
+struct resource_cgroups {
+    int v2;                      /* directory descriptor for CLONE_INTO_CGROUP */
+    int v1_procs[RESOURCE_V1_MAX]; /* open cgroup.procs files to write "0" to; n_v1 of them */
+    size_t n_v1;
+};
+void resource_cgroups_done(struct resource_cgroups *c);
+
+/* name: "terem" or "terem-3".  Finds the hierarchies, makes the parents, enables controllers. */
+int resource_node_open(const char *name, struct resource_node **ret, struct err *err);
+void resource_node_close(struct resource_node *node);
+/* Removes the instance's (empty) parents; a VE's cgroup left below: ERR_BUSY. */
+int resource_node_remove(struct resource_node *node, struct err *err);
+
+enum resource_where { RESOURCE_ABSENT, RESOURCE_V1, RESOURCE_V2 };
+/* For doctor: controller by name ("memory"), where it was found. */
+enum resource_where resource_controller(const struct resource_node *node, const char *name);
+
+/* Makes the VE's cgroups with every limit of the set written, before any process is in them.
+ * uid/gid: the host ids of the VE's root, to whom the inner v2 cgroup is delegated.
+ * On failure nothing is left. */
+int resource_create(struct resource_node *node, int64_t id, const struct param_set *set, uid_t uid,
+                    gid_t gid, struct resource_cgroups *ret, struct err *err);
+/* Opens them again (exec, recovery).  ERR_NOT_FOUND when they are not there. */
+int resource_open(struct resource_node *node, int64_t id, struct resource_cgroups *ret,
+                  struct err *err);
+/* Can every given row be enforced here?  The first that cannot is named with the reason. */
+int resource_check(const struct resource_node *node, const struct param_set *set,
+                   struct err *err);
+/* Writes the rows that differ between the sets; on failure puts the old values back. */
+int resource_apply(struct resource_node *node, int64_t id, const struct param_set *old_set,
+                   const struct param_set *new_set, struct err *err);
+/* All processes of the VE: SIGKILL (cgroup.kill), freeze or thaw; waits for the result at most
+ * timeout_ms.  Killing works on a frozen VE. */
+int resource_kill(struct resource_node *node, int64_t id, int timeout_ms, struct err *err);
+int resource_freeze(struct resource_node *node, int64_t id, bool frozen, int timeout_ms,
+                    struct err *err);
+/* Removes the VE's cgroups, children that the VE made included.  Processes in them: ERR_BUSY.
+ * Not there: fine. */
+int resource_remove(struct resource_node *node, int64_t id, struct err *err);
+/* Is there a process in the VE's cgroups?  Not there: false. */
+bool resource_populated(struct resource_node *node, int64_t id);
+/* Ids that have a cgroup, whether the registry knows them or not; *ret is freed by the caller. */
+int resource_list(struct resource_node *node, int64_t **ret, size_t *ret_n, struct err *err);
+
+struct resource_usage {
+    bool has_memory, has_pids, has_cpu;
+    uint64_t memory_bytes, memory_max_bytes, pids, cpu_usec, oom_kills;
+};
+int resource_usage(struct resource_node *node, int64_t id, struct resource_usage *ret,
+                   struct err *err);

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * template — base systems as stacks of shared layers.
+ *
+ * I own STATE/layers (one directory a layer, named by its digest, ids 0–65535 as in the archive)
+ * and STATE/templates (one small JSON file a template: name, layers, how it starts).
+ * I use libarchive, libcrypto, mmdebstrap, kernel/.  I never run anything of a template outside
+ * a VE's isolation, and never write a byte outside the layer that is being made.
+ *
+ * A layer's digest is "sha256:" and the hex SHA-256 of its uncompressed tar (an OCI diffID).
+ * A layer is written under STATE/layers/.new-…, synced, and renamed: it is whole or not there.
+ * Whiteouts are overlayfs's own: character device 0:0, and user.overlay.opaque=y on directories
+ * (the overlay is mounted with userxattr inside the VE's user namespace).
+ *
+ * All functions work synchronously, in a job's worker; progress goes to the callback.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "base/name.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define TEMPLATE_LAYERS_MAX 128
+#define TEMPLATE_DIGEST     72 /* "sha256:" + 64 hex + NUL */
+
+enum template_start {
+    TEMPLATE_SYSTEM, /* boots its own init */
+    TEMPLATE_APP,    /* runs a command under terem-init */
+};
+
+/* How a system VE's init is told to power off. */
+enum template_init {
+    TEMPLATE_INIT_NONE,    /* application templates */
+    TEMPLATE_INIT_SYSTEMD, /* SIGRTMIN+4 is poweroff.target (systemd(1)) */
+    TEMPLATE_INIT_BUSYBOX, /* SIGUSR2 is poweroff (busybox init.c) */
+    TEMPLATE_INIT_SYSV,    /* SysV, OpenRC: run /sbin/poweroff or init 0 inside */
+};
+
+/* One template as read from its file; free with template_free(). */
+struct template {
+    char name[NAME_SIZE];
+    enum template_start start;
+    enum template_init init;
+    char *init_path;   /* "/sbin/init", or NULL for app templates */
+    char **command;    /* NULL-terminated: OCI entrypoint + cmd, or NULL */
+    char **env;        /* NULL-terminated KEY=VALUE, or NULL */
+    char *workdir;     /* or NULL */
+    char *user;        /* "1000:1000", "www-data", or NULL for root */
+    char *source;      /* "built-in", "mmdebstrap bookworm", "oci:…", "tar:…" */
+    int64_t created;   /* seconds since the epoch */
+    uint64_t size;     /* bytes of file data in all its layers */
+    size_t n_layers;   /* lowest first */
+    char layers[TEMPLATE_LAYERS_MAX][TEMPLATE_DIGEST];
+};
+void template_free(struct template *t);
+#define auto_template __attribute__((cleanup(template_freep)))
+static inline void template_freep(struct template **t)
+{
+    if (*t)
+        template_free(*t);
+}
+
+struct template_store;
+/* state: the instance's state directory.  Makes the two directories if they are missing. */
+int template_store_open(const char *state, struct template_store **ret, struct err *err);
+void template_store_close(struct template_store *s);
+
+/* percent -1: unknown; text: "unpacking layer 2 of 5".  Returning non-zero cancels. */
+typedef int (*template_progress)(void *ctx, int percent, const char *text);
+
+struct template_request {
+    const char *name;
+    const char *include;   /* build: "nginx,openssh-server", or NULL */
+    const char *source;    /* import: absolute file or directory, or "oci:/path[:tag]" */
+    template_progress progress;
+    void *ctx;
+};
+/* base: "busybox", "debian-12", "debian-13". */
+int template_build(struct template_store *s, const char *base, const struct template_request *rq,
+                   struct err *err);
+int template_import(struct template_store *s, const struct template_request *rq, struct err *err);
+
+/* ERR_NOT_FOUND with "did you mean" and how to build it. */
+int template_get(struct template_store *s, const char *name, struct template **ret,
+                 struct err *err);
+/* Names, sorted; freed by template_names_free(). */
+int template_list(struct template_store *s, char ***ret, size_t *ret_n, struct err *err);
+void template_names_free(char **names, size_t n);
+/* Removes the template, then every layer that no other template and no digest in `used` has.
+ * used: digests that VEs stand on (the caller knows). */
+int template_remove(struct template_store *s, const char *name, const char *const *used,
+                    size_t n_used, struct err *err);
+
+/* Directory descriptors (O_PATH) of layers, for storage and the container, in the given order.
+ * A missing layer: ERR_CORRUPT with its digest. */
+int template_open_layers(struct template_store *s, const char *const *digests, size_t n,
+                         int *ret_fds, struct err *err);
+/* After a crash: removes what was half made, and layers that nothing refers to. */
+int template_recover(struct template_store *s, const char *const *used, size_t n_used,
+                     struct err *err);
