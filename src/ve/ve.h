@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * ve — virtual environments: record, state table, jobs, recovery.
+ *
+ * I own what a VE is: its record in the registry, its lifecycle, the jobs that change it, and
+ * putting things right after a crash.  I use every room below; I drive an engine through
+ * struct engine_ops.  I never speak HTTP and never print for a user.
+ *
+ * Everything runs on one libuv loop in one thread.  An operation that takes longer than a commit
+ * is a job: a row in the registry and a forked worker process.  Documents in and out are JSON
+ * values (jansson) in the shapes of docs/api.md; `ret` values are new references.
+ *
+ *     ve_create(node, spec, &ve, err);                 // at once
+ *     ve_job_begin(node, "start", "web1", NULL, &job_id, err);
+ *     ve_job_watch(node, job_id, changed, ctx);        // called on progress and at the end
+ */
+#pragma once
+
+#include "base/err.h"
+#include "base/place.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+struct ve_node;
+
+struct ve_config {
+    struct place place;
+    char libexec[PLACE_MAX];   /* directory of terem-keep and terem-init */
+    char pool4[64], pool6[64]; /* "" for the instance's default */
+    char lxcfs[PLACE_MAX];     /* program; "" for none */
+    uint32_t workers_max;      /* jobs at work at once; 0: 2 per processor */
+};
+
+/* Takes the instance's lock (a second daemon: ERR_BUSY), opens the registry and the rooms,
+ * recovers, and begins to serve.  Nothing of it is left behind on failure. */
+int ve_node_open(uv_loop_t *loop, const struct ve_config *config, struct ve_node **ret,
+                 struct err *err);
+/* Lets go of everything; VEs run on.  Jobs at work are stopped and undone at the next start. */
+void ve_node_close(struct ve_node *node);
+
+/* ---- reading ---- */
+/* Array of VE objects in the order of names; label: "k=v" or NULL for all. */
+int ve_list(struct ve_node *node, const char *label, json_t **ret, struct err *err);
+/* ERR_NOT_FOUND with "did you mean". */
+int ve_show(struct ve_node *node, const char *name, json_t **ret, struct err *err);
+/* {"name":…, "version":…, "instance":N, "ves":…, "running":…} */
+json_t *ve_node_info(struct ve_node *node);
+/* {"checks":[{"name","ok","found","costs","hint"}]} */
+json_t *ve_doctor(struct ve_node *node);
+
+/* ---- changing, at once ---- */
+int ve_create(struct ve_node *node, const json_t *spec, json_t **ret, struct err *err);
+/* Parameters, labels, autostart, restart, name: one transaction, applied live. */
+int ve_update(struct ve_node *node, const char *name, const json_t *changes, json_t **ret,
+              struct err *err);
+
+/* ---- jobs ---- */
+/* kind: start stop restart kill pause resume destroy (of a VE), template-build template-import
+ * template-remove (subject: the template's name).  options: the request's body or NULL. */
+int ve_job_begin(struct ve_node *node, const char *kind, const char *subject,
+                 const json_t *options, int64_t *ret_job, struct err *err);
+int ve_job_show(struct ve_node *node, int64_t id, json_t **ret, struct err *err);
+int ve_job_list(struct ve_node *node, bool only_open, json_t **ret, struct err *err);
+/* Asks a job to stop; it ends as cancelled, or as done when it was faster. */
+int ve_job_cancel(struct ve_node *node, int64_t id, struct err *err);
+
+/* Called with the job object at each change; the last time with ended = true, after which the
+ * watch is gone.  A job that has ended already is reported before ve_job_watch() returns. */
+typedef void (*ve_job_fn)(void *ctx, const json_t *job, bool ended);
+struct ve_watch;
+int ve_job_watch(struct ve_node *node, int64_t id, ve_job_fn fn, void *ctx,
+                 struct ve_watch **ret, struct err *err);
+/* Events as in docs/api.md; until ve_unwatch(). */
+typedef void (*ve_event_fn)(void *ctx, const json_t *event);
+int ve_event_watch(struct ve_node *node, ve_event_fn fn, void *ctx, struct ve_watch **ret,
+                   struct err *err);
+void ve_unwatch(struct ve_watch *w); /* NULL is fine */
+
+/* ---- sessions ---- */
+/* All that can be told without the command: VE, state, request.  Call it before upgrading. */
+int ve_exec_check(struct ve_node *node, const char *name, const json_t *request, struct err *err);
+/* Runs the request's command over the connection, in frames (keep/frame.h), in a process of its
+ * own that outlives a crash of teremd.  The descriptor stays the caller's and is duplicated;
+ * done (may be NULL) is called when the session has ended. */
+int ve_exec_stream(struct ve_node *node, const char *name, const json_t *request, int client_fd,
+                   void (*done)(void *ctx), void *ctx, struct err *err);
+/* The same collected: result {"exit":0,"signal":null,"stdout":"…","stderr":"…",
+ * "truncated":false}, or failed.  Output is cut at 1 MiB each; bytes that are not UTF-8 become
+ * U+FFFD. */
+typedef void (*ve_result_fn)(void *ctx, json_t *result, const struct err *failed);
+int ve_exec_collect(struct ve_node *node, const char *name, const json_t *request,
+                    ve_result_fn fn, void *ctx, struct err *err);
+/* Joins the VE's console (terem-keep copies from now on); the descriptor is duplicated. */
+int ve_console_check(struct ve_node *node, const char *name, struct err *err);
+int ve_console(struct ve_node *node, const char *name, int client_fd, struct err *err);
+/* The console's log: older part (or -1) and newer part, open for reading. */
+int ve_logs_open(struct ve_node *node, const char *name, int ret_fds[2], struct err *err);
+
+/* Files in and out of a VE (running or stopped), as its root sees them.  data_fd: a file open for
+ * reading (push) or writing (pull), which stays the caller's.
+ * options: {"path":"/etc/motd","mode":"0644","uid":0,"gid":0,"archive":false}; archive: the data
+ * is a tar of what is, or shall be, below path.  Pull's result: {"archive":true|false,
+ * "mode":"0644"}: a directory is always an archive. */
+int ve_push(struct ve_node *node, const char *name, const json_t *options, int data_fd,
+            ve_result_fn fn, void *ctx, struct err *err);
+int ve_pull(struct ve_node *node, const char *name, const json_t *options, int data_fd,
+            ve_result_fn fn, void *ctx, struct err *err);
+
+/* ---- templates ---- */
+int ve_template_list(struct ve_node *node, json_t **ret, struct err *err);
+int ve_template_show(struct ve_node *node, const char *name, json_t **ret, struct err *err);
+
+/* Stops every VE (force: kills), then takes network, cgroups and terem-keep away, and calls done:
+ * the program may then end with nothing of the instance left running. */
+int ve_node_stop(struct ve_node *node, bool force, void (*done)(void *ctx), void *ctx,
+                 struct err *err);
