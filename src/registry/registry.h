@@ -10,7 +10,10 @@
  *
  * A registry of a newer Terem is refused (ERR_UNSUPPORTED) with both versions; a damaged one
  * (ERR_CORRUPT) with the path of the last good copy, which registry_open() keeps as
- * registry.db.good each time a check passed.  Nothing is ever deleted or rebuilt unasked.
+ * registry.db.good each time a check passed, and the command that puts it back.  Before a
+ * migration the old file is kept as registry.db.version-N.  Nothing is ever deleted or rebuilt
+ * unasked.  A registry that another process holds open: ERR_BUSY; a full disk: ERR_EXHAUSTED; a
+ * read-only file system: ERR_DENIED; each with what to do.
  */
 #pragma once
 
@@ -24,9 +27,16 @@
 struct registry;
 
 int registry_open(const char *state, struct registry **ret, struct err *err);
+/* Takes NULL.  A forked child must not call it: it leaves by exec or _exit. */
 void registry_close(struct registry *r);
+void registry_close_p(struct registry **r); /* for auto_clean() */
+/* A sentence for the log when opening went well but for something lesser, such as
+ * registry.db.good that could not be renewed on a full disk; else NULL. */
+const char *registry_warning(const struct registry *r);
 
-/* One transaction; not nested.  registry_commit() is the point where intent is durable. */
+/* One transaction; not nested.  registry_commit() is the point where intent is durable; when it
+ * fails, nothing of the transaction was kept and none is open.  Single calls outside a
+ * transaction are one each. */
 int registry_begin(struct registry *r, struct err *err);
 int registry_commit(struct registry *r, struct err *err);
 void registry_rollback(struct registry *r);
@@ -49,7 +59,8 @@ int registry_ve_insert(struct registry *r, struct registry_ve *v, uint32_t slot_
 /* Writes name, state, want, spec, run of v->id. */
 int registry_ve_update(struct registry *r, const struct registry_ve *v, struct err *err);
 int registry_ve_delete(struct registry *r, int64_t id, struct err *err);
-/* In the order of id.  The callback must not keep the pointers. */
+/* In the order of id.  The callback must not keep the pointers nor walk the VEs again; it may
+ * update or delete the VE that it was given.  Its negative return ends the walk. */
 int registry_ve_each(struct registry *r, int (*item)(void *ctx, const struct registry_ve *v,
                      struct err *err), void *ctx, struct err *err);
 
