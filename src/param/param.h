@@ -31,11 +31,12 @@ enum param_type {
 };
 
 enum param_kind { /* parameters.md: what the number promises */
-    PARAM_GUARANTEE,
-    PARAM_SOFT,
-    PARAM_LIMIT,
-    PARAM_WEIGHT,
-    PARAM_SETTING,
+                  PARAM_GUARANTEE,
+                  PARAM_SOFT,
+                  PARAM_LIMIT,
+                  PARAM_WEIGHT,
+                  PARAM_SETTING,
+                  PARAM_COUNTER, /* is shown and never set */
 };
 
 enum param_flag {
@@ -67,16 +68,21 @@ struct param_row {
 extern const struct param_row param_table[];
 extern const size_t param_table_size;
 
-/* NULL when there is none; param_find_err() then says so with "did you mean". */
+/* NULL when there is none; param_find_err() then says so with "did you mean".  A row whose key
+ * ends in ".CLASS" stands for every class: "net.out.europe" finds "net.out.CLASS". */
 const struct param_row *param_find(const char *key);
 const struct param_row *param_find_err(const char *key, struct err *err);
 size_t param_index(const struct param_row *row);
 const char *param_type_name(enum param_type t); /* "size", "count", … for JSON and docs */
 const char *param_kind_name(enum param_kind k);
 
-/* Strict: type, range, unit.  The error names the key and the text. */
+/* Strict: type, range, unit.  The error names the key and the text.  A row that is PARAM_PLANNED
+ * is ERR_UNSUPPORTED, a PARAM_COUNTER is ERR_USAGE, whatever the text. */
 int param_parse(const struct param_row *row, const char *text, struct param_value *ret,
                 struct err *err);
+/* The same for documentation and tests: reads values of rows that cannot be set yet, too. */
+int param_parse_value(const struct param_row *row, const char *text, struct param_value *ret,
+                      struct err *err);
 /* Canonical text that param_parse() reads back to the same value ("unlimited", "512M"). */
 #define PARAM_TEXT 64
 const char *param_format(const struct param_row *row, struct param_value v, char buf[PARAM_TEXT]);
@@ -90,7 +96,7 @@ struct param_set {
 void param_set_init(struct param_set *set); /* all defaults, none given */
 void param_set_put(struct param_set *set, const struct param_row *row, struct param_value v);
 struct param_value param_set_get(const struct param_set *set, const char *key);
-/* Parses "key=value" into the set. */
+/* Parses "key=value" into the set, which is unchanged on failure. */
 int param_set_parse(struct param_set *set, const char *assignment, struct err *err);
 /* Rules that relate two rows (all of them live in param/rules.c). */
 int param_set_check(const struct param_set *set, struct err *err);

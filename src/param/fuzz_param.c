@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * fuzz_param — arbitrary bytes as an assignment.  With clang -fsanitize=fuzzer -DTEREM_LIBFUZZER
+ * it searches; otherwise its main() replays every file of the directory that it is given.
+ */
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "param/param.h"
+
+#include <fcntl.h>
+#include <stdint.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void check_round_trip(const struct param_row *row, const char *text)
+{
+    struct param_value v, again;
+    char buf[PARAM_TEXT];
+    if (param_parse_value(row, text, &v, NULL) < 0)
+        return;
+    if (!v.unlimited && (v.n < row->min || v.n > row->max))
+        abort();
+    if (param_parse_value(row, param_format(row, v, buf), &again, NULL) < 0 ||
+        again.unlimited != v.unlimited || again.n != v.n)
+        abort();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size > 4096)
+        return 0;
+    auto_free char *text = malloc(size + 1);
+    if (!text)
+        return 0;
+    memcpy(text, data, size);
+    text[size] = '\0';
+
+    struct param_set set;
+    struct err err = {0};
+    param_set_init(&set);
+    int r = param_set_parse(&set, text, &err);
+    if (r > 0 || (r < 0 && (err.kind != -r || !err.text[0])))
+        abort();
+    param_set_check(&set, NULL);
+    const char *eq = strchr(text, '=');
+    for (size_t i = 0; i < param_table_size; i++)
+        check_round_trip(&param_table[i], eq ? eq + 1 : text);
+    return 0;
+}
+
+#ifndef TEREM_LIBFUZZER
+int main(int argc, char **argv)
+{
+    auto_dir DIR *dir = argc == 2 ? opendir(argv[1]) : NULL;
+    if (!dir) {
+        fprintf(stderr, "usage: %s CORPUS-DIRECTORY\n", argv[0]);
+        return 2;
+    }
+    size_t n = 0;
+    for (struct dirent *e; (e = readdir(dir));) {
+        auto_free char *data = NULL;
+        size_t size;
+        if (e->d_name[0] == '.')
+            continue;
+        if (fd_read_file_at(dirfd(dir), e->d_name, 1 << 20, &data, &size, NULL) < 0)
+            return 1;
+        LLVMFuzzerTestOneInput((const uint8_t *)data, size);
+        n++;
+    }
+    printf("%zu inputs\n", n);
+    return n ? 0 : 1;
+}
+#endif

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "param/param.h"
+
+#include "base/name.h"
+#include "base/str.h"
+
+#include <string.h>
+
+#define CLASS_SUFFIX ".CLASS"
+
+/* "net.out.europe" for the row "net.out.CLASS": a class is one more word of a template's kind. */
+static bool is_class_of(const struct param_row *row, const char *key)
+{
+    size_t stem = strlen(row->key) - strlen("CLASS");
+    return str_ends(row->key, CLASS_SUFFIX) && strncmp(key, row->key, stem) == 0 &&
+           name_check_template(key + stem, NULL) == 0;
+}
+
+const struct param_row *param_find(const char *key)
+{
+    for (size_t i = 0; i < param_table_size; i++)
+        if (strcmp(param_table[i].key, key) == 0 || is_class_of(&param_table[i], key))
+            return &param_table[i];
+    return NULL;
+}
+
+static const char *next_key(void *ctx, size_t i)
+{
+    return i < param_table_size ? param_table[i].key : NULL;
+}
+
+const struct param_row *param_find_err(const char *key, struct err *err)
+{
+    const struct param_row *row = param_find(key);
+    if (row)
+        return row;
+    auto_str struct str shown = str_init(512);
+    str_escape(&shown, key, strnlen(key, NAME_SIZE));
+    const char *near = name_suggest(key, next_key, NULL);
+    if (near)
+        err_set(err, ERR_USAGE, "there is no parameter \"%s\"; did you mean %s?", str_c(&shown),
+                near);
+    else
+        err_set(err, ERR_USAGE, "there is no parameter \"%s\"; terem params lists them",
+                str_c(&shown));
+    return NULL;
+}
+
+size_t param_index(const struct param_row *row)
+{
+    return (size_t)(row - param_table);
+}
+
+const char *param_type_name(enum param_type t)
+{
+    static const char *const names[] = {
+        [PARAM_SIZE] = "size",     [PARAM_COUNT] = "count", [PARAM_PERCENT] = "percent",
+        [PARAM_SWITCH] = "switch", [PARAM_TIME] = "time",
+    };
+    return names[t];
+}
+
+const char *param_kind_name(enum param_kind k)
+{
+    static const char *const names[] = {
+        [PARAM_GUARANTEE] = "guarantee", [PARAM_SOFT] = "soft",       [PARAM_LIMIT] = "limit",
+        [PARAM_WEIGHT] = "weight",       [PARAM_SETTING] = "setting", [PARAM_COUNTER] = "counter",
+    };
+    return names[k];
+}
+
+void param_set_init(struct param_set *set)
+{
+    memset(set, 0, sizeof(*set));
+    for (size_t i = 0; i < param_table_size; i++)
+        set->v[i] = param_table[i].def;
+}
+
+void param_set_put(struct param_set *set, const struct param_row *row, struct param_value v)
+{
+    size_t i = param_index(row);
+    set->given[i] = true;
+    set->v[i] = v;
+}
+
+struct param_value param_set_get(const struct param_set *set, const char *key)
+{
+    const struct param_row *row = param_find(key);
+    return row ? set->v[param_index(row)] : (struct param_value){.unlimited = true};
+}
+
+int param_set_parse(struct param_set *set, const char *assignment, struct err *err)
+{
+    const char *eq = strchr(assignment, '=');
+    if (!eq || eq == assignment) {
+        auto_str struct str shown = str_init(512);
+        str_escape(&shown, assignment, strnlen(assignment, NAME_SIZE));
+        return err_set(err, ERR_USAGE, "\"%s\" is not key=value", str_c(&shown));
+    }
+    char key[2 * NAME_SIZE];
+    if (str_print(key, sizeof(key), "%.*s", (int)(eq - assignment < 1024 ? eq - assignment : 1024),
+                  assignment) < 0)
+        return err_set(err, ERR_USAGE, "a parameter's name has at most %d characters",
+                       NAME_SIZE - 1);
+    const struct param_row *row = param_find_err(key, err);
+    if (!row)
+        return -ERR_USAGE;
+    struct param_value v;
+    int r = param_parse(row, eq + 1, &v, err);
+    if (r < 0)
+        return r;
+    param_set_put(set, row, v);
+    return 0;
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* rules — what relates two rows.  What concerns one row alone stands in the table. */
+#include "base/cleanup.h"
+#include "param/param.h"
+
+/* The first must not be above the second. */
+static const struct {
+    const char *low, *high;
+} order[] = {
+    {"cpu.guarantee", "cpu.limit"},       {"memory.guarantee", "memory.soft"},
+    {"memory.guarantee", "memory.limit"}, {"memory.soft", "memory.limit"},
+    {"memory.shared", "memory.limit"},
+};
+
+int param_set_check(const struct param_set *set, struct err *err)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(order); i++) {
+        const struct param_row *low = param_find(order[i].low), *high = param_find(order[i].high);
+        if (!low || !high)
+            return err_set(err, ERR_INTERNAL, "a rule names %s and %s, which are not both there",
+                           order[i].low, order[i].high);
+        /* A default gives way to what is asked for. */
+        if (!set->given[param_index(low)] || !set->given[param_index(high)])
+            continue;
+        struct param_value a = set->v[param_index(low)], b = set->v[param_index(high)];
+        if (b.unlimited || (!a.unlimited && a.n <= b.n))
+            continue;
+        char ta[PARAM_TEXT], tb[PARAM_TEXT];
+        return err_set(err, ERR_USAGE, "%s %s is above %s %s; lower the first or raise the second",
+                       low->key, param_format(low, a, ta), high->key, param_format(high, b, tb));
+    }
+    return 0;
+}

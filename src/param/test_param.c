@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/cleanup.h"
+#include "base/str.h"
+#include "param/param.h"
+
+#include <inttypes.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+/* What this version enforces; a row leaves PARAM_PLANNED only together with its back end. */
+static const char *const enforced[] = {"cpu.limit", "memory.limit", "processes"};
+
+static bool is_enforced(const char *key)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(enforced); i++)
+        if (str_eq(enforced[i], key))
+            return true;
+    return false;
+}
+
+static void test_rows_are_whole(void **state)
+{
+    assert_true(param_table_size <= PARAM_MAX);
+    for (size_t i = 0; i < param_table_size; i++) {
+        const struct param_row *r = &param_table[i];
+        assert_non_null(r->key);
+        assert_non_null(r->summary);
+        assert_non_null(r->detail);
+        assert_true(r->min <= r->max && r->max > 0);
+        assert_true(strlen(r->summary) <= 72);
+        assert_true(r->detail[strlen(r->detail) - 1] == '.');
+        assert_true(r->summary[strlen(r->summary) - 1] != '.');
+        assert_non_null(param_type_name(r->type));
+        assert_non_null(param_kind_name(r->kind));
+        assert_ptr_equal(param_find(r->key), r);
+        assert_int_equal(param_index(r), i);
+        for (size_t j = 0; j < i; j++)
+            assert_string_not_equal(param_table[j].key, r->key);
+        assert_int_equal(is_enforced(r->key), !(r->flags & PARAM_PLANNED));
+        if (is_enforced(r->key) && r->controller)
+            assert_true(r->v2_file && r->v1_file);
+        if (r->def.unlimited)
+            assert_true(r->flags & PARAM_UNLIMITED);
+        else
+            assert_true(r->def.n <= r->max && (r->def.n >= r->min || r->def.n == 0));
+    }
+}
+
+static void round_trip(const struct param_row *r, struct param_value v)
+{
+    char buf[PARAM_TEXT];
+    struct param_value back = {.n = 77};
+    struct err e = {0};
+    if (param_parse_value(r, param_format(r, v, buf), &back, &e) < 0)
+        fail_msg("%s: %s: %s", r->key, buf, e.text);
+    if (back.n != v.n || back.unlimited != v.unlimited)
+        fail_msg("%s: %s reads back as %" PRIu64, r->key, buf, back.n);
+}
+
+static void test_round_trips(void **state)
+{
+    for (size_t i = 0; i < param_table_size; i++) {
+        const struct param_row *r = &param_table[i];
+        uint64_t some[] = {r->min, r->min + 1, r->max - 1, r->max,   1,          60,
+                           99,     100,        101,        1001,     1250,       4096,
+                           60000,  90000,      3600000,    86400000, 1073741824, 1610612736};
+        for (size_t k = 0; k < ARRAY_SIZE(some); k++)
+            if (some[k] >= r->min && some[k] <= r->max)
+                round_trip(r, (struct param_value){.n = some[k]});
+        if (r->flags & PARAM_UNLIMITED)
+            round_trip(r, (struct param_value){.unlimited = true});
+    }
+}
+
+static void test_bad_text(void **state)
+{
+    static const char *const always[] = {
+        "",
+        " ",
+        "-1",
+        "-0",
+        "+5",
+        " 5",
+        "5 ",
+        "5\n",
+        "0x10",
+        "1e3",
+        "nan",
+        "inf",
+        "Unlimited",
+        "unlimited ",
+        "1,5",
+        "1..5",
+        ".",
+        ".5",
+        "5.",
+        "18446744073709551616",
+        "99999999999999999999999999999999999999",
+        "5 M",
+        "5furlongs",
+        "--",
+        "%",
+        "5%%",
+        "on off",
+        "\xff\xfe",
+        "\033[2J",
+        "none",
+        "max",
+    };
+    for (size_t i = 0; i < param_table_size; i++) {
+        const struct param_row *r = &param_table[i];
+        for (size_t k = 0; k < ARRAY_SIZE(always); k++) {
+            struct param_value v = {.n = 77};
+            struct err e = {0};
+            if (param_parse_value(r, always[k], &v, &e) >= 0)
+                fail_msg("%s takes \"%s\"", r->key, always[k]);
+            assert_int_equal(e.kind, ERR_USAGE);
+            assert_int_equal(v.n, 77);
+            assert_true(str_starts(e.text, r->key)); /* the error names the key … */
+            for (const char *p = e.text; *p; p++)    /* … and is safe on a terminal */
+                assert_true((unsigned char)*p >= 0x20);
+            assert_int_equal(param_parse_value(r, always[k], &v, NULL), -ERR_USAGE);
+        }
+        struct param_value v;
+        if (r->min > 0)
+            assert_true(param_parse_value(r, "0", &v, NULL) < 0);
+        if (!(r->flags & PARAM_UNLIMITED))
+            assert_true(param_parse_value(r, "unlimited", &v, NULL) < 0);
+        /* A fraction is right for sizes and percentages alone. */
+        if (r->type == PARAM_COUNT || r->type == PARAM_SWITCH || r->type == PARAM_TIME)
+            assert_true(param_parse_value(r, "100.5", &v, NULL) < 0);
+    }
+}
+
+static void expect(const char *key, const char *text, uint64_t want)
+{
+    struct param_value v = {0};
+    struct err e = {0};
+    if (param_parse_value(param_find(key), text, &v, &e) < 0)
+        fail_msg("%s", e.text);
+    if (v.n != want)
+        fail_msg("%s=%s gives %" PRIu64, key, text, v.n);
+}
+
+static void expect_error(const char *assignment, int kind, const char *sentence)
+{
+    struct param_set set, before;
+    struct err e = {0};
+    param_set_init(&set);
+    before = set;
+    assert_int_equal(param_set_parse(&set, assignment, &e), -kind);
+    assert_string_equal(e.text, sentence);
+    assert_memory_equal(&set, &before, sizeof(set));
+    assert_int_equal(param_set_parse(&set, assignment, NULL), -kind);
+}
+
+static void test_values(void **state)
+{
+    expect("memory.limit", "512M", 536870912);
+    expect("memory.limit", "1.5GiB", 1610612736);
+    expect("memory.limit", "4194304", 4194304);
+    expect("cpu.limit", "150", 15000);
+    expect("cpu.limit", "12.5", 1250);
+    expect("cpu.limit", "12.05%", 1205);
+    expect("cpu.limit", "1", 100);
+    expect("processes", "8", 8);
+    expect("processes", "4194304", 4194304);
+    expect("cpu.burst", "20ms", 20);
+    expect("memory.dedup", "on", 1);
+    expect("memory.dedup", "off", 0);
+    expect("disk.grace", "7d", 604800000);
+}
+
+static void test_sentences(void **state)
+{
+    expect_error("memory.limit=12x", ERR_USAGE,
+                 "memory.limit: \"12x\" is not a size such as 512M, 1.5G or 1048576");
+    expect_error("memory.limit=1K", ERR_USAGE,
+                 "memory.limit: 1K is not between 4M and 1P, nor \"unlimited\"");
+    expect_error("cpu.limit=0.5", ERR_USAGE,
+                 "cpu.limit: 0.5 is not between 1 and 409600, nor \"unlimited\"");
+    expect_error("cpu.limit=1.999", ERR_USAGE,
+                 "cpu.limit: \"1.999\" is not a percentage with at most two decimals");
+    expect_error("processes=many", ERR_USAGE, "processes: \"many\" is not a whole number");
+    expect_error("cpu.guarantee=5", ERR_UNSUPPORTED,
+                 "cpu.guarantee is not available in this version");
+    expect_error("net.out.europe=5", ERR_UNSUPPORTED,
+                 "net.out.CLASS is not available in this version");
+    expect_error("uptime=5", ERR_USAGE, "uptime is a counter and cannot be set");
+    expect_error("memory.limt=1G", ERR_USAGE,
+                 "there is no parameter \"memory.limt\"; did you mean memory.limit?");
+    expect_error("zzz=1", ERR_USAGE, "there is no parameter \"zzz\"; terem params lists them");
+    expect_error("processes", ERR_USAGE, "\"processes\" is not key=value");
+    expect_error("=5", ERR_USAGE, "\"=5\" is not key=value");
+    expect_error("", ERR_USAGE, "\"\" is not key=value");
+    expect_error("net.out.=5", ERR_USAGE,
+                 "there is no parameter \"net.out.\"; terem params lists them");
+    assert_null(param_find("net.out.a/b"));
+}
+
+static void test_set(void **state)
+{
+    struct param_set set;
+    param_set_init(&set);
+    assert_true(param_set_get(&set, "memory.limit").unlimited);
+    assert_int_equal(param_set_get(&set, "processes").n, 4096);
+    assert_int_equal(param_set_parse(&set, "processes=50", NULL), 0);
+    assert_int_equal(param_set_parse(&set, "memory.limit=64M", NULL), 0);
+    assert_int_equal(param_set_get(&set, "processes").n, 50);
+    assert_true(set.given[param_index(param_find("processes"))]);
+    assert_false(set.given[param_index(param_find("cpu.limit"))]);
+    assert_int_equal(param_set_parse(&set, "processes=unlimited", NULL), 0);
+    assert_true(param_set_get(&set, "processes").unlimited);
+    assert_int_equal(param_set_check(&set, NULL), 0);
+}
+
+static void test_rules(void **state)
+{
+    struct param_set set;
+    struct err e = {0};
+    const struct param_row *soft = param_find("memory.soft"), *hard = param_find("memory.limit");
+    param_set_init(&set);
+    param_set_put(&set, soft, (struct param_value){.n = 64 << 20});
+    assert_int_equal(param_set_check(&set, &e), 0); /* the limit is a default */
+    param_set_put(&set, hard, (struct param_value){.n = 32 << 20});
+    assert_int_equal(param_set_check(&set, &e), -ERR_USAGE);
+    assert_string_equal(e.text, "memory.soft 64M is above memory.limit 32M; lower the first or "
+                                "raise the second");
+    param_set_put(&set, hard, (struct param_value){.n = 64 << 20});
+    assert_int_equal(param_set_check(&set, &e), 0);
+    param_set_put(&set, soft, (struct param_value){.unlimited = true});
+    assert_int_equal(param_set_check(&set, &e), -ERR_USAGE);
+    param_set_put(&set, hard, (struct param_value){.unlimited = true});
+    assert_int_equal(param_set_check(&set, &e), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_rows_are_whole), cmocka_unit_test(test_round_trips),
+        cmocka_unit_test(test_bad_text),       cmocka_unit_test(test_values),
+        cmocka_unit_test(test_sentences),      cmocka_unit_test(test_set),
+        cmocka_unit_test(test_rules),
+    };
+    return cmocka_run_group_tests_name("param", tests, NULL, NULL);
+}
