@@ -27,7 +27,8 @@ int storage_create(struct storage_pool *p, int64_t id, struct err *err);
 int storage_open(struct storage_pool *p, int64_t id, int *ret_fd, struct err *err);
 /* Renames the tree into the trash; not there: fine. */
 int storage_remove(struct storage_pool *p, int64_t id, struct err *err);
-/* Deletes what is in the trash; slow; run it in a worker at idle priority. */
+/* Deletes what is in the trash and makes a few empty trees in advance (STATE/pool/.spare), which
+ * storage_create() then takes; slow; run it in a worker at idle priority. */
 int storage_empty_trash(struct storage_pool *p, struct err *err);
 bool storage_has_trash(struct storage_pool *p);
 /* Ids that have a tree, whether the registry knows them or not; *ret is freed by the caller. */
