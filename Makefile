@@ -1,0 +1,90 @@
+# The front door.  Meson does the building; this says what there is to do, and does it in one word.
+#   sudo make run      a node, a template, a VE, and a page served from inside it
+#   sudo make check    every test
+.DEFAULT_GOAL := build
+SHELL := /bin/bash
+
+BUILD   ?= build
+PREFIX  ?= /usr/local
+DESTDIR ?=
+# Where `make run` keeps its instance.  A short path: Unix sockets take 107 bytes.
+RUN     ?= $(CURDIR)/run
+
+PYTHON := /usr/bin/python3
+CHECK  := $(PYTHON) tests/run --build $(BUILD)
+
+##@ Use
+build: $(BUILD)/build.ninja ## build everything
+	@ninja -C $(BUILD)
+
+run: ## (root) install what is missing, build, and serve a page from inside a new VE
+	@tools/install-packages build run
+	@$(MAKE) --no-print-directory build
+	@tools/run start --build $(BUILD) --root $(RUN)
+
+clean-run: ## (root) stop what `make run` started and remove all of it
+	@tools/run clean --build $(BUILD) --root $(RUN)
+
+install: build ## install under PREFIX (/usr/local); DESTDIR is honoured
+	@DESTDIR=$(abspath $(DESTDIR)) meson install -C $(BUILD) --no-rebuild --quiet
+	@echo "installed under $(DESTDIR)$(PREFIX); begin with: systemctl enable --now terem"
+
+uninstall: ## remove what `make install` installed
+	@$(PYTHON) tools/uninstall $(BUILD) '$(DESTDIR)'
+
+deb: ## build Debian packages into ..
+	@tools/install-packages build deb
+	dpkg-buildpackage -us -uc -b
+
+##@ Test
+check: ## (root) install what the tests need, build, run every test
+	@tools/install-packages build run check
+	@$(CHECK) all
+
+unit: build ## unit tests of the rooms
+	@$(CHECK) unit
+
+system: build ## (root) system tests: real VEs on this kernel
+	@$(CHECK) system
+
+attack: build ## (root) attacks from inside a VE
+	@$(CHECK) attack
+
+fuzz: build ## replay the fuzzers' corpora
+	@$(CHECK) fuzz
+
+bench: build ## (root) measure Terem and its peers side by side
+	@tools/install-packages run bench
+	@$(PYTHON) bench/bench --build $(BUILD) $(BENCH)
+
+bench-doc: build ## (root) the same, written into docs/benchmarks.md
+	@tools/install-packages run bench
+	@$(PYTHON) bench/bench --build $(BUILD) --doc docs/benchmarks.md
+
+sanitize: ## build with the address and undefined-behaviour sanitizers and run the unit tests
+	@$(CHECK) sanitize
+
+format: ## lay out the C sources by .clang-format
+	@git ls-files -co --exclude-standard '*.c' '*.h' | xargs clang-format -i
+
+format-check: ## is the layout as .clang-format says?
+	@$(CHECK) format
+
+lint: ## cppcheck, shellcheck, and the direction of includes between rooms
+	@$(CHECK) lint
+
+##@ Clean
+clean: ## remove the build directories
+	rm -rf $(BUILD) $(BUILD)-sanitize
+
+help: ## this list
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@/ { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo; echo "PREFIX=$(PREFIX) BUILD=$(BUILD) RUN=$(RUN) DESTDIR=$(DESTDIR)"
+
+$(BUILD)/build.ninja:
+	@meson setup $(BUILD) --prefix=$(PREFIX)
+
+.PHONY: build run clean-run install uninstall deb check unit system attack fuzz bench bench-doc \
+        sanitize format format-check lint clean help
