@@ -29,13 +29,19 @@ struct resource_node;
 #define RESOURCE_V1_MAX 8
 /* Where a new process of the VE has to be put. */
 struct resource_cgroups {
-    int v2;                      /* directory descriptor for CLONE_INTO_CGROUP */
+    int v2;                        /* directory descriptor for CLONE_INTO_CGROUP */
     int v1_procs[RESOURCE_V1_MAX]; /* open cgroup.procs files to write "0" to; n_v1 of them */
     size_t n_v1;
 };
+#define RESOURCE_CGROUPS_NONE \
+    {                         \
+        .v2 = -1              \
+    }
+/* Closes all; accepts the zeroed and the already empty (0 is never a cgroup's descriptor). */
 void resource_cgroups_done(struct resource_cgroups *c);
 
-/* name: "terem" or "terem-3".  Finds the hierarchies, makes the parents, enables controllers. */
+/* name: "terem" or "terem-3".  Finds the hierarchies, makes the parents, enables controllers.  No
+ * mounted cgroup v2: ERR_UNSUPPORTED.  Workers may use the node of the process that forked them. */
 int resource_node_open(const char *name, struct resource_node **ret, struct err *err);
 void resource_node_close(struct resource_node *node);
 /* Removes the instance's (empty) parents; a VE's cgroup left below: ERR_BUSY. */
@@ -44,23 +50,27 @@ int resource_node_remove(struct resource_node *node, struct err *err);
 enum resource_where { RESOURCE_ABSENT, RESOURCE_V1, RESOURCE_V2 };
 /* For doctor: controller by name ("memory"), where it was found. */
 enum resource_where resource_controller(const struct resource_node *node, const char *name);
+/* For doctor and errors: why it is absent; NULL when it is not. */
+const char *resource_why_absent(const struct resource_node *node, const char *name);
 
 /* Makes the VE's cgroups with every limit of the set written, before any process is in them.
  * uid/gid: the host ids of the VE's root, to whom the inner v2 cgroup is delegated.
- * On failure nothing is left. */
+ * A row that was not given, and whose controller is absent, is left out.  There already:
+ * ERR_EXISTS, and nothing is changed.  On failure nothing is left. */
 int resource_create(struct resource_node *node, int64_t id, const struct param_set *set, uid_t uid,
                     gid_t gid, struct resource_cgroups *ret, struct err *err);
 /* Opens them again (exec, recovery).  ERR_NOT_FOUND when they are not there. */
 int resource_open(struct resource_node *node, int64_t id, struct resource_cgroups *ret,
                   struct err *err);
 /* Can every given row be enforced here?  The first that cannot is named with the reason. */
-int resource_check(const struct resource_node *node, const struct param_set *set,
-                   struct err *err);
-/* Writes the rows that differ between the sets; on failure puts the old values back. */
+int resource_check(const struct resource_node *node, const struct param_set *set, struct err *err);
+/* Writes the rows that differ between the sets; on failure puts the old values back.  A memory
+ * limit below what is in use and cannot be reclaimed is ERR_STATE with the present use. */
 int resource_apply(struct resource_node *node, int64_t id, const struct param_set *old_set,
                    const struct param_set *new_set, struct err *err);
 /* All processes of the VE: SIGKILL (cgroup.kill), freeze or thaw; waits for the result at most
- * timeout_ms.  Killing works on a frozen VE. */
+ * timeout_ms.  Killing works on a frozen VE, and one that is not there has nothing to kill.  What
+ * cannot be frozen in time is thawed again (ERR_TIMEOUT). */
 int resource_kill(struct resource_node *node, int64_t id, int timeout_ms, struct err *err);
 int resource_freeze(struct resource_node *node, int64_t id, bool frozen, int timeout_ms,
                     struct err *err);

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* node — inside the room: where this instance's cgroups are, hierarchy by hierarchy. */
+#pragma once
+
+#include "base/name.h"
+#include "kernel/cgroup.h"
+#include "resource/resource.h"
+
+#define CONTROLLERS_MAX 8
+#define BRANCHES_MAX    (1 + RESOURCE_V1_MAX)
+#define VE_NAME_SIZE    32
+
+/* The instance's parent cgroup in one hierarchy.  Branch 0 is always v2. */
+struct branch {
+    int top;          /* the hierarchy's root */
+    int fd;           /* <hierarchy>/<name>, above the VEs */
+    size_t hierarchy; /* in the map */
+};
+
+struct controller {
+    const char *name; /* of a row in the table */
+    enum resource_where where;
+    size_t branch;
+    char why[160]; /* it is absent */
+};
+
+struct resource_node {
+    char name[NAME_SIZE];
+    struct cgroup_map map;
+    size_t n_branches, n_controllers;
+    struct branch branch[BRANCHES_MAX];
+    struct controller controller[CONTROLLERS_MAX];
+    char enable[128]; /* "+cpu +memory", for cgroup.subtree_control below us; may be "" */
+};
+
+/* resource_node_open() on a map of the caller's. */
+int resource_node_open_map(const char *name, const struct cgroup_map *map,
+                           struct resource_node **ret, struct err *err);
+/* NULL for a row that no cgroup controller enforces. */
+const struct controller *node_controller(const struct resource_node *node,
+                                         const struct param_row *row);
+const char *ve_name(int64_t id, char buf[VE_NAME_SIZE]);
+/* Opens the VE's cgroup in a branch; not there: ERR_NOT_FOUND. */
+int ve_open(const struct resource_node *node, size_t branch, int64_t id, int *ret_fd,
+            struct err *err);

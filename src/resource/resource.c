@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* resource — a VE's cgroups are made with their limits and changed while it runs. */
+#include "resource/resource.h"
+
+#include "base/cleanup.h"
+#include "base/number.h"
+#include "base/str.h"
+#include "resource/node.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+
+#define INNER     "ve"   /* where the VE's processes live, delegated to its root */
+#define PERIOD_US 100000 /* of cpu.limit: the kernel's default */
+#define UNDO_MS   50
+#define MIB       (1024 * 1024ull)
+
+/* Bounds for what the VE's own service manager may make below: each cgroup costs kernel memory. */
+#define DESCENDANTS_MAX 2048
+#define DEPTH_MAX       32
+
+void resource_cgroups_done(struct resource_cgroups *c)
+{
+    if (c->v2 > 0)
+        close(c->v2);
+    c->v2 = -1;
+    while (c->n_v1)
+        close(c->v1_procs[--c->n_v1]);
+}
+
+const char *ve_name(int64_t id, char buf[VE_NAME_SIZE])
+{
+    str_print(buf, VE_NAME_SIZE, "ve-%" PRId64, id);
+    return buf;
+}
+
+int ve_open(const struct resource_node *node, size_t branch, int64_t id, int *ret_fd,
+            struct err *err)
+{
+    char name[VE_NAME_SIZE];
+    return cgroup_open(node->branch[branch].fd, ve_name(id, name), ret_fd, err);
+}
+
+int resource_check(const struct resource_node *node, const struct param_set *set, struct err *err)
+{
+    for (size_t i = 0; i < param_table_size; i++) {
+        const struct param_row *row = &param_table[i];
+        if (!set->given[i] || set->v[i].unlimited)
+            continue; /* nothing to enforce */
+        if (row->flags & PARAM_PLANNED)
+            return err_set(err, ERR_UNSUPPORTED, "%s is not available in this version", row->key);
+        const struct controller *c = node_controller(node, row);
+        if (c && c->where == RESOURCE_ABSENT)
+            return err_set(err, ERR_UNSUPPORTED,
+                           "%s cannot be enforced here: cgroup controller %s is not available, %s",
+                           row->key, row->controller, c->why);
+    }
+    return 0;
+}
+
+/* Writes one row into the VE's cgroup in the hierarchy of its controller.  How a value looks
+ * depends on the row's type alone. */
+static int write_row(const struct param_row *row, bool v2, int fd, struct param_value v,
+                     struct err *err)
+{
+    const char *file = v2 ? row->v2_file : row->v1_file;
+    int r;
+    if (row->type == PARAM_PERCENT && v2)
+        r = v.unlimited ? cgroup_write(fd, file, err, "max %d\n", PERIOD_US)
+                        : cgroup_write(fd, file, err, "%" PRIu64 " %d\n", v.n * PERIOD_US / 10000,
+                                       PERIOD_US);
+    else if (row->type == PARAM_PERCENT)
+        r = v.unlimited ? cgroup_write(fd, file, err, "-1\n")
+                        : cgroup_write(fd, file, err, "%" PRIu64 "\n", v.n * PERIOD_US / 10000);
+    else if (v.unlimited) /* v1's sizes know no "max" */
+        r = cgroup_write(fd, file, err, !v2 && row->type == PARAM_SIZE ? "-1\n" : "max\n");
+    else
+        r = cgroup_write(fd, file, err, "%" PRIu64 "\n", v.n);
+    return r;
+}
+
+static int refuse_lower(const struct param_row *row, struct param_value v, uint64_t used,
+                        struct err *err)
+{
+    char want[PARAM_TEXT], have[NUMBER_TEXT];
+    uint64_t up = used > UINT64_MAX - MIB ? used : (used + MIB - 1) / MIB * MIB;
+    number_format_size_exact(up, have);
+    return err_set(err, ERR_STATE,
+                   "cannot lower %s to %s: %s is in use; stop a process or choose at least %s",
+                   row->key, param_format(row, v, want), have, have);
+}
+
+/* v2 kills when memory.max falls below what cannot be reclaimed; v1 refuses with EBUSY.  Terem
+ * always refuses: reclaim first, as v1 does, then look. */
+static int memory_make_room(const struct param_row *row, int fd, struct param_value v,
+                            struct err *err)
+{
+    uint64_t used;
+    int r = cgroup_read_number(fd, "memory.current", &used, err);
+    if (r < 0 || used <= v.n)
+        return r;
+    /* Less than asked for is EAGAIN; what counts is what is left. */
+    cgroup_write(fd, "memory.reclaim", NULL, "%" PRIu64, used - v.n);
+    r = cgroup_read_number(fd, "memory.current", &used, err);
+    if (r < 0)
+        return r;
+    return used <= v.n ? 0 : refuse_lower(row, v, used, err);
+}
+
+static int change_row(const struct param_row *row, bool v2, int fd, struct param_value v,
+                      struct err *err)
+{
+    bool memory = !v.unlimited && str_eq(row->v2_file, "memory.max");
+    if (memory && v2) {
+        int r = memory_make_room(row, fd, v, err);
+        if (r < 0)
+            return r;
+    }
+    struct err cause = {0};
+    int r = write_row(row, v2, fd, v, &cause);
+    if (r == 0)
+        return 0;
+    uint64_t used;
+    if (memory && !v2 && cause.sys == EBUSY &&
+        cgroup_read_number(fd, "memory.usage_in_bytes", &used, NULL) == 0)
+        return refuse_lower(row, v, used, err);
+    if (err)
+        *err = cause;
+    err_wrap(err, "%s", row->key);
+    return r;
+}
+
+/* Writes what a new cgroup does not have by itself. */
+static int write_new(const struct resource_node *node, size_t branch, int fd,
+                     const struct param_set *set, struct err *err)
+{
+    for (size_t i = 0; i < param_table_size; i++) {
+        const struct param_row *row = &param_table[i];
+        const struct controller *c = node_controller(node, row);
+        if (set->v[i].unlimited || (row->flags & PARAM_PLANNED) || !c ||
+            c->where == RESOURCE_ABSENT || c->branch != branch)
+            continue;
+        int r = write_row(row, branch == 0, fd, set->v[i], err);
+        if (r < 0)
+            return err_wrap(err, "%s", row->key);
+    }
+    return 0;
+}
+
+/* What cgroup-v2.rst, "Delegation", gives to a delegatee, and no limit of the VE itself. */
+static int delegate(int fd, uid_t uid, gid_t gid, struct err *err)
+{
+    static const char *const files[] = {"cgroup.procs", "cgroup.threads", "cgroup.subtree_control"};
+    if (fchown(fd, uid, gid) < 0)
+        return err_sys(err, "cannot delegate a cgroup");
+    for (size_t i = 0; i < ARRAY_SIZE(files); i++)
+        if (fchownat(fd, files[i], uid, gid, AT_SYMLINK_NOFOLLOW) < 0)
+            return err_sys(err, "cannot delegate %s", files[i]);
+    return 0;
+}
+
+static int fill_v2(const struct resource_node *node, int fd, const struct param_set *set, uid_t uid,
+                   gid_t gid, int *ret_inner, struct err *err)
+{
+    auto_fd int inner = -1;
+    int r = write_new(node, 0, fd, set, err);
+    if (r == 0)
+        r = cgroup_write(fd, "cgroup.max.descendants", err, "%d", DESCENDANTS_MAX);
+    if (r == 0)
+        r = cgroup_write(fd, "cgroup.max.depth", err, "%d", DEPTH_MAX);
+    if (r == 0 && node->enable[0])
+        r = cgroup_write(fd, "cgroup.subtree_control", err, "%s", node->enable);
+    if (r == 0)
+        r = cgroup_make(fd, INNER, &inner, err);
+    if (r == 0)
+        r = delegate(inner, uid, gid, err);
+    if (r == 0)
+        *ret_inner = steal_fd(&inner);
+    return r;
+}
+
+static int open_procs(int fd, struct resource_cgroups *c, struct err *err)
+{
+    int procs = openat(fd, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+    if (procs < 0)
+        return err_sys(err, "cannot open cgroup.procs");
+    c->v1_procs[c->n_v1++] = procs;
+    return 0;
+}
+
+static int make_branch(const struct resource_node *node, size_t branch, int fd,
+                       const struct param_set *set, uid_t uid, gid_t gid,
+                       struct resource_cgroups *c, struct err *err)
+{
+    if (branch == 0)
+        return fill_v2(node, fd, set, uid, gid, &c->v2, err);
+    int r = write_new(node, branch, fd, set, err);
+    return r < 0 ? r : open_procs(fd, c, err);
+}
+
+int resource_create(struct resource_node *node, int64_t id, const struct param_set *set, uid_t uid,
+                    gid_t gid, struct resource_cgroups *ret, struct err *err)
+{
+    struct resource_cgroups c = RESOURCE_CGROUPS_NONE;
+    struct err own = {0};
+    char name[VE_NAME_SIZE];
+    size_t made = 0;
+    if (!err)
+        err = &own;
+    ve_name(id, name);
+    int r = resource_check(node, set, err);
+    while (r == 0 && made < node->n_branches) {
+        auto_fd int fd = -1;
+        r = cgroup_make(node->branch[made].fd, name, &fd, err);
+        if (r < 0)
+            break; /* also when it exists: then it is not ours to undo */
+        made++;
+        r = make_branch(node, made - 1, fd, set, uid, gid, &c, err);
+    }
+    if (r == 0) {
+        *ret = c;
+        return 0;
+    }
+    resource_cgroups_done(&c);
+    while (made)
+        cgroup_remove_tree(node->branch[--made].fd, name, UNDO_MS, NULL);
+    return err_wrap(err, "cannot make cgroup %s/%s", node->name, name);
+}
+
+int resource_open(struct resource_node *node, int64_t id, struct resource_cgroups *ret,
+                  struct err *err)
+{
+    struct resource_cgroups c = RESOURCE_CGROUPS_NONE;
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < node->n_branches; i++) {
+        auto_fd int fd = -1;
+        r = ve_open(node, i, id, &fd, err);
+        if (r == 0)
+            r = i == 0 ? cgroup_open(fd, INNER, &c.v2, err) : open_procs(fd, &c, err);
+    }
+    if (r < 0) {
+        resource_cgroups_done(&c);
+        return r;
+    }
+    *ret = c;
+    return 0;
+}
+
+static bool same(struct param_value a, struct param_value b)
+{
+    return a.unlimited == b.unlimited && (a.unlimited || a.n == b.n);
+}
+
+static void put_back(const struct param_set *set, const struct controller *const *by, size_t n,
+                     const int *fds, struct err *err)
+{
+    for (size_t i = n; i-- > 0;)
+        if (by[i]) {
+            struct err why = {0};
+            if (write_row(&param_table[i], by[i]->branch == 0, fds[by[i]->branch], set->v[i],
+                          &why) < 0)
+                err_wrap(err, "%s could not be put back (%s)", param_table[i].key, why.text);
+        }
+}
+
+static int change_rows(const struct resource_node *node, const int *fds,
+                       const struct param_set *old_set, const struct param_set *new_set,
+                       struct err *err)
+{
+    const struct controller *by[PARAM_MAX] = {0}; /* of the rows that were written */
+    for (size_t i = 0; i < param_table_size; i++) {
+        const struct param_row *row = &param_table[i];
+        const struct controller *c = node_controller(node, row);
+        if (same(old_set->v[i], new_set->v[i]) || (row->flags & PARAM_PLANNED) || !c ||
+            c->where == RESOURCE_ABSENT)
+            continue;
+        int r = change_row(row, c->branch == 0, fds[c->branch], new_set->v[i], err);
+        if (r < 0) {
+            put_back(old_set, by, i, fds, err);
+            return r;
+        }
+        by[i] = c;
+    }
+    return 0;
+}
+
+int resource_apply(struct resource_node *node, int64_t id, const struct param_set *old_set,
+                   const struct param_set *new_set, struct err *err)
+{
+    int fds[BRANCHES_MAX];
+    struct err own = {0};
+    size_t n = 0;
+    if (!err)
+        err = &own;
+    int r = resource_check(node, new_set, err);
+    while (r == 0 && n < node->n_branches) {
+        r = ve_open(node, n, id, &fds[n], err);
+        n += r == 0;
+    }
+    if (r == 0)
+        r = change_rows(node, fds, old_set, new_set, err);
+    while (n)
+        cleanup_fd(&fds[--n]);
+    return r;
+}

@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * test_shapes — every shape of hierarchy, in directories that play cgroup file systems.
+ *
+ * The linker hands us mkdirat() and unlinkat() of the code under test: a new directory gets the
+ * files that the kernel would put there, and a directory goes together with its files.  What is
+ * written can then be read.  That the kernel enforces it is tested in test_resource.c and in a
+ * virtual machine.
+ */
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/path.h"
+#include "base/str.h"
+#include "resource/node.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include <cmocka.h>
+
+int __real_mkdirat(int fd, const char *name, mode_t mode);
+int __wrap_mkdirat(int fd, const char *name, mode_t mode);
+int __real_unlinkat(int fd, const char *name, int flags);
+int __wrap_unlinkat(int fd, const char *name, int flags);
+
+static char dir[64];
+static bool playing; /* the kernel's part */
+static const char *refuse_file; /* the next directories lack it */
+
+static void put(int fd, const char *file, const char *text)
+{
+    if (refuse_file && strcmp(file, refuse_file) == 0)
+        return;
+    auto_fd int f = openat(fd, file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    assert_true(f >= 0);
+    assert_int_equal(fd_write_all(f, text, strlen(text), NULL), 0);
+}
+
+static void put_v2(int fd, const char *controllers)
+{
+    put(fd, "cgroup.procs", "");
+    put(fd, "cgroup.threads", "");
+    put(fd, "cgroup.subtree_control", "");
+    put(fd, "cgroup.controllers", controllers);
+    put(fd, "cgroup.events", "populated 0\nfrozen 0\n");
+    put(fd, "cgroup.max.descendants", "max\n");
+    put(fd, "cgroup.max.depth", "max\n");
+    if (strstr(controllers, "cpu"))
+        put(fd, "cpu.max", "max 100000\n");
+    if (strstr(controllers, "pids"))
+        put(fd, "pids.max", "max\n");
+    if (strstr(controllers, "memory")) {
+        put(fd, "memory.max", "max\n");
+        put(fd, "memory.current", "0\n");
+        put(fd, "memory.reclaim", "");
+    }
+}
+
+static void put_v1(int fd)
+{
+    put(fd, "cgroup.procs", "");
+    put(fd, "tasks", ""); /* which tells v1 from v2 */
+    put(fd, "cpu.cfs_quota_us", "-1\n");
+    put(fd, "pids.max", "max\n");
+    put(fd, "memory.limit_in_bytes", "9223372036854771712\n");
+}
+
+int __wrap_mkdirat(int fd, const char *name, mode_t mode)
+{
+    int r = __real_mkdirat(fd, name, mode);
+    auto_fd int child = r < 0 ? -1 : openat(fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (child < 0)
+        return r;
+    if (faccessat(fd, "tasks", F_OK, 0) == 0) {
+        put_v1(child);
+    } else if (faccessat(fd, "cgroup.procs", F_OK, 0) == 0) {
+        char enabled[128] = "";
+        cgroup_read(fd, "cgroup.subtree_control", enabled, sizeof(enabled), NULL);
+        put_v2(child, enabled);
+    }
+    return r;
+}
+
+int __wrap_unlinkat(int fd, const char *name, int flags)
+{
+    if (!playing)
+        return __real_unlinkat(fd, name, flags);
+    auto_fd int d = openat(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    auto_dir DIR *list = d < 0 || !(flags & AT_REMOVEDIR) ? NULL : fdopendir(dup(d));
+    bool has_child = false;
+    for (struct dirent *e; list && (e = readdir(list));)
+        has_child |= e->d_type == DT_DIR && e->d_name[0] != '.';
+    if (has_child) { /* as the kernel says */
+        errno = EBUSY;
+        return -1;
+    }
+    if (list)
+        rewinddir(list);
+    for (struct dirent *e; list && (e = readdir(list));)
+        if (e->d_type == DT_REG)
+            __real_unlinkat(d, e->d_name, 0);
+    return __real_unlinkat(fd, name, flags);
+}
+
+static void make_top(const char *name, bool v2, const char *controllers)
+{
+    char path[128];
+    str_print(path, sizeof(path), "%s/%s", dir, name);
+    assert_int_equal(mkdir(path, 0755), 0);
+    auto_fd int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (v2)
+        put_v2(fd, controllers);
+    else
+        put_v1(fd);
+}
+
+/* mounts: lines of mountinfo, with @ for the directory. */
+static void open_node(const char *mounts, struct resource_node **ret)
+{
+    static const char cgroups[] = "#subsys_name\thierarchy\tnum_cgroups\tenabled\n"
+                                  "cpu\t1\t1\t1\ncpuacct\t1\t1\t1\nmemory\t1\t1\t1\n"
+                                  "pids\t1\t1\t1\nhugetlb\t0\t1\t0\n";
+    auto_str struct str s = str_init(4096);
+    struct cgroup_map map;
+    struct err e = {0};
+    for (const char *p = mounts; *p; p++)
+        str_add(&s, *p == '@' ? "%s" : "%.1s", *p == '@' ? dir : p);
+    if (cgroup_map_parse(str_c(&s), cgroups, &map, &e) < 0 ||
+        resource_node_open_map("terem", &map, ret, &e) < 0)
+        fail_msg("%s", e.text);
+}
+
+static void write_at(const char *path, const char *text)
+{
+    char full[256];
+    str_print(full, sizeof(full), "%s/%s", dir, path);
+    put(AT_FDCWD, full, text);
+}
+
+/* The first line, since a shorter value does not shorten an ordinary file. */
+static void expect(const char *path, const char *want)
+{
+    char full[256], text[256];
+    str_print(full, sizeof(full), "%s/%s", dir, path);
+    if (cgroup_read(AT_FDCWD, full, text, sizeof(text), NULL) < 0)
+        fail_msg("%s cannot be read", path);
+    text[strcspn(text, "\n")] = '\0';
+    if (strcmp(text, want) != 0)
+        fail_msg("%s holds \"%s\", not \"%s\"", path, text, want);
+}
+
+static void expect_gone(const char *path)
+{
+    char full[256];
+    str_print(full, sizeof(full), "%s/%s", dir, path);
+    assert_int_equal(access(full, F_OK), -1);
+}
+
+static struct param_set set_of(const char *cpu, const char *memory, const char *processes)
+{
+    const char *all[] = {cpu, memory, processes};
+    struct param_set set;
+    param_set_init(&set);
+    for (size_t i = 0; i < 3; i++)
+        if (all[i])
+            assert_int_equal(param_set_parse(&set, all[i], NULL), 0);
+    return set;
+}
+
+static int setup(void **state)
+{
+    refuse_file = NULL;
+    playing = true;
+    str_print(dir, sizeof(dir), "/tmp/terem-shapes-XXXXXX");
+    return mkdtemp(dir) ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    refuse_file = NULL;
+    playing = false;
+    return path_remove_tree_at(AT_FDCWD, dir, NULL);
+}
+
+static void test_v2_only(void **state)
+{
+    struct resource_node *node;
+    struct resource_cgroups c;
+    struct stat st;
+    make_top("cg", true, "cpuset cpu io memory pids");
+    open_node("1 1 0:1 / @/cg rw - cgroup2 cgroup2 rw\n", &node);
+    assert_int_equal(resource_controller(node, "memory"), RESOURCE_V2);
+    assert_int_equal(resource_controller(node, "io"), RESOURCE_V2);
+    assert_int_equal(resource_controller(node, "hugetlb"), RESOURCE_ABSENT);
+    assert_non_null(strstr(resource_why_absent(node, "hugetlb"), "cgroup_disable"));
+    assert_null(resource_why_absent(node, "memory"));
+    expect("cg/cgroup.subtree_control", "+cpu +memory +pids");
+    expect("cg/terem/cgroup.subtree_control", "+cpu +memory +pids");
+
+    struct param_set set = set_of("cpu.limit=150", "memory.limit=512M", "processes=50");
+    assert_int_equal(resource_create(node, 7, &set, 1000, 1001, &c, NULL), 0);
+    assert_int_equal(c.n_v1, 0);
+    expect("cg/terem/ve-7/cpu.max", "150000 100000");
+    expect("cg/terem/ve-7/memory.max", "536870912");
+    expect("cg/terem/ve-7/pids.max", "50");
+    expect("cg/terem/ve-7/cgroup.subtree_control", "+cpu +memory +pids");
+    expect("cg/terem/ve-7/ve/memory.max", "max"); /* limits stand above what is delegated */
+    expect("cg/terem/ve-7/ve/cgroup.subtree_control", "");
+    if (geteuid() == 0) {
+        assert_int_equal(fstat(c.v2, &st), 0);
+        assert_int_equal(st.st_uid, 1000);
+        assert_int_equal(st.st_gid, 1001);
+        assert_int_equal(fstatat(c.v2, "cgroup.subtree_control", &st, 0), 0);
+        assert_int_equal(st.st_uid, 1000);
+        assert_int_equal(fstatat(c.v2, "memory.max", &st, 0), 0);
+        assert_int_equal(st.st_uid, 0);
+        assert_int_equal(fstatat(c.v2, "..", &st, 0), 0);
+        assert_int_equal(st.st_uid, 0);
+    }
+
+    struct param_set none = set_of(NULL, NULL, "processes=unlimited");
+    assert_int_equal(resource_apply(node, 7, &set, &none, NULL), 0);
+    expect("cg/terem/ve-7/cpu.max", "max 100000");
+    expect("cg/terem/ve-7/memory.max", "max");
+    expect("cg/terem/ve-7/pids.max", "max");
+    assert_int_equal(resource_remove(node, 7, NULL), 0);
+    expect_gone("cg/terem/ve-7");
+    assert_int_equal(resource_node_remove(node, NULL), 0);
+    expect_gone("cg/terem");
+    resource_cgroups_done(&c);
+    resource_node_close(node);
+}
+
+static void test_v2_memory_in_use(void **state)
+{
+    struct resource_node *node;
+    struct resource_cgroups c;
+    struct err e = {0};
+    make_top("cg", true, "cpu memory pids");
+    open_node("1 1 0:1 / @/cg rw - cgroup2 cgroup2 rw\n", &node);
+    struct param_set one = set_of("cpu.limit=50", "memory.limit=1G", "processes=50");
+    struct param_set two = set_of("cpu.limit=20", "memory.limit=512M", "processes=60");
+    assert_int_equal(resource_create(node, 8, &one, 0, 0, &c, NULL), 0);
+    write_at("cg/terem/ve-8/memory.current", "628097024\n"); /* 599 MiB */
+    assert_int_equal(resource_apply(node, 8, &one, &two, &e), -ERR_STATE);
+    assert_string_equal(e.text, "cannot lower memory.limit to 512M: 599M is in use; stop a process "
+                                "or choose at least 599M");
+    expect("cg/terem/ve-8/memory.reclaim", "91226112"); /* it tried */
+    expect("cg/terem/ve-8/memory.max", "1073741824");
+    expect("cg/terem/ve-8/cpu.max", "50000 100000"); /* was 20000 meanwhile */
+    expect("cg/terem/ve-8/pids.max", "50");
+    write_at("cg/terem/ve-8/memory.current", "536870912\n");
+    assert_int_equal(resource_apply(node, 8, &one, &two, NULL), 0);
+    expect("cg/terem/ve-8/memory.max", "536870912");
+    expect("cg/terem/ve-8/cpu.max", "20000 100000");
+    resource_cgroups_done(&c);
+    resource_node_close(node);
+}
+
+static void test_v1_with_comounts(void **state)
+{
+    struct resource_node *node;
+    struct resource_cgroups c;
+    make_top("unified", true, "");
+    make_top("cpu,cpuacct", false, "");
+    make_top("memory", false, "");
+    make_top("both", false, "");
+    open_node("1 1 0:1 / @/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n"
+              "1 1 0:2 / @/both rw - cgroup cgroup rw,memory,pids\n"
+              "1 1 0:3 / @/unified rw - cgroup2 cgroup2 rw\n",
+              &node);
+    assert_int_equal(resource_controller(node, "memory"), RESOURCE_V1);
+    assert_int_equal(resource_controller(node, "cpuacct"), RESOURCE_V1);
+    assert_int_equal(node->n_branches, 3); /* v2, cpu with cpuacct, memory with pids */
+    expect("unified/cgroup.subtree_control", "");
+    struct param_set set = set_of("cpu.limit=12.5", "memory.limit=64M", NULL),
+                     none = set_of(0, 0, 0);
+    assert_int_equal(resource_create(node, 9, &set, 0, 0, &c, NULL), 0);
+    assert_int_equal(c.n_v1, 2);
+    expect("cpu,cpuacct/terem/ve-9/cpu.cfs_quota_us", "12500");
+    expect("both/terem/ve-9/memory.limit_in_bytes", "67108864");
+    expect("both/terem/ve-9/pids.max", "4096"); /* the default is a limit too */
+    expect_gone("memory/terem");
+    assert_int_equal(resource_apply(node, 9, &set, &none, NULL), 0);
+    expect("cpu,cpuacct/terem/ve-9/cpu.cfs_quota_us", "-1");
+    expect("both/terem/ve-9/memory.limit_in_bytes", "-1");
+    resource_cgroups_done(&c);
+    assert_int_equal(resource_remove(node, 9, NULL), 0);
+    assert_int_equal(resource_node_remove(node, NULL), 0);
+    expect_gone("both/terem");
+    resource_node_close(node);
+}
+
+/* Each controller on its own: pids in v2, memory in v1, cpu nowhere. */
+static void test_mixed_and_absent(void **state)
+{
+    struct resource_node *node;
+    struct resource_cgroups c;
+    struct err e = {0};
+    make_top("unified", true, "pids");
+    make_top("memory", false, "");
+    open_node("1 1 0:2 / @/memory rw - cgroup cgroup rw,memory\n"
+              "1 1 0:3 / @/unified rw - cgroup2 cgroup2 rw\n",
+              &node);
+    assert_int_equal(resource_controller(node, "pids"), RESOURCE_V2);
+    assert_int_equal(resource_controller(node, "memory"), RESOURCE_V1);
+    assert_int_equal(resource_controller(node, "cpu"), RESOURCE_ABSENT);
+    struct param_set set = set_of("cpu.limit=50", NULL, NULL);
+    struct param_set free_cpu = set_of("cpu.limit=unlimited", "memory.limit=64M", NULL);
+    assert_int_equal(resource_create(node, 3, &set, 0, 0, &c, &e), -ERR_UNSUPPORTED);
+    assert_string_equal(e.text, "cannot make cgroup terem/ve-3: cpu.limit cannot be enforced here: "
+                                "cgroup controller cpu is not available, no mounted cgroup "
+                                "hierarchy has it");
+    expect_gone("unified/terem/ve-3");
+    assert_int_equal(resource_create(node, 3, &free_cpu, 0, 0, &c, NULL), 0);
+    expect("unified/terem/ve-3/pids.max", "4096");
+    expect("memory/terem/ve-3/memory.limit_in_bytes", "67108864");
+    resource_cgroups_done(&c);
+    resource_node_close(node);
+}
+
+/* The kernel refuses in the middle: nothing is left. */
+static void test_create_undone(void **state)
+{
+    static const char *const files[] = {"memory.limit_in_bytes", "pids.max", "cgroup.threads",
+                                        "cgroup.max.depth"};
+    struct resource_node *node;
+    struct resource_cgroups c;
+    make_top("unified", true, "pids");
+    make_top("memory", false, "");
+    open_node("1 1 0:2 / @/memory rw - cgroup cgroup rw,memory\n"
+              "1 1 0:3 / @/unified rw - cgroup2 cgroup2 rw\n",
+              &node);
+    struct param_set set = set_of(NULL, "memory.limit=64M", NULL);
+    for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+        refuse_file = files[i];
+        assert_true(resource_create(node, 4, &set, 0, 0, &c, NULL) < 0);
+        expect_gone("unified/terem/ve-4");
+        expect_gone("memory/terem/ve-4");
+    }
+    refuse_file = NULL;
+    assert_int_equal(resource_create(node, 4, &set, 0, 0, &c, NULL), 0);
+    resource_cgroups_done(&c);
+    resource_node_close(node);
+}
+
+static void test_no_v2(void **state)
+{
+    struct cgroup_map map;
+    struct resource_node *node = NULL;
+    struct err e = {0};
+    assert_int_equal(cgroup_map_parse("", NULL, &map, NULL), 0);
+    assert_int_equal(resource_node_open_map("terem", &map, &node, &e), -ERR_UNSUPPORTED);
+    assert_true(str_starts(e.text, "cgroup v2 is not mounted; mount -t cgroup2"));
+    assert_int_equal(resource_node_open_map("../x", &map, &node, &e), -ERR_USAGE);
+    assert_null(node);
+}
+
+int main(void)
+{
+#define EACH(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        EACH(test_v2_only),          EACH(test_v2_memory_in_use), EACH(test_v1_with_comounts),
+        EACH(test_mixed_and_absent), EACH(test_create_undone),    EACH(test_no_v2),
+    };
+    return cmocka_run_group_tests_name("resource-shapes", tests, NULL, NULL);
+}
