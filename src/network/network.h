@@ -28,11 +28,13 @@ struct network_node;
 struct network_config {
     unsigned instance;
     const char *pool4; /* "10.88.0.0/16": the first address is the gateway's */
-    const char *pool6; /* "fd54:6572:656d::/64" */
+    const char *pool6; /* "fd54:6572:656d::/64"; either may be NULL or "": none of that family */
+    const char *state; /* the instance's state directory: network.json there remembers what the
+                          sysctls were.  NULL: setup and remove are refused */
 };
 
 struct network_address {
-    struct in_addr v4; /* 0.0.0.0: none */
+    struct in_addr v4;  /* 0.0.0.0: none */
     struct in6_addr v6; /* ::: none */
 };
 

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * kernel/netlink — links, addresses, neighbours and routes, several requests in one system call.
+ *
+ * I own the rtnetlink socket.  I use libmnl.  I decide nothing: names, addresses and flags are
+ * the caller's.
+ *
+ *     auto_netlink struct netlink *nl = NULL;
+ *     netlink_open(&nl, err);
+ *     netlink_link_up(nl, ifindex);                 // queued, nothing sent yet
+ *     netlink_route_add(nl, &(struct netlink_route){…});
+ *     netlink_commit(nl, err);                      // one sendmsg; the first refusal is told
+ *
+ * A batch is not a transaction: the kernel goes on after a refused request, so a caller whose
+ * commit failed takes away what it had begun.  Errors carry the kernel's own explanation
+ * (extended acknowledgement) where there is one.
+ *
+ * A socket belongs to the namespace it was opened in, for good.
+ */
+#pragma once
+
+#include "base/err.h"
+
+#include <net/if.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct netlink;
+#define auto_netlink __attribute__((cleanup(netlink_closep)))
+
+int netlink_open(struct netlink **ret, struct err *err);
+/* The same inside another network namespace: the calling thread goes there and comes back. */
+int netlink_open_in(int netns_fd, struct netlink **ret, struct err *err);
+void netlink_close(struct netlink *nl);
+static inline void netlink_closep(struct netlink **nl)
+{
+    netlink_close(*nl);
+    *nl = NULL;
+}
+/* Sends what is queued and empties the queue, also on failure. */
+int netlink_commit(struct netlink *nl, struct err *err);
+
+/* family 0: no address at all. */
+struct netlink_ip {
+    int family;
+    union {
+        struct in_addr v4;
+        struct in6_addr v6;
+    };
+};
+static inline struct netlink_ip netlink_ip4(struct in_addr a)
+{
+    return (struct netlink_ip){.family = AF_INET, .v4 = a};
+}
+static inline struct netlink_ip netlink_ip6(struct in6_addr a)
+{
+    return (struct netlink_ip){.family = AF_INET6, .v6 = a};
+}
+
+/* Links.  The queued verbs return nothing; netlink_commit() tells. */
+struct netlink_veth {
+    const char *name, *peer; /* at most IFNAMSIZ - 1 */
+    int peer_netns;          /* the peer is born there */
+    const uint8_t *mac, *peer_mac;
+    unsigned mtu;
+};
+void netlink_veth_add(struct netlink *nl, const struct netlink_veth *v);
+void netlink_bridge_add(struct netlink *nl, const char *name, const uint8_t mac[6]);
+void netlink_link_up(struct netlink *nl, int ifindex);
+void netlink_link_delete(struct netlink *nl, int ifindex);
+/* IN6_ADDR_GEN_MODE_NONE before the link goes up: no link-local address of its own making. */
+void netlink_link_addrgen(struct netlink *nl, int ifindex, uint8_t mode);
+/* net.ipv4.conf.LINK.* without a trip through /proc/sys; id is IPV4_DEVCONF_… */
+struct netlink_devconf {
+    uint16_t id;
+    uint32_t value;
+};
+void netlink_link_devconf4(struct netlink *nl, int ifindex, const struct netlink_devconf *conf,
+                           size_t n);
+
+struct netlink_link {
+    int ifindex;
+    int peer; /* of a veth: its index in the other namespace */
+    char name[IFNAMSIZ];
+    char kind[16]; /* "veth", "bridge"; "" for hardware and lo */
+    unsigned flags, mtu;
+    uint64_t rx_bytes, rx_packets, tx_bytes, tx_packets; /* only from netlink_link_get() */
+};
+/* ERR_NOT_FOUND when there is none of that name. */
+int netlink_link_get(struct netlink *nl, const char *name, struct netlink_link *ret,
+                     struct err *err);
+/* All links of a kind, or all when kind is NULL. */
+int netlink_link_each(struct netlink *nl, const char *kind,
+                      int (*item)(void *ctx, const struct netlink_link *l, struct err *err),
+                      void *ctx, struct err *err);
+
+struct netlink_address {
+    int ifindex;
+    struct netlink_ip ip;
+    uint8_t prefix, scope;
+    uint32_t flags; /* IFA_F_NODAD, … */
+};
+/* There already: fine. */
+void netlink_address_add(struct netlink *nl, const struct netlink_address *a);
+void netlink_address_delete(struct netlink *nl, const struct netlink_address *a);
+int netlink_address_each(struct netlink *nl,
+                         int (*item)(void *ctx, const struct netlink_address *a, struct err *err),
+                         void *ctx, struct err *err);
+
+/* A permanent neighbour: never asked for, never replaced by what the other side claims. */
+void netlink_neighbour_add(struct netlink *nl, int ifindex, struct netlink_ip ip,
+                           const uint8_t mac[6]);
+
+struct netlink_route {
+    int family;            /* needed when dst is a default route */
+    struct netlink_ip dst; /* family 0: default */
+    uint8_t prefix;
+    struct netlink_ip via;         /* or none */
+    struct netlink_ip src;         /* preferred source, or none */
+    int ifindex;                   /* 0: none */
+    uint8_t type, scope, protocol; /* RTN_…, RT_SCOPE_…, RTPROT_… */
+    uint32_t table;                /* 0: main */
+    uint32_t metric;
+    bool onlink;
+};
+/* One of the same destination and metric is replaced. */
+void netlink_route_add(struct netlink *nl, const struct netlink_route *r);
+void netlink_route_delete(struct netlink *nl, const struct netlink_route *r);
+/* Every route of every table, cloned ones not. */
+int netlink_route_each(struct netlink *nl, int family,
+                       int (*item)(void *ctx, const struct netlink_route *r, struct err *err),
+                       void *ctx, struct err *err);

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "kernel/nft.h"
+
+#include "base/cleanup.h"
+#include "base/str.h"
+
+#include <errno.h>
+#include <nftables/libnftables.h>
+#include <string.h>
+
+static void nft_ctx_freep(struct nft_ctx **ctx)
+{
+    if (*ctx)
+        nft_ctx_free(*ctx);
+}
+
+int nft_run(const char *commands, struct err *err)
+{
+    auto_clean(nft_ctx_freep) struct nft_ctx *ctx = nft_ctx_new(NFT_CTX_DEFAULT);
+    if (!ctx || nft_ctx_buffer_error(ctx) || nft_ctx_buffer_output(ctx))
+        return err_set(err, ERR_EXHAUSTED, "cannot start nftables: out of memory");
+    errno = 0;
+    if (nft_run_cmd_from_buffer(ctx, commands) == 0)
+        return 0;
+    int sys = errno;
+    const char *text = nft_ctx_get_error_buffer(ctx);
+    int cut = text ? (int)strcspn(text, "\n") : 0;
+    if (cut == 0)
+        return sys ? err_sysno(err, sys, "nftables refused")
+                   : err_set(err, ERR_SYSTEM, "nftables refused");
+    /* Errors of the kernel reach us only as text that ends with strerror(). */
+    enum err_kind kind = strstr(text, strerror(EPERM)) ? ERR_DENIED
+                         : strstr(text, strerror(EOPNOTSUPP)) || strstr(text, strerror(ENOENT))
+                             ? ERR_UNSUPPORTED
+                             : ERR_SYSTEM;
+    return err_set(err, kind, "nftables refused: %.*s", cut, text);
+}

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * kernel/nft — runs a text of nftables commands as one transaction.
+ *
+ * I use libnftables in this process.  Its context is made for the call and freed after it, as it
+ * holds some hundred KB.
+ */
+#pragma once
+
+#include "base/err.h"
+
+/* All of it or nothing.  The error is nft's own first line. */
+int nft_run(const char *commands, struct err *err);

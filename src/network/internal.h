@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * network/internal — what the files of this room share; nobody else includes it.
+ */
+#pragma once
+
+#include "base/str.h"
+#include "kernel/netlink.h"
+#include "network/network.h"
+
+#include <limits.h>
+#include <sys/types.h>
+
+/* One pool, either family: base with `prefix` fixed bits; the gateway is base + 1. */
+struct network_pool {
+    struct netlink_ip base; /* family 0: there is no such pool */
+    uint8_t prefix;
+    struct netlink_ip gateway;
+    uint32_t slots;
+    bool private; /* not routed on the internet: what leaves is masqueraded */
+};
+
+struct network_node {
+    unsigned instance;
+    char name[IFNAMSIZ]; /* "terem0": the bridge, and what host ends begin with */
+    struct network_pool pool4, pool6;
+    char state[PATH_MAX];
+    unsigned mtu; /* of the link that leads out */
+    struct netlink *nl;
+    pid_t nl_owner; /* the process that opened nl: a forked worker needs its own */
+};
+
+/* Marks our routes, so that they can be told from others' and routing daemons can leave them
+ * alone: a number that no other program has registered (rt_protos of iproute2). */
+#define NETWORK_PROTOCOL 84
+/* The unreachable routes of the pools stand behind any other; instance k's metric is this + k. */
+#define NETWORK_METRIC 84000000
+
+/* The netlink socket of this process, opened at first use. */
+int network_socket(struct network_node *n, struct netlink **ret, struct err *err);
+/* "terem0-7" */
+int network_end_name(const struct network_node *n, int64_t id, char ret[IFNAMSIZ], struct err *err);
+/* Is it the name of one of our host ends?  Then its id. */
+bool network_end_id(const struct network_node *n, const char *name, int64_t *ret_id);
+
+/* pool.c: "10.88.0.0/16"; NULL and "" give an empty pool. */
+int network_pool_parse(const char *text, int family, struct network_pool *ret, struct err *err);
+/* base + offset */
+struct netlink_ip network_pool_address(const struct network_pool *p, uint64_t offset);
+bool network_pool_overlaps(const struct network_pool *p, const struct netlink_ip *dst,
+                           uint8_t prefix);
+/* "10.88.0.0/16" */
+#define NETWORK_TEXT 64
+const char *network_ip_text(const struct netlink_ip *ip, int prefix, char buf[NETWORK_TEXT]);
+
+/* forward.c: forwarding on, with a memory of what was; and back. */
+int network_forward_on(struct network_node *n, struct err *err);
+int network_forward_off(struct network_node *n, bool others_need_it, struct err *err);
+
+/* resolv.c: one file's text; adds usable servers (at most 3 in all) and the other lines. */
+struct network_resolv {
+    struct str servers, others;
+    unsigned n_servers;
+    bool unusable; /* there were servers that a VE cannot reach */
+};
+void network_resolv_read(const char *text, bool has_v4, bool has_v6, struct network_resolv *r);
