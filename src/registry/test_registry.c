@@ -215,6 +215,7 @@ static void test_jobs(void **state)
     assert_int_equal(j.ended, 12);
     registry_job_done(&j);
     change.id = 999;
+    change.request = NULL; /* was of the row that is released now */
     assert_int_equal(registry_job_update(r, &change, &e), -ERR_NOT_FOUND);
     assert_int_equal(registry_job_get(r, 999, &j, &e), -ERR_NOT_FOUND);
 
