@@ -32,18 +32,20 @@ void frame_head(uint8_t head[FRAME_HEAD], enum frame_type type, size_t len);
 /* Blocking: writes one frame whole. */
 int frame_write(int fd, enum frame_type type, const void *buf, size_t len, struct err *err);
 
-/* Incremental reader: feed bytes, take frames. */
+/* Incremental reader: feed bytes, take frames until there is none, feed again.  Begins as {0}. */
 struct frame_reader {
     uint8_t buf[FRAME_HEAD + FRAME_MAX];
     size_t have;
+    size_t taken; /* bytes at the front that were given out */
 };
 struct frame {
     enum frame_type type;
     const uint8_t *data;
     size_t len;
 };
-/* read(2)s what is there; returns bytes, 0 at end of file, -kind; -ERR_BUSY: would block. */
+/* read(2)s what is there; returns bytes, 0 at end of file, -kind; -ERR_BUSY: would block.  Frames
+ * taken before are gone then.  A whole frame that was not taken first: ERR_INTERNAL. */
 int frame_reader_fill(struct frame_reader *r, int fd, struct err *err);
-/* True and *ret when a whole frame is there (valid until frame_next again); an oversized length
- * gives ERR_CORRUPT in *bad. */
+/* True and *ret when a whole frame is there (its data is valid until the next fill); *bad is set
+ * when the length is over FRAME_MAX: the stream is of no more use. */
 bool frame_next(struct frame_reader *r, struct frame *ret, bool *bad);

@@ -22,22 +22,29 @@
 struct keep;
 
 /* Connects; spawn: starts `program` (terem-keep) as a process of its own session when nobody
- * answers, and waits until it listens. */
+ * answers, and waits until it listens.  Every call has a deadline of 5 seconds, after which it is
+ * ERR_UNAVAILABLE. */
 int keep_connect(const char *socket_path, const char *program, bool spawn, struct keep **ret,
                  struct err *err);
 void keep_close(struct keep *k);
+void keep_close_p(struct keep **k); /* for auto_clean() */
 int keep_fd(const struct keep *k); /* becomes readable (end of file) when terem-keep dies */
 
 /* Gives it the VE's descriptors (duplicates; the caller keeps its own).  console_fd, log_dir_fd
- * may be -1.  An entry of that id is replaced. */
+ * may be -1.  The console becomes non-blocking, for all who share it.  An entry of that id is
+ * replaced; who watched its console is told that it ended. */
 int keep_put(struct keep *k, int64_t id, int pidfd, int console_fd, int log_dir_fd,
              struct err *err);
 /* Copies of the descriptors; ERR_NOT_FOUND; *ret_console is -1 when there is none. */
 int keep_get(struct keep *k, int64_t id, int *ret_pidfd, int *ret_console, struct err *err);
 int keep_drop(struct keep *k, int64_t id, struct err *err);
 int keep_list(struct keep *k, int64_t **ret, size_t *ret_n, struct err *err);
-/* Hands a client's socket over: from now on terem-keep copies between it and the console, in the
- * frames of keep/frame.h.  Many clients may watch one console.  fd is closed here. */
+/* Hands a client's stream socket over: from now on terem-keep copies between it and the console,
+ * in the frames of keep/frame.h.  Many clients may watch one console; each first gets the last 4
+ * KB of the log.  One that reads too slowly is dismissed with FRAME_ERROR.  FRAME_EXIT comes when
+ * the VE's first process is gone (with its status when the kernel tells it by then, else 0).
+ * client_fd is closed here, on failure also.  ERR_NOT_FOUND: no such entry; ERR_STATE: it has no
+ * console or has ended. */
 int keep_attach(struct keep *k, int64_t id, int client_fd, struct err *err);
-/* Asks it to end (no VE runs): used by make clean-run and tests. */
+/* Asks it to end: used by make clean-run and tests.  While a VE runs that it holds: ERR_STATE. */
 int keep_quit(struct keep *k, struct err *err);
