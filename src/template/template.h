@@ -78,6 +78,8 @@ struct template_request {
     const char *source;    /* import: absolute file or directory, or "oci:/path[:tag]" */
     template_progress progress;
     void *ctx;
+    uint64_t max_bytes;   /* of file data; 0: what is free, less a reserve */
+    uint64_t max_entries; /* 0: 5,000,000 */
 };
 /* base: "busybox", "debian-12", "debian-13". */
 int template_build(struct template_store *s, const char *base, const struct template_request *rq,

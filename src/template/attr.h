@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * attr — which extended attributes of a foreign file enter a layer, and in what form.
+ *
+ * Kept: user.* (but never user.overlay.*, which would steer the overlay), security.capability
+ * (as version 2, whose root is the layer's own), POSIX ACLs whose ids are below 65536.
+ * Dropped: everything else (trusted.*, security.selinux, …).
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define ATTR_CAPABILITY_V2 20 /* bytes: struct vfs_cap_data with two words (linux/capability.h) */
+
+/* Is it to be kept?  A capability is rewritten through *value and *size into buf. */
+bool attr_keep(const char *name, const void **value, size_t *size,
+               unsigned char buf[ATTR_CAPABILITY_V2]);

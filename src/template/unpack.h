@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * unpack — a tar stream into a tree.
+ *
+ * libarchive reads the headers (ustar, pax, GNU, sparse files); tree.h writes.  A tar that has no
+ * end marker (two blocks of zeros) was cut short: ERR_CORRUPT, which tar itself lets pass.
+ */
+#pragma once
+
+#include "template/store.h"
+#include "template/stream.h"
+
+/* How far a job is, for its owner. */
+struct unpack_watch {
+    template_progress progress; /* or NULL */
+    void *ctx;
+    const char *text; /* "unpacking layer 2 of 5" */
+    int from, to;     /* percents of the whole that this stream is */
+};
+int unpack_tell(const struct unpack_watch *w, int percent, const char *text, struct err *err);
+
+/* Reads the stream to its very end.  limits: see tree.h. */
+int unpack_tar(struct stream *in, int root, const struct tree_limits *limits,
+               const struct unpack_watch *watch, uint64_t *ret_bytes, uint64_t *ret_entries,
+               struct err *err);
+
+/* The same into a new layer's draft; ret->digest is that of the uncompressed tar.  ret_raw: the
+ * digest of the bytes before decompression, or NULL. */
+int unpack_layer(struct template_store *s, struct stream *in, const struct tree_limits *limits,
+                 const struct unpack_watch *watch, struct layer *ret, char ret_raw[STREAM_DIGEST],
+                 struct err *err);
