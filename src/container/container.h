@@ -41,15 +41,15 @@ struct container_file { /* a small file written inside, as the VE's root, at eve
 
 struct container_plan {
     const char *hostname;
-    uid_t id_base;          /* host id of the VE's root; 65,536 ids from here are its own */
-    const int *layers;      /* O_PATH directories, lowest first; ids 0–65535 on disk */
+    uid_t id_base;     /* host id of the VE's root; 65,536 ids from here are its own */
+    const int *layers; /* O_PATH directories, lowest first; ids 0–65535 on disk */
     size_t n_layers;
-    int tree;               /* directory that holds upper/ and work/ */
-    int cgroup;             /* v2 directory, or -1 */
+    int tree;                           /* directory that holds upper/ and work/ */
+    int cgroup;                         /* v2 directory, or -1 */
     int cgroup_procs[CONTAINER_V1_MAX]; /* v1 cgroup.procs, open for writing */
     size_t n_cgroup_procs;
-    bool system;            /* boots its own init with a console; else runs argv under terem-init */
-    int init_program;       /* application VEs: descriptor of terem-init; else -1 */
+    bool own_init;    /* boots its own init with a console; else runs argv under terem-init */
+    int init_program; /* application VEs: descriptor of terem-init; else -1 */
     const char *const *argv; /* NULL-terminated; argv[0] is a path or found in PATH inside */
     const char *const *env;  /* NULL-terminated additions */
     const char *workdir;     /* "/" when NULL */
@@ -58,16 +58,16 @@ struct container_plan {
     bool new_privileges;     /* false: no_new_privs (application VEs by default) */
     const struct container_file *files; /* hostname, hosts, resolv.conf */
     size_t n_files;
-    int lxcfs;               /* directory of the lxcfs mount, or -1 */
-    uint64_t shm_bytes;      /* size of /dev/shm; 0: 64 MiB */
-    bool no_network;         /* keep only lo */
+    int lxcfs;          /* directory of the lxcfs mount, or -1 */
+    uint64_t shm_bytes; /* size of /dev/shm; 0: 64 MiB */
+    bool no_network;    /* keep only lo */
 };
 
 struct container_birth;
 struct container_started {
-    int pidfd;    /* of the VE's first process */
-    pid_t pid;    /* its host pid */
-    int console;  /* pty master; for application VEs stdout and stderr go there too; or -1 */
+    int pidfd;   /* of the VE's first process */
+    pid_t pid;   /* its host pid */
+    int console; /* pty master; for application VEs stdout and stderr go there too; or -1 */
 };
 
 int container_birth_begin(const struct container_plan *plan, struct container_birth **ret,
@@ -78,27 +78,27 @@ int container_birth_finish(struct container_birth *b, struct container_started *
 void container_birth_free(struct container_birth *b);
 
 struct container_exec {
-    int pidfd;              /* of the VE's first process */
-    int cgroup;             /* as in the plan */
+    int pidfd;  /* of the VE's first process */
+    int cgroup; /* as in the plan */
     int cgroup_procs[CONTAINER_V1_MAX];
     size_t n_cgroup_procs;
     const char *const *argv;
     const char *const *env;
     const char *workdir;
     const char *user;
+    bool own_init; /* as in the plan, like the next two */
     bool nesting, new_privileges;
     bool tty;               /* a pty of the VE's own devpts is the controlling terminal */
     uint16_t rows, columns; /* of that pty; 0: 24×80 */
 };
 struct container_process {
-    pid_t pid;   /* a child of the caller: waitpid() for it */
+    pid_t pid; /* a child of the caller: waitpid() for it */
     int pidfd;
     int in, out, error; /* our ends: pipes, or the pty master in `in` and -1 for the others */
 };
 /* Runs a command inside.  A command that is not there: ERR_NOT_FOUND "sh: not found in web1"-like
  * text without the VE's name (the caller adds it). */
-int container_exec(const struct container_exec *x, struct container_process *ret,
-                   struct err *err);
+int container_exec(const struct container_exec *x, struct container_process *ret, struct err *err);
 /* A descriptor to the VE's root directory for push and pull, to be used only through
  * path_open_in_root().  Opened inside its mount namespace, ids as the VE sees them need
  * container_as_root(): the caller forks, and the child calls this, which enters the VE's user and

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * /dev is one small tmpfs that the host's root makes: the VE can neither remount it with other
+ * options nor make a node in it, and the nodes need no bind mounts of their own.  /dev/shm is a
+ * directory of the same file system (mounted once more on itself, as init systems look for a
+ * mount there): a second superblock would cost every memory cgroup of the machine.
+ */
+#include "container/internal.h"
+
+#include "base/cleanup.h"
+#include "base/str.h"
+#include "kernel/mount.h"
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <termios.h>
+
+#define SHM_DEFAULT (UINT64_C(64) << 20)
+#define DEV_BYTES   (UINT64_C(256) << 10) /* for the nodes, beside /dev/shm */
+#define DEV_INODES  65536                 /* each about 1 KiB, charged to the VE's memory */
+
+static const struct {
+    const char *name;
+    unsigned char major, minor;
+} nodes[] = {
+    {"null", 1, 3},   {"zero", 1, 5},    {"full", 1, 7},
+    {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0},
+};
+
+static const struct {
+    const char *name, *target;
+} links[] = {
+    {"fd", "/proc/self/fd"},       {"stdin", "/proc/self/fd/0"}, {"stdout", "/proc/self/fd/1"},
+    {"stderr", "/proc/self/fd/2"}, {"ptmx", "pts/ptmx"},         {"core", "/proc/kcore"},
+};
+
+static const struct {
+    const char *name;
+    mode_t mode;
+    bool host; /* owned by the host's root: nothing in the VE can change it */
+} dirs[] = {
+    {"shm", 01777, false},      {"pts", 0755, false},         {"mqueue", 01777, false},
+    {".terem", 0755, true},     {".terem/empty", 0555, true}, {".terem/proc", 0555, true},
+    {".terem/sys", 0555, true},
+};
+
+static int fill(int dev, uid_t base, struct err *err)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(nodes); i++)
+        if (mknodat(dev, nodes[i].name, S_IFCHR | 0666, makedev(nodes[i].major, nodes[i].minor)) <
+                0 ||
+            fchownat(dev, nodes[i].name, base, base, AT_SYMLINK_NOFOLLOW) < 0)
+            return err_sys(err, "cannot make device %s", nodes[i].name);
+    for (size_t i = 0; i < ARRAY_SIZE(links); i++)
+        if (symlinkat(links[i].target, dev, links[i].name) < 0 ||
+            fchownat(dev, links[i].name, base, base, AT_SYMLINK_NOFOLLOW) < 0)
+            return err_sys(err, "cannot make link %s", links[i].name);
+    for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
+        uid_t owner = dirs[i].host ? 0 : base;
+        if (mkdirat(dev, dirs[i].name, dirs[i].mode) < 0 ||
+            fchownat(dev, dirs[i].name, owner, owner, AT_SYMLINK_NOFOLLOW) < 0)
+            return err_sys(err, "cannot make directory %s", dirs[i].name);
+    }
+    /* What the console's pty is mounted on. */
+    if (mknodat(dev, "console", S_IFREG | 0600, 0) < 0 ||
+        fchownat(dev, "console", base, base, AT_SYMLINK_NOFOLLOW) < 0)
+        return err_sys(err, "cannot make console");
+    return 0;
+}
+
+int device_tree(uid_t id_base, uint64_t shm_bytes, int *ret_fd, struct err *err)
+{
+    char size[48], inodes[32], uid[32], gid[32];
+    uint64_t bytes;
+    if (__builtin_add_overflow(shm_bytes ? shm_bytes : SHM_DEFAULT, DEV_BYTES, &bytes))
+        return err_set(err, ERR_USAGE, "/dev/shm is too large");
+    str_print(size, sizeof(size), "size=%llu", (unsigned long long)bytes);
+    str_print(inodes, sizeof(inodes), "nr_inodes=%d", DEV_INODES);
+    str_print(uid, sizeof(uid), "uid=%u", id_base);
+    str_print(gid, sizeof(gid), "gid=%u", id_base);
+    const char *options[] = {"mode=0755", size, inodes, uid, gid, NULL};
+
+    auto_fd int fd = -1;
+    int r = mount_new("tmpfs", options, MOUNT_ATTR_NOSUID, &fd, err);
+    if (r == 0) {
+        mode_t mask = umask(0);
+        r = fill(fd, id_base, err);
+        umask(mask);
+    }
+    if (r < 0)
+        return err_wrap(err, "cannot make /dev");
+    *ret_fd = steal_fd(&fd);
+    return 0;
+}
+
+int device_pty(int devpts, bool raw, unsigned rows, unsigned columns, int *ret_master,
+               int *ret_slave, struct err *err)
+{
+    auto_fd int master = openat(devpts, "ptmx", O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+    struct stat st;
+    if (master < 0 || fstat(master, &st) < 0)
+        return err_sys(err, "cannot open a terminal");
+    /* In a running VE the path is in the hands of its root. */
+    if (!S_ISCHR(st.st_mode) || st.st_rdev != makedev(5, 2))
+        return err_set(err, ERR_STATE, "its /dev/pts/ptmx is not a terminal multiplexer");
+    int unlock = 0;
+    if (ioctl(master, TIOCSPTLCK, &unlock) < 0)
+        return err_sys(err, "cannot unlock a terminal");
+    auto_fd int slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (slave < 0)
+        return err_sys(err, "cannot open a terminal");
+    /* The master's reader may block or poll as it likes: hand it out as open(2) would. */
+    int flags = fcntl(master, F_GETFL);
+    if (flags < 0 || fcntl(master, F_SETFL, flags & ~O_NONBLOCK) < 0)
+        return err_sys(err, "cannot set up a terminal");
+    struct winsize size = {
+        .ws_row = (unsigned short)(rows ? rows : 24),
+        .ws_col = (unsigned short)(columns ? columns : 80),
+    };
+    if (ioctl(slave, TIOCSWINSZ, &size) < 0)
+        return err_sys(err, "cannot set the size of a terminal");
+    if (raw) { /* logs: bytes come out as they were written, without added carriage returns */
+        struct termios t;
+        if (tcgetattr(slave, &t) < 0)
+            return err_sys(err, "cannot set up a terminal");
+        cfmakeraw(&t);
+        if (tcsetattr(slave, TCSANOW, &t) < 0)
+            return err_sys(err, "cannot set up a terminal");
+    }
+    *ret_master = steal_fd(&master);
+    *ret_slave = steal_fd(&slave);
+    return 0;
+}

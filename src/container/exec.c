@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Entering a running VE.  A middle process joins the cgroups and the namespaces, and forks the
+ * command's process as a child of the caller (only children of who enters a PID namespace are in
+ * it).  Until it executes, that process cannot be looked into from inside: it is not dumpable,
+ * and its memory belongs to the host's user namespace; it holds nothing but the pair and its
+ * standard streams.
+ */
+#include "container/internal.h"
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/str.h"
+#include "kernel/namespace.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct streams {
+    int in, out, error;
+};
+
+static void streams_done(struct streams *s)
+{
+    cleanup_fd(&s->in);
+    cleanup_fd(&s->out);
+    cleanup_fd(&s->error);
+}
+
+/* A terminal of the VE's own devpts; `theirs` becomes its slave. */
+static int open_terminal(const struct container_exec *x, int sock, struct streams *theirs,
+                         struct err *err)
+{
+    auto_fd int pts = open("/dev/pts", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), master = -1;
+    if (pts < 0)
+        return err_sys(err, "cannot open its /dev/pts");
+    int slave = -1, r = device_pty(pts, false, x->rows, x->columns, &master, &slave, err);
+    if (r < 0)
+        return r;
+    theirs->in = slave;
+    if ((theirs->out = fcntl(slave, F_DUPFD_CLOEXEC, 3)) < 0 ||
+        (theirs->error = fcntl(slave, F_DUPFD_CLOEXEC, 3)) < 0)
+        return err_sys(err, "cannot open a terminal");
+    return message_send(sock, MESSAGE_CONSOLE, 0, &master, 1, err);
+}
+
+static int run_command(const struct container_exec *x, int sock, const struct streams *s,
+                       struct err *err)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    int r = process_stdio(s->in, s->out, s->error, &sock, 1, err);
+    if (r < 0)
+        return r;
+    if (setsid() < 0)
+        return err_sys(err, "cannot make a session");
+    if (x->tty && ioctl(STDIN_FILENO, TIOCSCTTY, 0) < 0)
+        return err_sys(err, "cannot take its terminal");
+    struct process_spec spec = {
+        .argv = x->argv,
+        .env = x->env,
+        .workdir = x->workdir,
+        .user = x->user,
+        .own_init = x->own_init,
+        .nesting = x->nesting,
+        .new_privileges = x->new_privileges,
+        .program = -1,
+        .sock = sock,
+    };
+    return process_execute(&spec, err);
+}
+
+/* In the middle process, already in the v2 cgroup. */
+static int enter_and_fork(const struct container_exec *x, int sock, struct streams *theirs,
+                          struct err *err)
+{
+    int keep[CONTAINER_V1_MAX + 5] = {sock, x->pidfd, theirs->in, theirs->out, theirs->error};
+    size_t n = 5;
+    for (size_t i = 0; i < x->n_cgroup_procs; i++)
+        keep[n++] = x->cgroup_procs[i];
+    fd_close_others(keep, n);
+    prctl(PR_SET_DUMPABLE, 0);
+    int r;
+    process_raise_limits();
+    if ((r = process_detach(err)) < 0 || (r = process_set_limits(err)) < 0 ||
+        (r = process_join(x->cgroup_procs, x->n_cgroup_procs, err)) < 0 ||
+        (r = namespace_enter(x->pidfd, NAMESPACE_ALL, err)) < 0 ||
+        (r = namespace_become_root(err)) < 0)
+        return r;
+    prctl(PR_SET_DUMPABLE, 0); /* a change of uid may have set it again */
+    if (x->tty && (r = open_terminal(x, sock, theirs, err)) < 0)
+        return r;
+    int pidfd = -1;
+    pid_t pid = namespace_fork(CLONE_PARENT, -1, &pidfd, err);
+    if (pid < 0)
+        return (int)pid;
+    if (pid == 0) {
+        if (run_command(x, sock, theirs, err) < 0)
+            message_fail(sock, err);
+        _exit(125);
+    }
+    /* If nobody hears this, the caller is gone and the command dies with it. */
+    return message_send(sock, MESSAGE_PROCESS, (uint32_t)pid, &pidfd, 1, err);
+}
+
+_Noreturn static void middle_main(const struct container_exec *x, int sock, struct streams *theirs)
+{
+    struct err err = {0};
+    if (enter_and_fork(x, sock, theirs, &err) < 0)
+        message_fail(sock, &err);
+    _exit(0);
+}
+
+static int make_streams(bool tty, struct streams *ours, struct streams *theirs, struct err *err)
+{
+    int in[2], out[2], error[2];
+    if (tty)
+        return 0;
+    if (pipe2(in, O_CLOEXEC) < 0)
+        return err_sys(err, "cannot make a pipe");
+    theirs->in = in[0];
+    ours->in = in[1];
+    if (pipe2(out, O_CLOEXEC) < 0)
+        return err_sys(err, "cannot make a pipe");
+    ours->out = out[0];
+    theirs->out = out[1];
+    if (pipe2(error, O_CLOEXEC) < 0)
+        return err_sys(err, "cannot make a pipe");
+    ours->error = error[0];
+    theirs->error = error[1];
+    /* The VE's root becomes the owner of its ends: reopened by /dev/stdout and the like. */
+    return 0;
+}
+
+/*
+ * Where v2 has controllers, a cgroup with children that are controlled takes no process itself
+ * (EBUSY): an init system has made such children in the VE's.  A leaf beside them does.
+ */
+static int open_leaf(int cgroup, int *ret_fd, struct err *err)
+{
+    struct stat st;
+    if (fstat(cgroup, &st) < 0)
+        return err_sys(err, "cannot look at its cgroup");
+    if (mkdirat(cgroup, "terem.exec", 0755) < 0 && errno != EEXIST)
+        return err_sys(err, "cannot make a cgroup for the command");
+    int fd = openat(cgroup, "terem.exec", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return err_sys(err, "cannot open the command's cgroup");
+    if (fchown(fd, st.st_uid, st.st_gid) < 0 ||
+        fchownat(fd, "cgroup.procs", st.st_uid, st.st_gid, 0) < 0) {
+        close(fd);
+        return err_sys(err, "cannot hand over the command's cgroup");
+    }
+    *ret_fd = fd;
+    return 0;
+}
+
+static pid_t fork_middle(const struct container_exec *x, struct err *err)
+{
+    pid_t pid = namespace_fork(0, x->cgroup, NULL, err);
+    if (pid >= 0 || errno != EBUSY || x->cgroup < 0)
+        return pid;
+    auto_fd int leaf = -1;
+    int r = open_leaf(x->cgroup, &leaf, err);
+    return r < 0 ? r : namespace_fork(0, leaf, NULL, err);
+}
+
+/* The middle process says PROCESS (and before it CONSOLE); the command then executes or FAILED. */
+static int collect(const struct container_exec *x, int sock, struct streams *ours,
+                   struct container_process *p, struct err *err)
+{
+    uint32_t pid = 0;
+    int r;
+    if (x->tty && (r = message_expect(sock, MESSAGE_CONSOLE, NULL, &ours->in, 1, err)) < 0)
+        return r;
+    /* The command may fail before its pid is told: the order of the two is not fixed. */
+    struct err why = {0};
+    r = message_expect(sock, MESSAGE_PROCESS, &pid, &p->pidfd, 1, &why);
+    bool failed = r < 0;
+    if (failed && message_expect(sock, MESSAGE_PROCESS, &pid, &p->pidfd, 1, NULL) < 0)
+        pid = 0;
+    p->pid = (pid_t)pid;
+    if (!failed)
+        r = message_expect(sock, MESSAGE_END, NULL, NULL, 0, &why);
+    if (r < 0 && err)
+        *err = why;
+    return r;
+}
+
+int container_exec(const struct container_exec *x, struct container_process *ret, struct err *err)
+{
+    if (!x->argv || !x->argv[0] || !x->argv[0][0])
+        return err_set(err, ERR_USAGE, "there is no command to run");
+    __attribute__((cleanup(streams_done))) struct streams ours = {-1, -1, -1};
+    __attribute__((cleanup(streams_done))) struct streams theirs = {-1, -1, -1};
+    struct container_process p = {.pid = -1, .pidfd = -1};
+    int pair[2];
+    int r = make_streams(x->tty, &ours, &theirs, err);
+    if (r < 0 || (r = message_pair(pair, err)) < 0)
+        return r;
+    auto_fd int sock = pair[0], inner = pair[1];
+    pid_t middle = fork_middle(x, err);
+    if (middle == 0)
+        middle_main(x, inner, &theirs);
+    if (middle < 0)
+        return (int)middle;
+    cleanup_fd(&inner);
+    streams_done(&theirs);
+    r = collect(x, sock, &ours, &p, err);
+    while (waitpid(middle, NULL, 0) < 0 && errno == EINTR)
+        ;
+    if (r < 0) {
+        if (p.pid > 0)
+            while (waitpid(p.pid, NULL, 0) < 0 && errno == EINTR)
+                ;
+        cleanup_fd(&p.pidfd);
+        return r;
+    }
+    p.in = steal_fd(&ours.in);
+    p.out = steal_fd(&ours.out);
+    p.error = steal_fd(&ours.error);
+    *ret = p;
+    return 0;
+}
+
+int container_enter_files(int pidfd, struct err *err)
+{
+    prctl(PR_SET_DUMPABLE, 0);
+    int r;
+    if ((r = namespace_enter(pidfd, CLONE_NEWUSER | CLONE_NEWNS, err)) < 0 ||
+        (r = namespace_become_root(err)) < 0)
+        return r;
+    prctl(PR_SET_DUMPABLE, 0);
+    umask(022);
+    if (chdir("/") < 0)
+        return err_sys(err, "cannot enter its root");
+    return 0;
+}

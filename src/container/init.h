@@ -1,0 +1,8 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The VE's first process between clone and exec; birth.c forks it. */
+#pragma once
+
+#include "container/internal.h"
+
+/* Never returns; sock: its end of the pair. */
+_Noreturn void init_main(const struct container_plan *plan, int sock, bool old_overlay);

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the files of this room share.  The caller's side and the child's side of a birth or an
+ * exec talk over one SOCK_SEQPACKET pair:
+ *
+ *     caller                            child
+ *       │  MAPPED ──────────────────────▶ │ its ids are written
+ *       │ ◀────────────────────── READY   │ its namespaces exist
+ *       │  LAYERS… MOUNTS LXCFS ────────▶ │ detached mounts, made by the host's root
+ *       │ ◀──────────────────── CONSOLE   │ the root stands; the console's master
+ *       │  GO ──────────────────────────▶ │
+ *       │ ◀── end of file: it executed; or FAILED with a struct err, at any time
+ */
+#pragma once
+
+#include "container/container.h"
+#include "kernel/caps.h"
+#include "kernel/seccomp.h"
+
+#include <stdint.h>
+
+enum message_kind {
+    MESSAGE_END, /* of file; never sent */
+    MESSAGE_MAPPED,
+    MESSAGE_READY,
+    MESSAGE_LAYERS,
+    MESSAGE_MOUNTS,
+    MESSAGE_LXCFS,
+    MESSAGE_CONSOLE,
+    MESSAGE_GO,
+    MESSAGE_PROCESS,
+    MESSAGE_FAILED,
+};
+struct message {
+    uint32_t kind;
+    uint32_t value; /* of MESSAGE_LXCFS: which files; of MESSAGE_PROCESS: its pid */
+    struct err err; /* of MESSAGE_FAILED */
+};
+
+/* message.c */
+int message_pair(int ret[2], struct err *err);
+int message_send(int sock, enum message_kind kind, uint32_t value, const int *fds, size_t n_fds,
+                 struct err *err);
+/* Receives a message of exactly this kind with exactly n_fds descriptors.  FAILED from the other
+ * side becomes our failure; end of file too (ERR_STATE), unless MESSAGE_END is expected. */
+int message_expect(int sock, enum message_kind kind, uint32_t *ret_value, int *ret_fds,
+                   size_t n_fds, struct err *err);
+void message_fail(int sock, const struct err *why);
+
+/* device.c, caller's side: the tmpfs that becomes /dev, detached, owned by the host. */
+int device_tree(uid_t id_base, uint64_t shm_bytes, int *ret_fd, struct err *err);
+/* device.c, child's side: a pty of the VE's devpts. */
+int device_pty(int devpts, bool raw, unsigned rows, unsigned columns, int *ret_master,
+               int *ret_slave, struct err *err);
+
+/* root.c, child's side: everything between fresh namespaces and a finished root. */
+struct root_parts {
+    const int *layers;
+    size_t n_layers;
+    int tree, dev;
+    const int *lxcfs; /* LXCFS_COUNT descriptors, -1 where there is none */
+    bool cgroup;      /* mount a cgroup2 */
+    bool nesting;     /* leave an uncovered proc and sysfs for containers inside */
+    bool old_overlay; /* as before 6.13; tests */
+};
+/* The working directory is the VE's root afterwards.  ret_devpts: its mounted devpts. */
+int root_build(const struct root_parts *parts, int *ret_devpts, struct err *err);
+
+/* lxcfs.c */
+#define LXCFS_COUNT 8
+extern const char *const lxcfs_paths[LXCFS_COUNT]; /* "proc/meminfo", … */
+/* Detached clones of the files that are there; the others -1. */
+void lxcfs_clone(int lxcfs_dir, int ret[LXCFS_COUNT]);
+/* Attaches one below a proc or sys mount.  on_top: over what an earlier lxcfs left. */
+int lxcfs_attach(int fd, size_t which, int proc, int sys, bool on_top, struct err *err);
+
+/* file.c: the plan's small files, written by the VE's root inside its root. */
+int file_write_all(const struct container_file *files, size_t n, struct err *err);
+
+/* user.c: "uid[:gid]", "name[:group]"; NULL is root. */
+#define USER_GROUPS_MAX 256
+struct user {
+    uid_t uid;
+    gid_t gid, groups[USER_GROUPS_MAX];
+    size_t n_groups;
+    char name[64], home[256], shell[256];
+};
+/* From the texts of passwd(5) and group(5); foreign bytes. */
+int user_parse(const char *spec, const char *passwd, const char *group, struct user *ret,
+               struct err *err);
+/* Reads /etc/passwd and /etc/group of the root that the caller is in. */
+int user_lookup(const char *spec, struct user *ret, struct err *err);
+
+/* process.c: the last steps of init and of exec. */
+struct process_spec {
+    const char *const *argv, *const *env;
+    const char *workdir, *user;
+    bool own_init, nesting, new_privileges;
+    int program; /* executed instead of argv[0], with argv after its own name; or -1 */
+    int sock;    /* tells the caller about a failure; closed by exec */
+};
+/* Whatever of the caller would be inherited and is neither a descriptor nor a limit: signals,
+ * umask, scheduling, session keyring, process group. */
+int process_detach(struct err *err);
+/* Writes 0 to each v1 cgroup.procs: joins. */
+int process_join(const int *procs, size_t n, struct err *err);
+/* Lifts hard limits that were lowered; only who is still the host's root can, so the caller does it
+ * to itself before it forks. */
+void process_raise_limits(void);
+/* Then the new process sets what a first process has. */
+int process_set_limits(struct err *err);
+/* Returns only on failure. */
+int process_execute(const struct process_spec *spec, struct err *err);
+/* stdin, stdout, stderr; nothing else stays open but `keep`. */
+int process_stdio(int in, int out, int error, const int *keep, size_t n_keep, struct err *err);

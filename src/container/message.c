@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "container/internal.h"
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+
+#include <sys/socket.h>
+
+int message_pair(int ret[2], struct err *err)
+{
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ret) < 0)
+        return err_sys(err, "cannot make a socket pair");
+    return 0;
+}
+
+int message_send(int sock, enum message_kind kind, uint32_t value, const int *fds, size_t n_fds,
+                 struct err *err)
+{
+    struct message m = {.kind = kind, .value = value};
+    return fd_send(sock, &m, sizeof(m), fds, n_fds, err);
+}
+
+void message_fail(int sock, const struct err *why)
+{
+    struct message m = {.kind = MESSAGE_FAILED, .err = *why};
+    fd_send(sock, &m, sizeof(m), NULL, 0, NULL);
+}
+
+int message_expect(int sock, enum message_kind kind, uint32_t *ret_value, int *ret_fds,
+                   size_t n_fds, struct err *err)
+{
+    struct message m = {0};
+    int fds[FD_PASS_MAX];
+    size_t n = ARRAY_SIZE(fds);
+    ssize_t len = fd_recv(sock, &m, sizeof(m), fds, &n, err);
+    if (len < 0)
+        return (int)len;
+    if (len == (ssize_t)sizeof(m) && m.kind == kind && n == n_fds) {
+        if (n_fds)
+            memcpy(ret_fds, fds, n_fds * sizeof(int));
+        if (ret_value)
+            *ret_value = m.value;
+        return 0;
+    }
+    for (size_t i = 0; i < n; i++)
+        close(fds[i]);
+    if (len == 0)
+        return kind == MESSAGE_END
+                   ? 0
+                   : err_set(err, ERR_STATE, "its first process died while it was being prepared");
+    if (len != (ssize_t)sizeof(m) || m.kind != MESSAGE_FAILED || m.err.kind <= ERR_NONE ||
+        m.err.kind >= ERR__COUNT)
+        return err_set(err, ERR_INTERNAL, "unexpected message %u instead of %d", m.kind, kind);
+    m.err.text[sizeof(m.err.text) - 1] = '\0';
+    if (err)
+        *err = m.err;
+    return -m.err.kind;
+}

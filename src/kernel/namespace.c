@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "kernel/namespace.h"
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/str.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/sched.h>
+#include <linux/securebits.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+pid_t namespace_fork(uint64_t flags, int cgroup, int *ret_pidfd, struct err *err)
+{
+    int pidfd = -1;
+    struct clone_args args = {
+        .flags = flags | CLONE_PIDFD | (cgroup >= 0 ? CLONE_INTO_CGROUP : 0),
+        .pidfd = (uint64_t)(uintptr_t)&pidfd,
+        /* With CLONE_PARENT the caller's own exit signal is inherited and must not be given. */
+        .exit_signal = flags & CLONE_PARENT ? 0 : SIGCHLD,
+        .cgroup = cgroup >= 0 ? (uint64_t)cgroup : 0,
+    };
+    pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+    if (pid < 0)
+        return err_sys(err, "cannot create a process");
+    if (pid == 0)
+        return 0;
+    if (ret_pidfd)
+        *ret_pidfd = pidfd;
+    else
+        close(pidfd);
+    return pid;
+}
+
+pid_t namespace_fork_owned(uint64_t flags, int cgroup, uid_t owner, int *ret_pidfd, struct err *err)
+{
+    uid_t euid = geteuid();
+    int bits = prctl(PR_GET_SECUREBITS), dumpable = prctl(PR_GET_DUMPABLE), death = 0;
+    prctl(PR_GET_PDEATHSIG, &death);
+    /* The owner is the effective uid at clone(2).  Only that one changes, capabilities stay;
+     * raw calls, because the C library would change every thread. */
+    if (prctl(PR_SET_SECUREBITS, bits | SECBIT_NO_SETUID_FIXUP) < 0)
+        return err_sys(err, "cannot keep capabilities over a change of uid");
+    if (syscall(SYS_setresuid, -1, owner, -1) < 0) {
+        err_sys(err, "cannot become uid %u", owner);
+        prctl(PR_SET_SECUREBITS, bits);
+        return err ? -err->kind : -ERR_SYSTEM;
+    }
+    prctl(PR_SET_DUMPABLE, 0); /* inherited; and its mm belongs to the first user namespace */
+    pid_t pid = namespace_fork(flags | CLONE_NEWUSER, cgroup, ret_pidfd, err);
+    if (pid == 0)
+        return 0;
+    /* A change of uid has also reset these two. */
+    syscall(SYS_setresuid, -1, euid, -1);
+    prctl(PR_SET_SECUREBITS, bits);
+    prctl(PR_SET_DUMPABLE, dumpable == 1);
+    prctl(PR_SET_PDEATHSIG, death);
+    return pid;
+}
+
+static int write_map(int dir, const char *file, uid_t base, uint32_t count, struct err *err)
+{
+    return fd_write_value_at(dir, file, err, "0 %u %u\n", base, count);
+}
+
+static int open_proc(pid_t pid, int *ret_fd, struct err *err)
+{
+    char path[32];
+    str_print(path, sizeof(path), "/proc/%d", pid);
+    int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return err_sys(err, "cannot open %s", path);
+    *ret_fd = fd;
+    return 0;
+}
+
+int namespace_map_ids(pid_t pid, uid_t base, uint32_t count, struct err *err)
+{
+    auto_fd int dir = -1;
+    int r = open_proc(pid, &dir, err);
+    if (r < 0 || (r = write_map(dir, "uid_map", base, count, err)) < 0 ||
+        (r = write_map(dir, "gid_map", base, count, err)) < 0)
+        return r;
+    return 0;
+}
+
+int namespace_zero_clocks(pid_t pid, struct err *err)
+{
+    static const struct {
+        clockid_t clock;
+        const char *name;
+    } clocks[] = {{CLOCK_MONOTONIC, "monotonic"}, {CLOCK_BOOTTIME, "boottime"}};
+    auto_fd int dir = -1;
+    int r = open_proc(pid, &dir, err);
+    if (r < 0)
+        return r;
+    if (faccessat(dir, "timens_offsets", W_OK, 0) < 0 && errno == ENOENT)
+        return 0;
+    char text[128];
+    size_t len = 0;
+    for (size_t i = 0; i < ARRAY_SIZE(clocks); i++) {
+        struct timespec now;
+        clock_gettime(clocks[i].clock, &now);
+        /* Whole seconds are enough, and leave the clock a little above zero. */
+        if (str_print(text + len, sizeof(text) - len, "%s -%lld 0\n", clocks[i].name,
+                      (long long)now.tv_sec) < 0)
+            return err_set(err, ERR_INTERNAL, "clock offsets are too long");
+        len += strlen(text + len);
+    }
+    r = fd_write_value_at(dir, "timens_offsets", err, "%s", text);
+    return r < 0 ? err_wrap(err, "cannot set the clocks of the time namespace") : 0;
+}
+
+int namespace_enter(int pidfd, int flags, struct err *err)
+{
+    if (flags & CLONE_NEWTIME && access("/proc/self/ns/time", F_OK) < 0)
+        flags &= ~CLONE_NEWTIME;
+    if (setns(pidfd, flags) < 0) {
+        if (errno == ESRCH)
+            return err_set(err, ERR_STATE, "it has stopped");
+        return err_sys(err, "cannot enter its namespaces");
+    }
+    return 0;
+}
+
+int namespace_become_root(struct err *err)
+{
+    if (setgroups(0, NULL) < 0 || setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
+        return err_sys(err, "cannot become its root");
+    return 0;
+}

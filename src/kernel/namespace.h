@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * kernel/namespace — making and entering namespaces.
+ */
+#pragma once
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* All namespaces of a VE, for namespace_enter(). */
+#define NAMESPACE_ALL                                                                          \
+    (CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC | \
+     CLONE_NEWCGROUP | CLONE_NEWTIME)
+
+/* clone3(2) as a fork(): 0 in the child, its pid in the parent; the child is born in the v2
+ * cgroup when that is not -1.  ret_pidfd may be NULL.  The C library's fork handlers do not run:
+ * for processes with one thread. */
+pid_t namespace_fork(uint64_t flags, int cgroup, int *ret_pidfd, struct err *err);
+/* The same with CLONE_NEWUSER, so that the new user namespace belongs to `owner`: the kernel
+ * charges what is counted per user (inotify, mqueue, namespaces…) to the owner as well, and
+ * an owner shared by all VEs would let them starve each other.  Needs real root.  The child is
+ * not dumpable: nobody in the new namespaces can look into it before it executes. */
+pid_t namespace_fork_owned(uint64_t flags, int cgroup, uid_t owner, int *ret_pidfd,
+                           struct err *err);
+/* Ids 0…count-1 of the process's user namespace are base… outside; groups likewise. */
+int namespace_map_ids(pid_t pid, uid_t base, uint32_t count, struct err *err);
+/* Sets the clocks "since boot" to zero in the time namespace for the children of the calling
+ * process (or for itself after exec).  Without time namespaces: does nothing. */
+int namespace_zero_clocks(pid_t pid, struct err *err);
+/* setns(2) by a pidfd into the given namespaces at once; those that the kernel lacks are left
+ * out.  The pid namespace holds for children. */
+int namespace_enter(int pidfd, int flags, struct err *err);
+/* Becomes uid 0, gid 0 without other groups, in the user namespace where the caller is. */
+int namespace_become_root(struct err *err);
