@@ -36,13 +36,19 @@ static const char *field(const char *line, unsigned n, size_t *ret_len)
     return line;
 }
 
+/* Three digits of one byte. */
+static bool is_octal(const char *s)
+{
+    return s[0] >= '0' && s[0] <= '3' && s[1] >= '0' && s[1] <= '7' && s[2] >= '0' && s[2] <= '7';
+}
+
 /* Space, tab, newline and backslash are \ooo in mountinfo (proc(5)). */
 static int unescape(const char *src, size_t len, char dst[CGROUP_PATH_MAX], struct err *err)
 {
     size_t n = 0;
     for (size_t i = 0; i < len; i++) {
         unsigned char c = (unsigned char)src[i];
-        if (c == '\\' && i + 3 < len && src[i + 1] >= '0' && src[i + 1] <= '3') {
+        if (c == '\\' && i + 3 < len && is_octal(&src[i + 1])) {
             c = (unsigned char)((src[i + 1] - '0') << 6 | (src[i + 2] - '0') << 3 |
                                 (src[i + 3] - '0'));
             i += 3;

@@ -107,7 +107,7 @@ static void read_ve(int64_t id, const char *controller, const char *v2_file, con
 static void need(const char *controller)
 {
     if (resource_controller(node, controller) == RESOURCE_ABSENT) {
-        print_message("skipped: controller %s: %s\n", controller,
+        print_message("# skipped: controller %s: %s\n", controller,
                       resource_why_absent(node, controller));
         skip();
     }
@@ -239,7 +239,7 @@ static void test_cpu_limit(void **state)
     resource_usage(node, 3, &after, NULL);
     double used = (double)(after.cpu_usec - before.cpu_usec) / 1e6 / (now() - start);
     assert_true(before.has_cpu && after.has_cpu);
-    print_message("cpu.limit=20: %.1f%% used\n", used * 100);
+    print_message("# cpu.limit=20: %.1f%% used\n", used * 100);
     assert_true(used < 0.27); /* one period more or less at the edges */
     assert_int_equal(resource_kill(node, 3, 5000, NULL), 0);
     for (size_t i = 0; i < 2; i++)
@@ -288,7 +288,7 @@ static void test_apply_rolls_back(void **state)
     pid_t pid = run(&c, true, body_hold, &held);
     wait_ticks(1);
     assert_int_equal(resource_apply(node, 5, &one, &two, &e), -ERR_STATE);
-    print_message("%s\n", e.text);
+    print_message("# %s\n", e.text);
     assert_true(str_starts(e.text, "cannot lower memory.limit to 16M: 6"));
     assert_non_null(strstr(e.text, "M is in use; stop a process or choose at least 6"));
     read_ve(5, "cpu", "cpu.max", "cpu.cfs_quota_us", text, sizeof(text));
@@ -321,7 +321,7 @@ static void test_freeze_and_kill(void **state)
     assert_int_equal(resource_freeze(node, 6, true, 2000, NULL), 0);
     double start = now();
     assert_int_equal(resource_kill(node, 6, 2000, NULL), 0);
-    print_message("killing a frozen VE: %.2f ms\n", (now() - start) * 1000);
+    print_message("# killing a frozen VE: %.2f ms\n", (now() - start) * 1000);
     int status;
     reap(pid, &status);
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
@@ -416,7 +416,7 @@ static void test_delegation(void **state)
     assert_int_equal(WEXITSTATUS(status), 0);
     double start = now();
     assert_int_equal(resource_remove(node, 9, NULL), 0);
-    print_message("removing 2048 cgroups: %.0f ms\n", (now() - start) * 1000);
+    print_message("# removing 2048 cgroups: %.0f ms\n", (now() - start) * 1000);
     resource_cgroups_done(&c);
 }
 
@@ -497,7 +497,7 @@ static void test_speed(void **state)
     }
     qsort(made, ROUNDS, sizeof(double), compare_double);
     qsort(removed, ROUNDS, sizeof(double), compare_double);
-    print_message("median create %.0f us, remove %.0f us\n", made[ROUNDS / 2] * 1e6,
+    print_message("# median create %.0f us, remove %.0f us\n", made[ROUNDS / 2] * 1e6,
                   removed[ROUNDS / 2] * 1e6);
 }
 

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * fuzz_cgroup — arbitrary bytes as mountinfo: whoever may mount chooses the names in it.  With
+ * clang -fsanitize=fuzzer -DTEREM_LIBFUZZER it searches; otherwise its main() replays every file
+ * of the directory that it is given.
+ */
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "kernel/cgroup.h"
+
+#include <fcntl.h>
+#include <stdint.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* The part before the first NUL is mountinfo, the rest /proc/cgroups. */
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size > 65536)
+        return 0;
+    auto_free char *text = calloc(1, size + 2);
+    auto_free struct cgroup_map *map = malloc(sizeof(*map));
+    if (!text || !map)
+        return 0;
+    memcpy(text, data, size);
+    if (cgroup_map_parse(text, text + strlen(text) + 1, map, NULL) < 0)
+        return 0;
+    if (map->n > CGROUP_HIERARCHIES_MAX || map->v2 >= (int)map->n)
+        abort();
+    for (size_t i = 0; i < map->n; i++)
+        if (strnlen(map->h[i].path, CGROUP_PATH_MAX) == CGROUP_PATH_MAX ||
+            (map->v2 == (int)i) != map->h[i].v2)
+            abort();
+    cgroup_map_find(map, "memory", false);
+    cgroup_map_why_absent(map, "memory");
+    return 0;
+}
+
+#ifndef TEREM_LIBFUZZER
+int main(int argc, char **argv)
+{
+    auto_dir DIR *dir = argc == 2 ? opendir(argv[1]) : NULL;
+    if (!dir) {
+        fprintf(stderr, "usage: %s CORPUS-DIRECTORY\n", argv[0]);
+        return 2;
+    }
+    size_t n = 0;
+    for (struct dirent *e; (e = readdir(dir));) {
+        auto_free char *data = NULL;
+        size_t size;
+        if (e->d_name[0] == '.')
+            continue;
+        if (fd_read_file_at(dirfd(dir), e->d_name, 1 << 20, &data, &size, NULL) < 0)
+            return 1;
+        LLVMFuzzerTestOneInput((const uint8_t *)data, size);
+        n++;
+    }
+    printf("%zu inputs\n", n);
+    return n ? 0 : 1;
+}
+#endif
