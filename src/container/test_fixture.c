@@ -67,7 +67,8 @@ static bool make_cgroup(struct fixture *f)
         auto_fd int top = open(mounts[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (top < 0 || faccessat(top, "cgroup.controllers", F_OK, 0) < 0)
             continue;
-        str_print(f->cgroup_path, sizeof(f->cgroup_path), "%s/terem-test-%d", mounts[i], getpid());
+        str_print(f->cgroup_path, sizeof(f->cgroup_path), "%s/terem-container-%d", mounts[i],
+                  getpid());
         if (mkdir(f->cgroup_path, 0755) < 0)
             return false;
         f->cgroup = open(f->cgroup_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -97,7 +98,7 @@ bool fixture_make(struct fixture *f, const char **why)
         *why = "/bin/busybox (busybox-static) is not installed";
         return false;
     }
-    str_print(f->dir, sizeof(f->dir), "/tmp/terem-test-XXXXXX");
+    str_print(f->dir, sizeof(f->dir), "/tmp/terem-container-XXXXXX");
     if (!mkdtemp(f->dir) || chmod(f->dir, 0755) < 0) {
         f->dir[0] = '\0';
         *why = "no temporary directory";
@@ -130,20 +131,30 @@ void fixture_kill(struct fixture *f)
     cleanup_fd(&f->ve.console);
 }
 
+/* With the children that an init system has made. */
+static bool remove_cgroup(const char *path, int depth)
+{
+    auto_dir DIR *d = opendir(path);
+    struct dirent *e;
+    if (!d || depth > 8)
+        return !d;
+    while ((e = readdir(d))) {
+        auto_free char *child = NULL;
+        if (e->d_type == DT_DIR && e->d_name[0] != '.' &&
+            (child = str_format("%s/%s", path, e->d_name)))
+            remove_cgroup(child, depth + 1);
+    }
+    return rmdir(path) == 0;
+}
+
 void fixture_remove(struct fixture *f)
 {
     fixture_kill(f);
     if (f->cgroup >= 0)
         fd_write_value_at(f->cgroup, "cgroup.kill", NULL, "1");
     if (f->cgroup_path[0]) {
-        char leaf[160];
-        str_print(leaf, sizeof(leaf), "%s/terem.exec", f->cgroup_path);
-        for (int i = 0; i < 200; i++) {
-            rmdir(leaf);
-            if (rmdir(f->cgroup_path) == 0 || errno == ENOENT)
-                break;
+        for (int i = 0; i < 200 && !remove_cgroup(f->cgroup_path, 0); i++)
             usleep(10000); /* processes in their last moments */
-        }
     }
     cleanup_fd(&f->cgroup);
     cleanup_fd(&f->layer);
