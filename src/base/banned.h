@@ -13,4 +13,9 @@
 #include <string.h>
 
 #pragma GCC poison strcpy strcat strncpy strncat sprintf vsprintf gets strtok
-#pragma GCC poison atoi atol atoll strtol strtoul strtoll strtoull system popen tmpnam mktemp
+#pragma GCC poison atoi atol atoll strtol strtoul strtoll strtoull tmpnam mktemp
+/* system() and popen() cannot be poisoned, because `system` names one kind of VE; the linker
+ * would not know them either way: this declaration makes a call an error. */
+int system(const char *command) __attribute__((error("fork and exec instead of system()")));
+FILE *popen(const char *command, const char *type)
+    __attribute__((error("fork and exec instead of popen()")));

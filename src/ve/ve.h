@@ -60,8 +60,8 @@ int ve_update(struct ve_node *node, const char *name, const json_t *changes, jso
 /* ---- jobs ---- */
 /* kind: start stop restart kill pause resume destroy (of a VE), template-build template-import
  * template-remove (subject: the template's name).  options: the request's body or NULL. */
-int ve_job_begin(struct ve_node *node, const char *kind, const char *subject,
-                 const json_t *options, int64_t *ret_job, struct err *err);
+int ve_job_begin(struct ve_node *node, const char *kind, const char *subject, const json_t *options,
+                 int64_t *ret_job, struct err *err);
 int ve_job_show(struct ve_node *node, int64_t id, json_t **ret, struct err *err);
 int ve_job_list(struct ve_node *node, bool only_open, json_t **ret, struct err *err);
 /* Asks a job to stop; it ends as cancelled, or as done when it was faster. */
@@ -71,8 +71,8 @@ int ve_job_cancel(struct ve_node *node, int64_t id, struct err *err);
  * watch is gone.  A job that has ended already is reported before ve_job_watch() returns. */
 typedef void (*ve_job_fn)(void *ctx, const json_t *job, bool ended);
 struct ve_watch;
-int ve_job_watch(struct ve_node *node, int64_t id, ve_job_fn fn, void *ctx,
-                 struct ve_watch **ret, struct err *err);
+int ve_job_watch(struct ve_node *node, int64_t id, ve_job_fn fn, void *ctx, struct ve_watch **ret,
+                 struct err *err);
 /* Events as in docs/api.md; until ve_unwatch(). */
 typedef void (*ve_event_fn)(void *ctx, const json_t *event);
 int ve_event_watch(struct ve_node *node, ve_event_fn fn, void *ctx, struct ve_watch **ret,
@@ -91,8 +91,8 @@ int ve_exec_stream(struct ve_node *node, const char *name, const json_t *request
  * "truncated":false}, or failed.  Output is cut at 1 MiB each; bytes that are not UTF-8 become
  * U+FFFD. */
 typedef void (*ve_result_fn)(void *ctx, json_t *result, const struct err *failed);
-int ve_exec_collect(struct ve_node *node, const char *name, const json_t *request,
-                    ve_result_fn fn, void *ctx, struct err *err);
+int ve_exec_collect(struct ve_node *node, const char *name, const json_t *request, ve_result_fn fn,
+                    void *ctx, struct err *err);
 /* Joins the VE's console (terem-keep copies from now on); the descriptor is duplicated. */
 int ve_console_check(struct ve_node *node, const char *name, struct err *err);
 int ve_console(struct ve_node *node, const char *name, int client_fd, struct err *err);

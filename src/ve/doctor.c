@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What this kernel and machine offer, and what each missing thing costs. */
+#include "ve/internal.h"
+
+#include <sys/utsname.h>
+
+static void check(json_t *list, const char *name, bool ok, const char *found, const char *costs,
+                  const char *hint)
+{
+    json_array_append_new(list,
+                          json_pack("{s:s, s:b, s:s, s:s, s:s}", "name", name, "ok", ok, "found",
+                                    found, "costs", ok ? "" : costs, "hint", ok ? "" : hint));
+}
+
+static void check_kernel(json_t *list)
+{
+    struct utsname u;
+    unsigned major = 0, minor = 0;
+    uname(&u);
+    const char *p = u.release;
+    for (; *p >= '0' && *p <= '9'; p++)
+        major = major * 10 + (unsigned)(*p - '0');
+    if (*p == '.')
+        for (p++; *p >= '0' && *p <= '9'; p++)
+            minor = minor * 10 + (unsigned)(*p - '0');
+    check(list, "kernel", major > 6 || (major == 6 && minor >= 1), u.release,
+          "Terem is written and tested for Linux 6.1 and newer",
+          "install a newer kernel (Debian 12 and 13 have one)");
+}
+
+static void check_cgroups(json_t *list, struct ve_node *node)
+{
+    static const struct {
+        const char *name, *costs;
+    } controllers[] = {
+        {"memory", "memory.limit and every other memory row are refused"},
+        {"cpu", "cpu.limit and the other cpu rows are refused"},
+        {"pids", "the row \"processes\" is refused: a fork bomb is held by nothing else"},
+        {"cpuset", "cpu.cores is refused"},
+        {"io", "io rows are refused"},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(controllers); i++) {
+        char name[48];
+        enum resource_where where = resource_controller(node->resources, controllers[i].name);
+        str_print(name, sizeof(name), "cgroup controller %s", controllers[i].name);
+        check(list, name, where != RESOURCE_ABSENT,
+              where == RESOURCE_V2   ? "cgroup v2"
+              : where == RESOURCE_V1 ? "cgroup v1"
+                                     : "absent",
+              controllers[i].costs, "boot with cgroup v2 (systemd.unified_cgroup_hierarchy=1)");
+    }
+}
+
+static void check_container(json_t *list, struct ve_node *node)
+{
+    struct container_support s = {0};
+    struct err e = {0};
+    if (container_probe(node->config.place.state, &s, &e) < 0) {
+        check(list, "containers", false, e.text, "no VE can start", "see the reason");
+        return;
+    }
+    const struct {
+        const char *name;
+        bool ok;
+        const char *costs, *hint;
+    } rows[] = {
+        {"user namespaces", s.userns, "no VE can start", "sysctl user.max_user_namespaces"},
+        {"idmapped mounts", s.idmapped_mounts, "no VE can start on this file system",
+         "put the state directory on ext4, xfs or btrfs"},
+        {"overlay in user namespaces", s.overlay_userns, "no VE can start",
+         "load the module overlay"},
+        {"overlay layers by descriptor", s.overlay_fd_layers,
+         "layers are passed as paths, which is a little slower", "Linux 6.13 has it"},
+        {"cgroup namespaces", s.cgroupns, "a VE sees the host's cgroup names", "CONFIG_CGROUPS"},
+        {"birth inside a cgroup", s.clone_into_cgroup, "starts are slower", "clone3(2)"},
+        {"time namespaces", s.timens, "uptime inside is the host's", "CONFIG_TIME_NS"},
+        {"exit status by descriptor", s.pidfd_info,
+         "after a crash of teremd the exit status of a VE that ended meanwhile is unknown",
+         "Linux 6.15 has it"},
+        {"seccomp filters", s.seccomp, "system calls that a VE should not make are not denied",
+         "CONFIG_SECCOMP_FILTER"},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+        check(list, rows[i].name, rows[i].ok, rows[i].ok ? "yes" : "no", rows[i].costs,
+              rows[i].hint);
+}
+
+json_t *ve_doctor(struct ve_node *node)
+{
+    json_t *list = json_array();
+    struct storage_space space;
+    struct err e = {0};
+    check_kernel(list);
+    check_container(list, node);
+    check_cgroups(list, node);
+    bool fs = storage_space(node->pool, &space, &e) == 0;
+    check(list, "storage pool", fs && space.overlay_upper_ok, fs ? space.file_system : e.text,
+          "writable trees cannot be the upper layer of an overlay",
+          "put the state directory on ext4, xfs or btrfs");
+    check(list, "lxcfs", lxcfs_state(node) != NULL, lxcfs_state(node) ? "running" : "not running",
+          "VEs see the host's memory, processors and uptime in /proc",
+          "install the package lxcfs and restart teremd");
+    check(list, "mmdebstrap", access("/usr/bin/mmdebstrap", X_OK) == 0,
+          access("/usr/bin/mmdebstrap", X_OK) == 0 ? "installed" : "not installed",
+          "Debian templates cannot be built", "install the package mmdebstrap");
+    check(list, "busybox", access("/bin/busybox", X_OK) == 0,
+          access("/bin/busybox", X_OK) == 0 ? "installed" : "not installed",
+          "the built-in template busybox cannot be made", "install the package busybox-static");
+    return json_pack("{s:o}", "checks", list);
+}

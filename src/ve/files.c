@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Files in and out of a running VE.
+ *
+ * The work is done by a process that has entered the VE's user and mount namespaces and become
+ * its root (container_enter_files): a path that the VE made can lead nowhere but into the VE.
+ * It is not in the VE's pid namespace, so nobody inside can trace it.
+ */
+#include "base/fd.h"
+#include "base/number.h"
+#include "base/path.h"
+#include "ve/internal.h"
+
+#include <archive.h>
+#include <archive_entry.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+struct transfer { /* what teremd waits for */
+    int sock;
+    uv_poll_t poll;
+    ve_result_fn fn;
+    void *ctx;
+};
+
+struct answer {
+    struct err error;
+    int32_t archive, mode;
+};
+
+struct wish { /* what is to be done */
+    const char *path;
+    unsigned mode;
+    bool has_mode, archive;
+    uint64_t uid, gid;
+};
+
+static int parse(const json_t *options, struct wish *w, struct err *err)
+{
+    const json_t *uid = json_object_get(options, "uid"), *gid = json_object_get(options, "gid");
+    const char *mode = json_string_value(json_object_get(options, "mode"));
+    *w = (struct wish){.path = json_string_value(json_object_get(options, "path")), .mode = 0644};
+    if (!w->path || w->path[0] != '/')
+        return err_set(err, ERR_USAGE, "path must be absolute, as seen inside the VE");
+    if (strlen(w->path) >= 4096)
+        return err_set(err, ERR_USAGE, "path is longer than 4095 bytes");
+    if (mode && number_parse_mode(mode, &w->mode, err) < 0)
+        return -err->kind;
+    w->has_mode = mode != NULL;
+    if ((uid && !json_is_integer(uid)) || (gid && !json_is_integer(gid)) ||
+        json_integer_value(uid) < 0 || json_integer_value(gid) < 0 ||
+        json_integer_value(uid) >= CONTAINER_ID_COUNT ||
+        json_integer_value(gid) >= CONTAINER_ID_COUNT)
+        return err_set(err, ERR_USAGE, "uid and gid must be numbers from 0 to 65535");
+    w->uid = (uint64_t)json_integer_value(uid);
+    w->gid = (uint64_t)json_integer_value(gid);
+    w->archive = json_is_true(json_object_get(options, "archive"));
+    return 0;
+}
+
+/* ---- inside ---- */
+
+static int copy(int from, int to, struct err *err)
+{
+    char buf[65536];
+    for (;;) {
+        ssize_t n = read(from, buf, sizeof(buf));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return err_sys(err, "cannot read");
+        if (n == 0)
+            return 0;
+        if (fd_write_all(to, buf, (size_t)n, err) < 0)
+            return -err->kind;
+    }
+}
+
+static int push_file(const struct wish *w, int data, struct err *err)
+{
+    auto_fd int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    auto_fd int fd = -1;
+    struct stat st;
+    if (path_open_in_root(root, w->path, O_WRONLY | O_CREAT | O_TRUNC | O_NOCTTY | O_NONBLOCK,
+                          w->mode, &fd, err) < 0)
+        return -err->kind;
+    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+        return err_set(err, ERR_USAGE, "%s is not a regular file", w->path);
+    if (copy(data, fd, err) < 0)
+        return err_wrap(err, "%s", w->path);
+    if (fchown(fd, (uid_t)w->uid, (gid_t)w->gid) < 0 || (w->has_mode && fchmod(fd, w->mode) < 0))
+        return err_sys(err, "cannot set owner and mode of %s", w->path);
+    return 0;
+}
+
+static int archive_error(struct archive *a, struct err *err, const char *what)
+{
+    const char *text = archive_error_string(a);
+    return err_set(err, ERR_CORRUPT, "%s: %s", what, text ? text : "unknown error");
+}
+
+static int push_archive(const struct wish *w, int data, struct err *err)
+{
+    struct archive *in = archive_read_new(), *out = archive_write_disk_new();
+    struct archive_entry *e;
+    int r = 0;
+    /* chroot has happened by entering: "below path" is the working directory. */
+    if (chdir(w->path) < 0) {
+        archive_read_free(in);
+        archive_write_free(out);
+        return err_sys(err, "cannot enter %s", w->path);
+    }
+    archive_read_support_format_tar(in);
+    archive_write_disk_set_options(
+        out, ARCHIVE_EXTRACT_OWNER | ARCHIVE_EXTRACT_PERM | ARCHIVE_EXTRACT_TIME |
+                 ARCHIVE_EXTRACT_XATTR | ARCHIVE_EXTRACT_ACL | ARCHIVE_EXTRACT_SECURE_SYMLINKS |
+                 ARCHIVE_EXTRACT_SECURE_NODOTDOT | ARCHIVE_EXTRACT_SECURE_NOABSOLUTEPATHS);
+    if (archive_read_open_fd(in, data, 65536) != ARCHIVE_OK)
+        r = archive_error(in, err, "not a tar archive");
+    while (r == 0) {
+        int k = archive_read_next_header(in, &e);
+        if (k == ARCHIVE_EOF)
+            break;
+        if (k < ARCHIVE_WARN) {
+            r = archive_error(in, err, "damaged archive");
+        } else if (archive_write_header(out, e) < ARCHIVE_WARN) {
+            r = archive_error(out, err, archive_entry_pathname(e));
+        } else {
+            const void *block;
+            size_t size;
+            la_int64_t at;
+            while ((k = archive_read_data_block(in, &block, &size, &at)) == ARCHIVE_OK)
+                if (archive_write_data_block(out, block, size, at) < ARCHIVE_WARN)
+                    break;
+            if (k != ARCHIVE_EOF)
+                r = archive_error(k == ARCHIVE_OK ? out : in, err, "cannot unpack");
+        }
+    }
+    if (r == 0 && archive_write_close(out) != ARCHIVE_OK)
+        r = archive_error(out, err, "cannot unpack");
+    archive_read_free(in);
+    archive_write_free(out);
+    return r;
+}
+
+static int pull_archive(const char *path, int data, struct err *err)
+{
+    struct archive *disk = archive_read_disk_new(), *out = archive_write_new();
+    struct archive_entry *e = NULL;
+    char buf[65536];
+    int r = 0, k;
+    if (chdir(path) < 0) {
+        archive_read_free(disk);
+        archive_write_free(out);
+        return err_sys(err, "cannot enter %s", path);
+    }
+    archive_read_disk_set_symlink_physical(disk);
+    archive_read_disk_set_behavior(disk, ARCHIVE_READDISK_NO_TRAVERSE_MOUNTS);
+    archive_write_set_format_pax_restricted(out);
+    if (archive_write_open_fd(out, data) != ARCHIVE_OK || archive_read_disk_open(disk, ".") != 0)
+        r = archive_error(disk, err, path);
+    while (r == 0) {
+        archive_entry_free(e);
+        e = archive_entry_new();
+        k = archive_read_next_header2(disk, e);
+        if (k == ARCHIVE_EOF)
+            break;
+        if (k < ARCHIVE_WARN) {
+            r = archive_error(disk, err, path);
+            break;
+        }
+        archive_read_disk_descend(disk);
+        if (archive_write_header(out, e) < ARCHIVE_WARN)
+            continue; /* a socket: nothing that a tar can carry */
+        if (archive_entry_filetype(e) != AE_IFREG || archive_entry_size(e) == 0)
+            continue;
+        auto_fd int fd =
+            open(archive_entry_sourcepath(e), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        ssize_t n;
+        while (fd >= 0 && (n = read(fd, buf, sizeof(buf))) > 0)
+            if (archive_write_data(out, buf, (size_t)n) < 0) {
+                r = archive_error(out, err, "cannot write the archive");
+                break;
+            }
+    }
+    archive_entry_free(e);
+    if (r == 0 && archive_write_close(out) != ARCHIVE_OK)
+        r = archive_error(out, err, "cannot write the archive");
+    archive_write_free(out);
+    archive_read_free(disk);
+    return r;
+}
+
+static int pull(const struct wish *w, int data, struct answer *a, struct err *err)
+{
+    auto_fd int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    auto_fd int fd = -1;
+    struct stat st;
+    if (path_open_in_root(root, w->path, O_RDONLY | O_NOCTTY | O_NONBLOCK, 0, &fd, err) < 0)
+        return -err->kind;
+    if (fstat(fd, &st) < 0)
+        return err_sys(err, "cannot look at %s", w->path);
+    a->mode = (int32_t)(st.st_mode & 07777);
+    a->archive = S_ISDIR(st.st_mode) || w->archive;
+    if (S_ISDIR(st.st_mode))
+        return pull_archive(w->path, data, err);
+    if (!S_ISREG(st.st_mode))
+        return err_set(err, ERR_USAGE, "%s is neither a file nor a directory", w->path);
+    return copy(fd, data, err);
+}
+
+static void work(const char *name, int pidfd, bool push, const struct wish *w, int data, int sock)
+    __attribute__((noreturn));
+static void work(const char *name, int pidfd, bool push, const struct wish *w, int data, int sock)
+{
+    struct answer a = {0};
+    struct err *err = &a.error;
+    int r = container_enter_files(pidfd, err);
+    if (r == 0)
+        r = !push        ? pull(w, data, &a, err)
+            : w->archive ? push_archive(w, data, err)
+                         : push_file(w, data, err);
+    if (r < 0)
+        err_wrap(err, "%s", name);
+    fd_send(sock, &a, sizeof(a), NULL, 0, NULL);
+    _exit(0);
+}
+
+/* ---- teremd's side ---- */
+
+static void transfer_freed(uv_handle_t *h)
+{
+    struct transfer *t = h->data;
+    close(t->sock);
+    free(t);
+}
+
+static void on_answer(uv_poll_t *poll, int status, int events)
+{
+    struct transfer *t = poll->data;
+    struct answer a;
+    size_t none = 0;
+    struct err e = {0};
+    char mode[16];
+    uv_poll_stop(poll);
+    if (fd_recv(t->sock, &a, sizeof(a), NULL, &none, &e) != (ssize_t)sizeof(a)) {
+        err_set(&e, ERR_INTERNAL, "the transfer ended without a word");
+    } else {
+        e = a.error;
+        e.text[sizeof(e.text) - 1] = '\0';
+    }
+    json_t *result = NULL;
+    if (e.kind == ERR_NONE) {
+        str_print(mode, sizeof(mode), "%04o", (unsigned)a.mode);
+        result = json_pack("{s:b, s:s}", "archive", a.archive, "mode", mode);
+    }
+    t->fn(t->ctx, result, result ? NULL : &e);
+    uv_close((uv_handle_t *)poll, transfer_freed);
+}
+
+static int transfer(struct ve_node *node, const char *name, bool push, const json_t *options,
+                    int data_fd, ve_result_fn fn, void *ctx, struct err *err)
+{
+    struct ve *ve;
+    struct wish w;
+    int sv[2];
+    if (ve_find_err(node, name, &ve, err) < 0)
+        return -err->kind;
+    if (ve->state != VE_RUNNING || ve->pidfd < 0 || ve->gone)
+        return err_set(err, ERR_STATE, "%s: it is %s; start it first", name,
+                       ve_state_name(ve->state));
+    if (parse(options, &w, err) < 0)
+        return err_wrap(err, "%s", name);
+    struct transfer *t = calloc(1, sizeof(*t));
+    if (!t || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) < 0) {
+        free(t);
+        return err_sys(err, "%s: cannot begin a transfer", name);
+    }
+    int keep[] = {sv[1], ve->pidfd, data_fd};
+    pid_t pid = ve_fork(node, keep, ARRAY_SIZE(keep), true);
+    if (pid == 0)
+        work(name, ve->pidfd, push, &w, data_fd, sv[1]);
+    close(sv[1]);
+    if (pid < 0) {
+        close(sv[0]);
+        free(t);
+        return err_sys(err, "%s: cannot fork", name);
+    }
+    *t = (struct transfer){.sock = sv[0], .fn = fn, .ctx = ctx};
+    uv_poll_init(node->loop, &t->poll, t->sock);
+    t->poll.data = t;
+    uv_poll_start(&t->poll, UV_READABLE, on_answer);
+    return 0;
+}
+
+int ve_push(struct ve_node *node, const char *name, const json_t *options, int data_fd,
+            ve_result_fn fn, void *ctx, struct err *err)
+{
+    return transfer(node, name, true, options, data_fd, fn, ctx, err);
+}
+
+int ve_pull(struct ve_node *node, const char *name, const json_t *options, int data_fd,
+            ve_result_fn fn, void *ctx, struct err *err)
+{
+    return transfer(node, name, false, options, data_fd, fn, ctx, err);
+}

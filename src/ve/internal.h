@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * internal — what the files of this room share.  Nobody else includes it.
+ */
+#pragma once
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "container/container.h"
+#include "keep/keep.h"
+#include "network/network.h"
+#include "param/param.h"
+#include "registry/registry.h"
+#include "resource/resource.h"
+#include "storage/storage.h"
+#include "template/template.h"
+#include "ve/engine.h"
+#include "ve/state.h"
+#include "ve/ve.h"
+
+#include <signal.h>
+
+struct job;
+
+struct ve {
+    struct ve_node *node;
+    struct registry_ve rec; /* name, id, slot, want; rec.state mirrors state */
+    enum ve_state state;
+    json_t *spec; /* what the owner asked for; rec.spec is its text */
+    json_t *run;  /* pid, started, exit, broken; rec.run is its text */
+    struct param_set params;
+    int pidfd;            /* of its first process while it runs, else -1 */
+    uv_poll_t *exit_poll; /* on a duplicate of pidfd */
+    struct job *job;      /* at work or queued, or NULL */
+    struct job *next_job; /* a kill that waits for `job` to be cancelled */
+    bool gone;            /* that process has ended */
+    unsigned restarts;    /* in a row, for the restart policy's delay */
+    uv_timer_t *restart_timer;
+};
+
+enum job_state { JOB_QUEUED, JOB_RUNNING, JOB_DONE, JOB_FAILED, JOB_CANCELLED };
+
+/* What one kind of job is made of: see kinds[] in lifecycle.c. */
+struct job_kind {
+    const char *name;
+    bool of_ve;  /* subject is a VE, else a template */
+    bool hidden; /* begun by Terem itself, not over the API */
+    bool cancellable;
+    bool limited;        /* counts against workers_max */
+    bool inline_work;    /* so short that it is done in teremd itself */
+    enum ve_event event; /* asked of the VE when it begins; VE_EVENT__COUNT: none */
+    enum ve_state want;  /* recorded as the VE's wanted state; VE_STATE__COUNT: as it was */
+    /* In the worker (or inline): does the work. */
+    int (*work)(struct job *job, struct err *err);
+    /* In teremd, after work succeeded: moves the VE on, inside a transaction.  1: the job goes on
+     * (job_continue), 0: it has ended. */
+    int (*done)(struct job *job, struct err *err);
+    /* In teremd, after work failed or its worker died. */
+    void (*failed)(struct job *job);
+};
+
+struct job {
+    struct ve_node *node;
+    const struct job_kind *kind;
+    struct registry_job rec;
+    enum job_state state;
+    struct ve *ve;
+    json_t *options; /* never NULL */
+    int percent;     /* -1: unknown */
+    char text[200];
+    struct err error;
+    bool stored;  /* the registry has its row */
+    bool counted; /* takes one of workers_max */
+    bool cancelled, has_result;
+    bool failing; /* `error` stands; what runs now only undoes */
+    pid_t pid;    /* worker */
+    int sock;     /* our end; in the worker: its end */
+    uv_poll_t *poll;
+    uv_timer_t *kill_timer; /* after cancelling: SIGKILL */
+    int result_fds[4];
+    size_t n_result_fds;
+    int64_t result[4];
+};
+
+struct session { /* an exec: its worker, and whom to tell */
+    struct session *next;
+    pid_t pid;
+    void (*done)(void *ctx);
+    void *ctx;
+};
+
+struct ve_watch {
+    struct ve_watch *next;
+    struct ve_node *node;
+    struct job *job; /* NULL: a watch of events */
+    ve_job_fn job_fn;
+    ve_event_fn event_fn;
+    void *ctx;
+    bool dead;
+};
+
+struct ve_node {
+    uv_loop_t *loop;
+    struct ve_config config;
+    unsigned instance;
+    int lock;
+    int state_fd, tmp_fd, logs_fd; /* STATE and two directories in it */
+    int init_program;              /* terem-init */
+    int fd_floor;                  /* descriptors from here up are not for workers */
+    struct registry *registry;
+    struct template_store *templates;
+    struct storage_pool *pool;
+    struct network_node *network;
+    struct resource_node *resources;
+    struct keep *keep;
+    char keep_program[PLACE_MAX];
+    struct ve **ves; /* by name */
+    size_t n_ves, cap_ves;
+    json_t *pending;   /* events that wait for the commit that makes them true */
+    struct job **open; /* every job that has not ended, oldest first */
+    size_t n_open, cap_open;
+    size_t n_working;
+    size_t workers_max;
+    size_t n_ended; /* since the last prune */
+    struct session *sessions;
+    struct ve_watch *watches;
+    bool closing, in_transaction;
+    uv_signal_t *sigchld;
+    pid_t trash_pid;
+    pid_t remount_pid;
+    struct lxcfs *lxcfs;
+    char boot_id[40];
+    void (*stop_done)(void *ctx);
+    void *stop_ctx;
+    bool stopping, stop_force;
+};
+
+/* node.c */
+struct ve *ve_find(struct ve_node *node, const char *name);
+int ve_find_err(struct ve_node *node, const char *name, struct ve **ret, struct err *err);
+struct ve *ve_by_id(struct ve_node *node, int64_t id);
+int ve_node_add(struct ve_node *node, struct ve *ve, struct err *err);
+void ve_node_forget(struct ve *ve); /* takes it out of the table and frees it */
+void ve_node_sort(struct ve_node *node);
+int ve_used_layers(struct ve_node *node, const char ***ret, size_t *ret_n, struct err *err);
+int64_t ve_now_ms(void);
+uid_t ve_id_base(const struct ve *ve);
+uint32_t ve_slot_max(const struct ve_node *node);
+
+/* open.c */
+void ve_node_stop_step(struct ve_node *node);
+
+/* record.c */
+int ve_record_check(struct ve_node *node, const json_t *request, json_t **ret_spec,
+                    struct param_set *ret_params, struct err *err);
+int ve_record_load(struct ve_node *node, const struct registry_ve *rec, struct ve **ret,
+                   struct err *err);
+void ve_record_free(struct ve *ve);
+int ve_record_save(struct ve *ve, struct err *err); /* spec, run, state, want → registry */
+json_t *ve_record_json(struct ve *ve);
+int ve_params_parse(const json_t *params, struct param_set *ret, struct err *err);
+int ve_labels_check(const json_t *labels, struct err *err);
+
+/* The one function that changes a VE's state: checks the table, saves, tells watchers.
+ * Called inside a transaction.  job may be NULL. */
+int ve_move(struct ve *ve, enum ve_event event, struct job *job, struct err *err);
+
+/* event.c */
+void ve_event_emit(struct ve_node *node, json_t *event); /* steals event; adds time */
+void ve_event_job(struct job *job, bool ended);
+void ve_watches_sweep(struct ve_node *node);
+
+/* One transaction around what changes records; events go out after the commit.  Beginning twice
+ * is beginning once. */
+int ve_begin(struct ve_node *node, struct err *err);
+int ve_commit(struct ve_node *node, struct err *err);
+void ve_rollback(struct ve_node *node);
+
+/* job.c */
+/* Begins a job of a kind whose conditions the caller has checked.  ve may be NULL. */
+int job_begin(struct ve_node *node, const struct job_kind *kind, const char *subject, struct ve *ve,
+              const json_t *options, int64_t *ret_id, struct err *err);
+/* Goes on under the same job with another kind's work (restart: stop, then start). */
+void job_continue(struct job *job, const struct job_kind *kind);
+void job_child_ended(struct ve_node *node, pid_t pid, int status);
+json_t *job_json(const struct job *job);
+void job_stop_all(struct ve_node *node);
+/* In the worker: one line of progress; non-zero when the job is to stop. */
+int job_progress(void *ctx, int percent, const char *text);
+int job_check_cancelled(struct job *job, struct err *err);
+extern volatile sig_atomic_t job_cancel_flag;
+/* Forks a process that dies with teremd, has only its own descriptors, and default signals. */
+pid_t ve_fork(struct ve_node *node, const int *keep, size_t n_keep, bool dies_with_us);
+
+/* lifecycle.c */
+const struct job_kind *job_kind_find(const char *name, struct err *err);
+extern const struct job_kind job_undo; /* after a worker died: takes away what it may have made */
+void ve_exited(struct ve *ve);         /* begins the job that cleans up after it */
+void ve_first_process_ended(struct ve *ve); /* looks whether it has; records how, then ve_exited */
+int ve_watch_process(struct ve *ve, int pidfd, struct err *err); /* takes a duplicate */
+void ve_unwatch_process(struct ve *ve);
+void ve_trash_begin(struct ve_node *node);
+
+/* recover.c */
+int ve_recover(struct ve_node *node, struct err *err);
+
+/* session.c */
+void session_child_ended(struct ve_node *node, pid_t pid);
+
+/* lxcfs.c */
+int lxcfs_begin(struct ve_node *node, struct err *err);
+int lxcfs_dir(struct ve_node *node); /* descriptor of its mount, or -1 */
+void lxcfs_end(struct ve_node *node, bool stop);
+bool lxcfs_child_ended(struct ve_node *node, pid_t pid);
+const char *lxcfs_state(struct ve_node *node);

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * lxcfs: what a VE sees in /proc/meminfo, cpuinfo, stat, uptime, loadavg is its own.
+ *
+ * One lxcfs serves all VEs of this instance.  It outlives teremd (its files must not vanish from
+ * running VEs), and when it dies it is started again and its files are put back into every
+ * running VE; elsewhere they stay "Transport endpoint is not connected".
+ */
+#include "base/fd.h"
+#include "base/number.h"
+#include "base/path.h"
+#include "ve/internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/statfs.h>
+#include <sys/wait.h>
+
+#define FUSE_MAGIC      0x65735546
+#define WAIT_MS         5000
+#define RESTART_MAX_MS  60000
+#define RESTART_LIVED_S 30
+
+struct lxcfs {
+    char dir[PLACE_MAX + 16], pidfile[PLACE_MAX + 24];
+    int dir_fd; /* of its mount, or -1 */
+    pid_t pid;  /* our child, or 0 when it was there before us */
+    int pidfd;
+    uv_poll_t *poll;
+    uv_timer_t *timer;
+    int64_t began;
+    unsigned restarts;
+};
+
+static void on_close_free(uv_handle_t *h)
+{
+    free(h);
+}
+
+static bool mounted(const char *dir)
+{
+    struct statfs s;
+    return statfs(dir, &s) == 0 && s.f_type == FUSE_MAGIC;
+}
+
+int lxcfs_dir(struct ve_node *node)
+{
+    return node->lxcfs ? node->lxcfs->dir_fd : -1;
+}
+
+const char *lxcfs_state(struct ve_node *node)
+{
+    return node->lxcfs && node->lxcfs->dir_fd >= 0 ? "running" : NULL;
+}
+
+static void died(struct ve_node *node);
+
+static void on_pidfd(uv_poll_t *poll, int status, int events)
+{
+    died(poll->data);
+}
+
+static int watch(struct ve_node *node, pid_t pid, struct err *err)
+{
+    struct lxcfs *l = node->lxcfs;
+    auto_fd int fd = -1;
+    if (fd_pidfd_open(pid, &fd, err) < 0)
+        return -err->kind;
+    l->pidfd = fcntl(fd, F_DUPFD_CLOEXEC, node->fd_floor);
+    l->poll = calloc(1, sizeof(*l->poll));
+    if (l->pidfd < 0 || !l->poll)
+        return err_sys(err, "cannot watch lxcfs");
+    uv_poll_init(node->loop, l->poll, l->pidfd);
+    l->poll->data = node;
+    uv_poll_start(l->poll, UV_READABLE, on_pidfd);
+    l->dir_fd = open(l->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return l->dir_fd < 0 ? err_sys(err, "cannot open %s", l->dir) : 0;
+}
+
+/* One that an earlier teremd started and that still serves this mount. */
+static bool adopt(struct ve_node *node)
+{
+    struct lxcfs *l = node->lxcfs;
+    auto_free char *text = NULL, *cmd = NULL;
+    char path[64];
+    uint64_t pid;
+    size_t len = 0;
+    struct err e;
+    if (!mounted(l->dir) || fd_read_file_at(AT_FDCWD, l->pidfile, 32, &text, NULL, &e) < 0 ||
+        number_parse(str_trim(text), 2, 4194304, &pid, &e) < 0)
+        return false;
+    str_print(path, sizeof(path), "/proc/%llu/cmdline", (unsigned long long)pid);
+    if (fd_read_file_at(AT_FDCWD, path, 4096, &cmd, &len, &e) < 0 ||
+        !memmem(cmd, len, l->dir, strlen(l->dir) + 1))
+        return false;
+    return watch(node, (pid_t)pid, &e) == 0;
+}
+
+static int spawn(struct ve_node *node, struct err *err)
+{
+    struct lxcfs *l = node->lxcfs;
+    pid_t pid = ve_fork(node, NULL, 0, false);
+    if (pid < 0)
+        return err_sys(err, "cannot fork");
+    if (pid == 0) {
+        int null = open("/dev/null", O_RDWR);
+        setsid();
+        dup2(null, 0);
+        dup2(null, 1);
+        dup2(null, 2); /* it tells its whole configuration at every start */
+        execl(node->config.lxcfs, node->config.lxcfs, "-f", "-p", l->pidfile, l->dir, (char *)NULL);
+        _exit(127);
+    }
+    l->pid = pid;
+    l->began = ve_now_ms();
+    for (int waited = 0; waited < WAIT_MS && !mounted(l->dir); waited += 5) {
+        poll(NULL, 0, 5);
+        if (waitpid(pid, NULL, WNOHANG) == pid) {
+            l->pid = 0;
+            return err_set(err, ERR_UNAVAILABLE, "%s ended at once", node->config.lxcfs);
+        }
+    }
+    if (!mounted(l->dir))
+        return err_set(err, ERR_TIMEOUT, "%s did not mount its files", node->config.lxcfs);
+    return watch(node, pid, err);
+}
+
+/* A process of its own does it: a VE that hangs must not hang teremd. */
+static void put_back(struct ve_node *node)
+{
+    if (ve_fork(node, NULL, 0, true) != 0)
+        return;
+    for (size_t i = 0; i < node->n_ves; i++) {
+        struct ve *ve = node->ves[i];
+        struct err e;
+        json_int_t pid = json_integer_value(json_object_get(ve->run, "pid"));
+        auto_fd int pidfd = -1;
+        if (ve->state != VE_RUNNING && ve->state != VE_PAUSED)
+            continue;
+        /* Our own copies of the descriptors were closed by the fork; the pids are still held. */
+        if (fd_pidfd_open((pid_t)pid, &pidfd, &e) < 0 ||
+            container_mount_lxcfs(pidfd, node->lxcfs->dir_fd, &e) < 0)
+            log_warn(ve->rec.name, 0, "cannot put lxcfs's files back: %s", e.text);
+    }
+    _exit(0);
+}
+
+static void begin_again(struct ve_node *node)
+{
+    struct err e;
+    if (spawn(node, &e) < 0) {
+        log_error(NULL, 0, "lxcfs cannot be restarted: %s", e.text);
+        died(node);
+        return;
+    }
+    put_back(node);
+    ve_event_emit(node, json_pack("{s:s}", "type", "lxcfs.restarted"));
+}
+
+static void on_timer(uv_timer_t *t)
+{
+    struct ve_node *node = t->data;
+    node->lxcfs->timer = NULL;
+    uv_close((uv_handle_t *)t, on_close_free);
+    begin_again(node);
+}
+
+static void unwatch(struct lxcfs *l)
+{
+    if (l->poll) {
+        uv_poll_stop(l->poll);
+        uv_close((uv_handle_t *)l->poll, on_close_free);
+        l->poll = NULL;
+    }
+    cleanup_fd(&l->pidfd);
+    cleanup_fd(&l->dir_fd);
+}
+
+static void died(struct ve_node *node)
+{
+    struct lxcfs *l = node->lxcfs;
+    unwatch(l);
+    if (l->pid)
+        waitpid(l->pid, NULL, WNOHANG);
+    l->pid = 0;
+    umount2(l->dir, MNT_DETACH);
+    if (ve_now_ms() - l->began > RESTART_LIVED_S * 1000)
+        l->restarts = 0;
+    uint64_t delay = l->restarts ? 100ull << (l->restarts > 10 ? 10 : l->restarts) : 0;
+    l->restarts++;
+    log_warn(NULL, 0, "lxcfs has died; it is started again");
+    if (l->timer)
+        return;
+    l->timer = calloc(1, sizeof(*l->timer));
+    if (!l->timer)
+        return;
+    uv_timer_init(node->loop, l->timer);
+    l->timer->data = node;
+    uv_timer_start(l->timer, on_timer, delay > RESTART_MAX_MS ? RESTART_MAX_MS : delay, 0);
+}
+
+bool lxcfs_child_ended(struct ve_node *node, pid_t pid)
+{
+    if (!node->lxcfs || node->lxcfs->pid != pid)
+        return false;
+    node->lxcfs->pid = 0;
+    died(node);
+    return true;
+}
+
+int lxcfs_begin(struct ve_node *node, struct err *err)
+{
+    if (!*node->config.lxcfs || access(node->config.lxcfs, X_OK) < 0)
+        return err_set(err, ERR_UNSUPPORTED, "lxcfs is not installed");
+    struct lxcfs *l = calloc(1, sizeof(*l));
+    if (!l)
+        return err_set(err, ERR_EXHAUSTED, "out of memory");
+    l->dir_fd = l->pidfd = -1;
+    str_print(l->dir, sizeof(l->dir), "%s/lxcfs", node->config.place.run);
+    str_print(l->pidfile, sizeof(l->pidfile), "%s/lxcfs.pid", node->config.place.run);
+    node->lxcfs = l;
+    if (adopt(node))
+        return 0;
+    umount2(l->dir, MNT_DETACH); /* what a dead one left */
+    if (path_make_dirs(l->dir, 0755, err) == 0 && spawn(node, err) == 0) {
+        put_back(node);
+        return 0;
+    }
+    struct err first = *err;
+    lxcfs_end(node, true);
+    *err = first;
+    return -err->kind;
+}
+
+void lxcfs_end(struct ve_node *node, bool stop)
+{
+    struct lxcfs *l = node->lxcfs;
+    if (!l)
+        return;
+    node->lxcfs = NULL;
+    if (l->timer) {
+        uv_timer_stop(l->timer);
+        uv_close((uv_handle_t *)l->timer, on_close_free);
+    }
+    if (stop) {
+        if (l->pidfd >= 0) {
+            fd_pidfd_kill(l->pidfd, SIGTERM, NULL);
+            if (fd_pidfd_wait_exit(l->pidfd, 2000, NULL) < 0)
+                fd_pidfd_kill(l->pidfd, SIGKILL, NULL);
+            if (l->pid)
+                waitpid(l->pid, NULL, 0);
+        } else if (l->pid) {
+            kill(l->pid, SIGKILL);
+            waitpid(l->pid, NULL, 0);
+        }
+        umount2(l->dir, MNT_DETACH);
+        rmdir(l->dir);
+        unlink(l->pidfile);
+    }
+    unwatch(l);
+    free(l);
+}

@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Opening and closing the node: lock, registry, rooms, children, and the stop of everything. */
+#include "base/fd.h"
+#include "base/path.h"
+#include "ve/instance.h"
+#include "ve/internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#define LOCK_FD 512 /* far above what rooms hold: workers close it */
+
+/* ---- children ---- */
+
+static struct ve *ve_of_pid(struct ve_node *node, pid_t pid)
+{
+    for (size_t i = 0; i < node->n_ves; i++)
+        if (node->ves[i]->pidfd >= 0 && !node->ves[i]->gone &&
+            json_integer_value(json_object_get(node->ves[i]->run, "pid")) == pid)
+            return node->ves[i];
+    return NULL;
+}
+
+/* teremd is a subreaper, so every process whose parent has ended comes here too. */
+static void on_sigchld(uv_signal_t *handle, int sig)
+{
+    struct ve_node *node = handle->data;
+    for (;;) {
+        siginfo_t si = {0};
+        int status = 0;
+        /* Looked at first: how a VE's first process ended is read by its descriptor. */
+        if (waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) < 0 || si.si_pid == 0)
+            return;
+        struct ve *ve = ve_of_pid(node, si.si_pid);
+        if (ve) {
+            ve_first_process_ended(ve);
+            if (ve_of_pid(node, si.si_pid) != ve)
+                continue;
+        }
+        pid_t pid = waitpid(si.si_pid, &status, WNOHANG);
+        if (pid <= 0)
+            continue;
+        if (pid == node->trash_pid) {
+            node->trash_pid = 0;
+            ve_trash_begin(node);
+        } else if (!lxcfs_child_ended(node, pid)) {
+            session_child_ended(node, pid);
+            job_child_ended(node, pid, status);
+        }
+    }
+}
+
+static void on_close_free(uv_handle_t *h)
+{
+    free(h);
+}
+
+static int watch_children(struct ve_node *node, struct err *err)
+{
+    node->sigchld = calloc(1, sizeof(*node->sigchld));
+    if (!node->sigchld)
+        return err_set(err, ERR_EXHAUSTED, "out of memory");
+    uv_signal_init(node->loop, node->sigchld);
+    node->sigchld->data = node;
+    uv_signal_start(node->sigchld, on_sigchld, SIGCHLD);
+    return 0;
+}
+
+/* ---- opening ---- */
+
+static int take_lock(struct ve_node *node, struct err *err)
+{
+    const struct place *p = &node->config.place;
+    if (path_make_dirs(p->state, 0700, err) < 0 || path_make_dirs(p->run, 0755, err) < 0)
+        return -err->kind;
+    auto_fd int state = open(p->state, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (state < 0)
+        return err_sys(err, "cannot open %s", p->state);
+    /* Layers hold other people's setuid programs: nobody else may walk in. */
+    if (fchmod(state, 0700) < 0)
+        return err_sys(err, "cannot protect %s", p->state);
+    auto_fd int fd = openat(state, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return err_sys(err, "cannot open %s/lock", p->state);
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+        return errno == EWOULDBLOCK
+                   ? err_set(err, ERR_BUSY, "another teremd serves %s; stop it first", p->state)
+                   : err_sys(err, "cannot lock %s/lock", p->state);
+    node->lock = fcntl(fd, F_DUPFD_CLOEXEC, LOCK_FD);
+    node->state_fd = steal_fd(&state);
+    if (node->lock < 0)
+        return err_sys(err, "cannot keep the lock");
+    if (path_remove_tree_at(node->state_fd, "tmp", err) < 0 ||
+        path_make_dir_at(node->state_fd, "tmp", 0700, &node->tmp_fd, err) < 0)
+        return err_wrap(err, "%s", p->state);
+    return path_make_dir_at(node->state_fd, "logs", 0700, &node->logs_fd, err);
+}
+
+static int open_programs(struct ve_node *node, struct err *err)
+{
+    char path[PLACE_MAX + 32];
+    str_print(path, sizeof(path), "%s/terem-init", node->config.libexec);
+    node->init_program = open(path, O_RDONLY | O_CLOEXEC);
+    if (node->init_program < 0)
+        return err_sys(err, "cannot open %s (is Terem installed whole?)", path);
+    if (str_print(node->keep_program, sizeof(node->keep_program), "%s/terem-keep",
+                  node->config.libexec) < 0 ||
+        access(node->keep_program, X_OK) < 0)
+        return err_sys(err, "cannot find %s (is Terem installed whole?)", node->keep_program);
+    return 0;
+}
+
+static int find_instance(struct ve_node *node, struct err *err)
+{
+    auto_free char *text = NULL;
+    char number[16];
+    uint64_t wish = 0;
+    if (registry_meta_get(node->registry, "instance.number", &text, err) < 0)
+        return -err->kind;
+    for (const char *p = text; p && *p >= '0' && *p <= '9'; p++)
+        wish = wish * 10 + (uint64_t)(*p - '0');
+    if (ve_instance_claim(&node->config.place, (unsigned)wish, &node->instance, err) < 0)
+        return -err->kind;
+    str_print(number, sizeof(number), "%u", node->instance);
+    return str_eq(text, number) ? 0
+                                : registry_meta_set(node->registry, "instance.number", number, err);
+}
+
+static int open_rooms(struct ve_node *node, struct err *err)
+{
+    const struct ve_config *c = &node->config;
+    char cgroup[32] = "terem", pool4[64], pool6[64];
+    if (node->instance)
+        str_print(cgroup, sizeof(cgroup), "terem-%u", node->instance);
+    str_print(pool4, sizeof(pool4), "10.%u.0.0/16", 88 + node->instance);
+    str_print(pool6, sizeof(pool6), "fd54:6572:656d:%x::/64", node->instance);
+    struct network_config net = {
+        .instance = node->instance,
+        .pool4 = *c->pool4 ? c->pool4 : pool4,
+        .pool6 = *c->pool6 ? c->pool6 : pool6,
+        .state = c->place.state,
+    };
+    if (template_store_open(c->place.state, &node->templates, err) < 0 ||
+        storage_pool_open(c->place.state, &node->pool, err) < 0 ||
+        resource_node_open(cgroup, &node->resources, err) < 0 ||
+        network_node_open(&net, &node->network, err) < 0)
+        return -err->kind;
+    return 0;
+}
+
+static void read_boot_id(struct ve_node *node)
+{
+    auto_free char *text = NULL;
+    if (fd_read_file_at(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 64, &text, NULL, NULL) == 0)
+        str_print(node->boot_id, sizeof(node->boot_id), "%s", str_trim(text));
+}
+
+static int open_all(struct ve_node *node, struct err *err)
+{
+    const struct place *p = &node->config.place;
+    if (take_lock(node, err) < 0 || open_programs(node, err) < 0 ||
+        registry_open(p->state, &node->registry, err) < 0 || find_instance(node, err) < 0 ||
+        open_rooms(node, err) < 0)
+        return -err->kind;
+    int top = fcntl(node->lock, F_DUPFD_CLOEXEC, 0);
+    if (top < 0)
+        return err_sys(err, "cannot duplicate a descriptor");
+    close(top);
+    node->fd_floor = top + 16; /* holes that rooms may yet fill; clients come above */
+    if (keep_connect(p->keep, node->keep_program, true, &node->keep, err) < 0)
+        return err_wrap(err, "cannot reach terem-keep");
+    read_boot_id(node);
+    if (network_node_setup(node->network, err) < 0)
+        return err_wrap(err, "cannot set up the network");
+    if (lxcfs_begin(node, err) < 0) {
+        log_warn(NULL, 0, "VEs see the host's /proc/meminfo and the like: %s", err->text);
+        err_clear(err);
+    }
+    if (watch_children(node, err) < 0)
+        return -err->kind;
+    return ve_recover(node, err);
+}
+
+int ve_node_open(uv_loop_t *loop, const struct ve_config *config, struct ve_node **ret,
+                 struct err *err)
+{
+    struct ve_node *node = calloc(1, sizeof(*node));
+    if (!node)
+        return err_set(err, ERR_EXHAUSTED, "out of memory");
+    node->loop = loop;
+    node->config = *config;
+    node->lock = node->state_fd = node->tmp_fd = node->logs_fd = node->init_program = -1;
+    node->pending = json_array();
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    node->workers_max =
+        config->workers_max ? config->workers_max : (size_t)(cpus < 1 ? 2 : 2 * cpus);
+    if (open_all(node, err) < 0) {
+        struct err e = *err;
+        ve_node_close(node);
+        *err = e;
+        return -err->kind;
+    }
+    *ret = node;
+    return 0;
+}
+
+void ve_node_close(struct ve_node *node)
+{
+    if (!node)
+        return;
+    node->closing = true;
+    job_stop_all(node);
+    while (node->n_ves)
+        ve_node_forget(node->ves[node->n_ves - 1]);
+    free(node->ves);
+    if (node->trash_pid) {
+        kill(node->trash_pid, SIGKILL);
+        waitpid(node->trash_pid, NULL, 0);
+    }
+    if (node->sigchld) {
+        uv_signal_stop(node->sigchld);
+        uv_close((uv_handle_t *)node->sigchld, on_close_free);
+    }
+    lxcfs_end(node, false);
+    for (struct ve_watch *w = node->watches; w; w = w->next)
+        w->dead = true;
+    ve_watches_sweep(node);
+    while (node->sessions) {
+        struct session *s = node->sessions;
+        node->sessions = s->next;
+        free(s);
+    }
+    keep_close(node->keep);
+    network_node_close(node->network);
+    resource_node_close(node->resources);
+    storage_pool_close(node->pool);
+    template_store_close(node->templates);
+    registry_close(node->registry);
+    json_decref(node->pending);
+    cleanup_fd(&node->init_program);
+    cleanup_fd(&node->logs_fd);
+    cleanup_fd(&node->tmp_fd);
+    cleanup_fd(&node->state_fd);
+    cleanup_fd(&node->lock);
+    free(node);
+}
+
+/* ---- the stop of everything ---- */
+
+static bool is_up(const struct ve *ve)
+{
+    return ve->state != VE_STOPPED && ve->state != VE_ABSENT && ve->state != VE_BROKEN;
+}
+
+/* Called after each job's end while the node stops: asks those still up, once each. */
+void ve_node_stop_step(struct ve_node *node)
+{
+    struct err e;
+    size_t up = 0;
+    for (size_t i = 0; i < node->n_ves; i++) {
+        struct ve *ve = node->ves[i];
+        int64_t id;
+        if (!is_up(ve))
+            continue;
+        up++;
+        if (ve->job)
+            continue;
+        /* What was wanted stays wanted, so that autostart brings it back. */
+        if (ve_job_begin(node, node->stop_force ? "kill" : "stop", ve->rec.name, NULL, &id, &e) < 0)
+            log_error(ve->rec.name, 0, "%s", e.text);
+    }
+    if (up || node->n_open || !node->stop_done)
+        return;
+    lxcfs_end(node, true);
+    if (network_node_remove(node->network, &e) < 0)
+        log_error(NULL, 0, "%s", e.text);
+    if (resource_node_remove(node->resources, &e) < 0)
+        log_error(NULL, 0, "%s", e.text);
+    if (keep_quit(node->keep, &e) < 0)
+        log_error(NULL, 0, "%s", e.text);
+    ve_instance_release(&node->config.place, node->instance);
+    void (*done)(void *) = node->stop_done;
+    node->stop_done = NULL;
+    done(node->stop_ctx);
+}
+
+int ve_node_stop(struct ve_node *node, bool force, void (*done)(void *ctx), void *ctx,
+                 struct err *err)
+{
+    if (node->stopping)
+        return err_set(err, ERR_STATE, "the node is stopping already");
+    node->stopping = true;
+    node->stop_force = force;
+    node->stop_done = done;
+    node->stop_ctx = ctx;
+    for (size_t i = 0; i < node->n_open; i++)
+        if (!node->open[i]->ve)
+            ve_job_cancel(node, node->open[i]->rec.id, &(struct err){0});
+    ve_node_stop_step(node);
+    return 0;
+}

@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A command inside a VE and the connection it talks over, in a process of their own.
+ *
+ * The process that copies between the two outlives teremd, so open terminals go on when teremd
+ * is restarted.  It stays outside of the VE; only the command is inside.
+ */
+#include "base/fd.h"
+#include "keep/frame.h"
+#include "ve/internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <termios.h>
+
+#define WORDS_MAX 4096
+
+struct request { /* pointers into the request's JSON */
+    struct container_exec x;
+    const char **argv;
+    char **env;
+};
+
+static void request_done(struct request *r)
+{
+    free(r->argv);
+    for (char **p = r->env; p && *p; p++)
+        free(*p);
+    free(r->env);
+}
+
+static int want_text(const json_t *rq, const char *key, const char **ret, struct err *err)
+{
+    const json_t *v = json_object_get(rq, key);
+    if (v && !json_is_null(v) &&
+        (!json_is_string(v) || strlen(json_string_value(v)) != json_string_length(v)))
+        return err_set(err, ERR_USAGE, "%s must be a text", key);
+    *ret = json_string_value(v);
+    return 0;
+}
+
+static int want_size(const json_t *rq, const char *key, uint16_t *ret, struct err *err)
+{
+    const json_t *v = json_object_get(rq, key);
+    json_int_t n = json_is_integer(v) ? json_integer_value(v) : 0;
+    if (v && !json_is_null(v) && (!json_is_integer(v) || n < 0 || n > 65535))
+        return err_set(err, ERR_USAGE, "%s must be a number from 0 to 65535", key);
+    *ret = (uint16_t)n;
+    return 0;
+}
+
+static int parse(const struct ve *ve, const json_t *rq, struct request *ret, struct err *err)
+{
+    const json_t *command = json_object_get(rq, "command"), *env = json_object_get(rq, "env");
+    size_t i, n = json_array_size(command);
+    json_t *item, *value;
+    const char *key;
+    if (n == 0 || n > WORDS_MAX)
+        return err_set(err, ERR_USAGE, "command must be a list of 1 to %d texts", WORDS_MAX);
+    json_array_foreach(
+        command, i,
+        item) if (!json_is_string(item) ||
+                  strlen(json_string_value(item)) !=
+                      json_string_length(item)) return err_set(err, ERR_USAGE,
+                                                               "command must be a list of texts");
+    if (!*json_string_value(json_array_get(command, 0)))
+        return err_set(err, ERR_USAGE, "the command is empty");
+    if (env && !json_is_null(env) && !json_is_object(env))
+        return err_set(err, ERR_USAGE, "env must be an object");
+    ret->argv = calloc(n + 1, sizeof(*ret->argv));
+    ret->env =
+        calloc(json_object_size(env) + json_object_size(json_object_get(ve->spec, "env")) + 1,
+               sizeof(*ret->env));
+    if (!ret->argv || !ret->env)
+        return err_set(err, ERR_EXHAUSTED, "out of memory");
+    json_array_foreach(command, i, item) ret->argv[i] = json_string_value(item);
+    i = 0;
+    json_object_foreach(json_object_get(ve->spec, "env"), key,
+                        value) if (!json_object_get(env, key)) ret->env[i++] =
+        str_format("%s=%s", key, json_string_value(value));
+    json_object_foreach((json_t *)env, key, value)
+    {
+        if (!*key || strchr(key, '=') || !json_is_string(value))
+            return err_set(err, ERR_USAGE, "env must map names to texts");
+        ret->env[i++] = str_format("%s=%s", key, json_string_value(value));
+    }
+    ret->x.argv = ret->argv;
+    ret->x.env = (const char *const *)ret->env;
+    ret->x.tty = json_is_true(json_object_get(rq, "tty"));
+    ret->x.pidfd = ve->pidfd;
+    ret->x.nesting = json_is_true(json_object_get(ve->spec, "nesting"));
+    ret->x.new_privileges = str_eq(json_string_value(json_object_get(ve->spec, "kind")), "system");
+    if (want_text(rq, "user", &ret->x.user, err) < 0 ||
+        want_text(rq, "workdir", &ret->x.workdir, err) < 0 ||
+        want_size(rq, "rows", &ret->x.rows, err) < 0)
+        return -err->kind;
+    return want_size(rq, "columns", &ret->x.columns, err);
+}
+
+static int find_running(struct ve_node *node, const char *name, struct ve **ret, struct err *err)
+{
+    if (ve_find_err(node, name, ret, err) < 0)
+        return -err->kind;
+    struct ve *ve = *ret;
+    if (ve->state == VE_PAUSED)
+        return err_set(err, ERR_STATE, "%s: it is paused; resume it first", name);
+    if (ve->state != VE_RUNNING || ve->pidfd < 0 || ve->gone)
+        return err_set(err, ERR_STATE, "%s: it is %s; start it first", name,
+                       ve_state_name(ve->state));
+    return 0;
+}
+
+int ve_exec_check(struct ve_node *node, const char *name, const json_t *rq, struct err *err)
+{
+    struct ve *ve;
+    struct request r __attribute__((cleanup(request_done))) = {0};
+    if (find_running(node, name, &ve, err) < 0)
+        return -err->kind;
+    return parse(ve, rq, &r, err) < 0 ? err_wrap(err, "%s", name) : 0;
+}
+
+/* ---- the process that copies ---- */
+
+struct relay {
+    int client;
+    bool tty, client_gone;
+    struct container_process p;
+    uint8_t pending[FRAME_MAX]; /* input that the command has not taken yet */
+    size_t have, sent;
+    bool input_ended;
+};
+
+static void relay_resize(struct relay *r, const struct frame *f)
+{
+    if (r->tty && f->len == 4) {
+        struct winsize w = {.ws_row = (unsigned short)(f->data[0] << 8 | f->data[1]),
+                            .ws_col = (unsigned short)(f->data[2] << 8 | f->data[3])};
+        ioctl(r->p.in, TIOCSWINSZ, &w);
+    }
+}
+
+/* One frame from the client; input is taken only while `pending` is empty. */
+static void relay_frame(struct relay *r, const struct frame *f)
+{
+    switch (f->type) {
+    case FRAME_STDIN:
+        if (f->len == 0) {
+            r->input_ended = true;
+        } else if (!r->input_ended) {
+            memcpy(r->pending, f->data, f->len);
+            r->have = f->len;
+            r->sent = 0;
+        }
+        break;
+    case FRAME_RESIZE:
+        relay_resize(r, f);
+        break;
+    case FRAME_SIGNAL:
+        if (f->len == 1 && f->data[0] > 0 && f->data[0] < NSIG)
+            fd_pidfd_kill(r->p.pidfd, f->data[0], NULL);
+        break;
+    default:
+        break;
+    }
+}
+
+static void relay_push(struct relay *r)
+{
+    if (r->have > r->sent && r->p.in >= 0) {
+        ssize_t n = write(r->p.in, r->pending + r->sent, r->have - r->sent);
+        if (n > 0)
+            r->sent += (size_t)n;
+        else if (n < 0 && errno != EAGAIN && errno != EINTR)
+            r->have = r->sent = 0;
+    }
+    if (r->sent == r->have)
+        r->have = r->sent = 0;
+    if (r->have == 0 && r->input_ended && r->p.in >= 0) {
+        if (r->tty) {
+            ssize_t n = write(r->p.in, "\x04", 1); /* VEOF: a pty has no half-close */
+            (void)n;
+            r->input_ended = false;
+        } else {
+            cleanup_fd(&r->p.in);
+        }
+    }
+}
+
+/* False at end of file. */
+static bool relay_pull(struct relay *r, int fd, enum frame_type type)
+{
+    char buf[16384];
+    ssize_t n = read(fd, buf, sizeof(buf));
+    if (n < 0)
+        return errno == EAGAIN || errno == EINTR;
+    if (n == 0)
+        return false;
+    if (!r->client_gone && frame_write(r->client, type, buf, (size_t)n, NULL) < 0)
+        r->client_gone = true;
+    return true;
+}
+
+static void relay_client(struct relay *r, struct frame_reader *in)
+{
+    struct frame f;
+    bool bad = false;
+    int n = frame_reader_fill(in, r->client, NULL);
+    if (n == 0 || (n < 0 && n != -ERR_BUSY))
+        r->client_gone = true;
+    while (r->have == 0 && !r->client_gone && frame_next(in, &f, &bad))
+        relay_frame(r, &f);
+    if (bad)
+        r->client_gone = true;
+}
+
+static void send_exit(struct relay *r, int status)
+{
+    uint8_t x[2] = {WIFSIGNALED(status) ? 1 : 0,
+                    (uint8_t)(WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status))};
+    if (!r->client_gone)
+        frame_write(r->client, FRAME_EXIT, x, sizeof(x), NULL);
+}
+
+static void drain(struct relay *r, int fd, enum frame_type type)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    while (fd >= 0 && poll(&p, 1, 0) > 0 && (p.revents & POLLIN) && relay_pull(r, fd, type))
+        ;
+}
+
+static void relay_run(struct relay *r)
+{
+    struct frame_reader *in = calloc(1, sizeof(*in));
+    struct frame f;
+    bool bad = false, ended = false;
+    int out = r->tty ? r->p.in : r->p.out, status = 0;
+    if (!in)
+        return;
+    if (r->p.in >= 0)
+        fd_set_nonblock(r->p.in, NULL);
+    while (!ended) {
+        while (r->have == 0 && !r->client_gone && frame_next(in, &f, &bad))
+            relay_frame(r, &f);
+        relay_push(r);
+        bool want_in = r->have > r->sent && r->p.in >= 0;
+        struct pollfd p[5] = {
+            {.fd = r->client_gone || r->have ? -1 : r->client, .events = POLLIN},
+            {.fd = out, .events = POLLIN},
+            {.fd = r->tty ? -1 : r->p.error, .events = POLLIN},
+            {.fd = want_in ? r->p.in : -1, .events = POLLOUT},
+            {.fd = r->p.pidfd, .events = POLLIN},
+        };
+        if (poll(p, 5, -1) < 0 && errno != EINTR)
+            break;
+        if (p[0].revents)
+            relay_client(r, in);
+        if (p[1].revents && !relay_pull(r, out, FRAME_STDOUT))
+            out = -1;
+        if (p[2].revents && !relay_pull(r, r->p.error, FRAME_STDERR))
+            cleanup_fd(&r->p.error);
+        ended = p[4].revents != 0;
+        if (r->client_gone && !ended) { /* like a terminal that hung up */
+            fd_pidfd_kill(r->p.pidfd, SIGHUP, NULL);
+            break;
+        }
+    }
+    /* A background child may hold the pipes open: what is there now is what there is. */
+    drain(r, out, FRAME_STDOUT);
+    drain(r, r->p.error, FRAME_STDERR);
+    if (ended && waitpid(r->p.pid, &status, 0) > 0)
+        send_exit(r, status);
+    free(in);
+}
+
+static void send_error(int client, const struct err *e)
+{
+    auto_str struct str s = str_init(sizeof(e->text) + 1);
+    char kind = (char)e->kind;
+    str_add_bytes(&s, &kind, 1);
+    str_add(&s, "%s", e->text);
+    frame_write(client, FRAME_ERROR, str_c(&s), s.len, NULL);
+}
+
+static void session_main(const char *name, struct request *rq, struct resource_cgroups *c,
+                         int client) __attribute__((noreturn));
+static void session_main(const char *name, struct request *rq, struct resource_cgroups *c,
+                         int client)
+{
+    struct err e = {0};
+    struct relay *r = calloc(1, sizeof(*r));
+    setsid();
+    fcntl(client, F_SETFL, fcntl(client, F_GETFL) & ~O_NONBLOCK);
+    if (!r)
+        _exit(1);
+    r->client = client;
+    r->tty = rq->x.tty;
+    if (container_exec(&rq->x, &r->p, &e) < 0) {
+        err_wrap(&e, "%s", name);
+        send_error(client, &e);
+    } else {
+        resource_cgroups_done(c);
+        relay_run(r);
+    }
+    shutdown(client, SHUT_RDWR);
+    _exit(0);
+}
+
+int ve_exec_stream(struct ve_node *node, const char *name, const json_t *request, int client_fd,
+                   void (*done)(void *ctx), void *ctx, struct err *err)
+{
+    struct ve *ve;
+    struct request rq __attribute__((cleanup(request_done))) = {0};
+    struct resource_cgroups c __attribute__((cleanup(resource_cgroups_done))) = {.v2 = -1};
+    if (find_running(node, name, &ve, err) < 0)
+        return -err->kind;
+    if (parse(ve, request, &rq, err) < 0 || resource_open(node->resources, ve->rec.id, &c, err) < 0)
+        return err_wrap(err, "%s", name);
+    struct session *s = calloc(1, sizeof(*s));
+    if (!s)
+        return err_set(err, ERR_EXHAUSTED, "out of memory");
+    int keep[RESOURCE_V1_MAX + 3] = {client_fd, ve->pidfd, c.v2};
+    rq.x.cgroup = c.v2;
+    rq.x.n_cgroup_procs = c.n_v1;
+    for (size_t i = 0; i < c.n_v1; i++)
+        keep[3 + i] = rq.x.cgroup_procs[i] = c.v1_procs[i];
+    pid_t pid = ve_fork(node, keep, 3 + c.n_v1, false);
+    if (pid == 0)
+        session_main(ve->rec.name, &rq, &c, client_fd);
+    if (pid < 0) {
+        free(s);
+        return err_sys(err, "%s: cannot fork", name);
+    }
+    *s = (struct session){.next = node->sessions, .pid = pid, .done = done, .ctx = ctx};
+    node->sessions = s;
+    return 0;
+}
+
+void session_child_ended(struct ve_node *node, pid_t pid)
+{
+    for (struct session **p = &node->sessions; *p; p = &(*p)->next) {
+        struct session *s = *p;
+        if (s->pid != pid)
+            continue;
+        *p = s->next;
+        if (s->done)
+            s->done(s->ctx);
+        free(s);
+        return;
+    }
+}
+
+/* ---- console ---- */
+
+int ve_console_check(struct ve_node *node, const char *name, struct err *err)
+{
+    struct ve *ve;
+    if (ve_find_err(node, name, &ve, err) < 0)
+        return -err->kind;
+    if (ve->state != VE_RUNNING && ve->state != VE_PAUSED)
+        return err_set(err, ERR_STATE, "%s: it is %s; start it first", name,
+                       ve_state_name(ve->state));
+    return 0;
+}
+
+int ve_console(struct ve_node *node, const char *name, int client_fd, struct err *err)
+{
+    struct ve *ve;
+    if (ve_console_check(node, name, err) < 0 || ve_find_err(node, name, &ve, err) < 0)
+        return -err->kind;
+    int fd = fcntl(client_fd, F_DUPFD_CLOEXEC, node->fd_floor);
+    if (fd < 0)
+        return err_sys(err, "%s: cannot hand the connection over", name);
+    if (keep_attach(node->keep, ve->rec.id, fd, err) < 0)
+        return err_wrap(err, "%s: cannot join its console", name);
+    return 0;
+}
