@@ -48,7 +48,7 @@ struct job_kind {
     bool hidden; /* begun by Terem itself, not over the API */
     bool cancellable;
     bool limited;        /* counts against workers_max */
-    bool inline_work;    /* so short that it is done in teremd itself */
+    bool inline_stopped; /* on a stopped VE so short that teremd does it itself */
     enum ve_event event; /* asked of the VE when it begins; VE_EVENT__COUNT: none */
     enum ve_state want;  /* recorded as the VE's wanted state; VE_STATE__COUNT: as it was */
     /* In the worker (or inline): does the work. */
@@ -128,6 +128,7 @@ struct ve_node {
     bool closing, in_transaction;
     uv_signal_t *sigchld;
     pid_t trash_pid;
+    uv_timer_t *trash_timer;
     pid_t remount_pid;
     struct lxcfs *lxcfs;
     char boot_id[40];
@@ -200,7 +201,8 @@ void ve_exited(struct ve *ve);         /* begins the job that cleans up after it
 void ve_first_process_ended(struct ve *ve); /* looks whether it has; records how, then ve_exited */
 int ve_watch_process(struct ve *ve, int pidfd, struct err *err); /* takes a duplicate */
 void ve_unwatch_process(struct ve *ve);
-void ve_trash_begin(struct ve_node *node);
+/* Soon: deletes what destroy renamed away, in a process of its own at idle priority. */
+void ve_trash_later(struct ve_node *node);
 
 /* recover.c */
 int ve_recover(struct ve_node *node, struct err *err);

@@ -381,7 +381,7 @@ static int fork_worker(struct job *job, struct err *err)
 static void run_work(struct job *job)
 {
     struct err e = {0};
-    if (job->kind->inline_work) {
+    if (job->kind->inline_stopped && job->ve->state == VE_STOPPED) {
         job->sock = -1;
         job_cancel_flag = 0;
         struct err *failed = job->kind->work(job, &e) < 0 ? &e : NULL;

@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 
 #define STOP_TIMEOUT_S  30
+#define TRASH_DELAY_MS  500 /* so that destroying many costs one process */
 #define RESTART_MIN_MS  100
 #define RESTART_MAX_MS  60000
 #define RESTART_GOOD_MS 60000 /* a VE that ran this long begins to count anew */
@@ -367,7 +368,7 @@ static int done_destroy(struct job *job, struct err *err)
                                                    ve->rec.name, "job", (json_int_t)job->rec.id));
     job->ve = NULL;
     ve_node_forget(ve);
-    ve_trash_begin(node);
+    ve_trash_later(node);
     return 0;
 }
 
@@ -379,8 +380,7 @@ static void failed_destroy(struct job *job)
         log_error(job->ve->rec.name, job->rec.id, "%s", e.text);
 }
 
-/* Deletes what destroy renamed away, in a process of its own at idle priority. */
-void ve_trash_begin(struct ve_node *node)
+static void trash_begin(struct ve_node *node)
 {
     if (node->trash_pid || node->closing || !storage_has_trash(node->pool))
         return;
@@ -392,6 +392,26 @@ void ve_trash_begin(struct ve_node *node)
         _exit(0);
     }
     node->trash_pid = pid > 0 ? pid : 0;
+}
+
+static void on_trash_timer(uv_timer_t *t)
+{
+    struct ve_node *node = t->data;
+    node->trash_timer = NULL;
+    uv_close((uv_handle_t *)t, on_close_free);
+    trash_begin(node);
+}
+
+void ve_trash_later(struct ve_node *node)
+{
+    if (node->trash_timer || node->closing || !storage_has_trash(node->pool))
+        return;
+    node->trash_timer = calloc(1, sizeof(*node->trash_timer));
+    if (!node->trash_timer)
+        return;
+    uv_timer_init(node->loop, node->trash_timer);
+    node->trash_timer->data = node;
+    uv_timer_start(node->trash_timer, on_trash_timer, TRASH_DELAY_MS, 0);
 }
 
 /* ---- templates ---- */
@@ -522,6 +542,7 @@ static const struct job_kind kinds[] = {
      .done = done_resume},
     {.name = "destroy",
      .of_ve = true,
+     .inline_stopped = true,
      .event = NO_EVENT,
      .want = VE_ABSENT,
      .work = work_destroy,

@@ -45,7 +45,7 @@ static void on_sigchld(uv_signal_t *handle, int sig)
             continue;
         if (pid == node->trash_pid) {
             node->trash_pid = 0;
-            ve_trash_begin(node);
+            ve_trash_later(node);
         } else if (!lxcfs_child_ended(node, pid)) {
             session_child_ended(node, pid);
             job_child_ended(node, pid, status);
@@ -219,6 +219,10 @@ void ve_node_close(struct ve_node *node)
     if (node->trash_pid) {
         kill(node->trash_pid, SIGKILL);
         waitpid(node->trash_pid, NULL, 0);
+    }
+    if (node->trash_timer) {
+        uv_timer_stop(node->trash_timer);
+        uv_close((uv_handle_t *)node->trash_timer, on_close_free);
     }
     if (node->sigchld) {
         uv_signal_stop(node->sigchld);

@@ -232,7 +232,7 @@ int ve_recover(struct ve_node *node, struct err *err)
     remove_orphans(node);
     for (size_t i = 0; i < node->n_ves; i++)
         recover_one(node->ves[i], booted);
-    ve_trash_begin(node);
+    ve_trash_later(node);
     ve_event_emit(node, json_pack("{s:s, s:b}", "type", "node.recovered", "booted", booted));
     return 0;
 }
