@@ -4,6 +4,7 @@
 #include "base/cleanup.h"
 #include "base/str.h"
 #include "template/busybox.h"
+#include "template/debian.h"
 #include "template/store.h"
 #include "template/unpack.h"
 
@@ -11,6 +12,23 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+/* The record of a system of one layer. */
+static int commit_system(struct template_store *s, const char *name, enum template_init init,
+                         const char *source, struct layer *layer, struct err *err)
+{
+    auto_template struct template *t = calloc(1, sizeof(*t));
+    if (!t || !(t->init_path = strdup("/sbin/init")) || !(t->source = strdup(source)))
+        return err_set(err, ERR_EXHAUSTED, "out of memory");
+    str_print(t->name, sizeof(t->name), "%s", name);
+    t->start = TEMPLATE_SYSTEM;
+    t->init = init;
+    t->created = time(NULL);
+    t->size = layer->bytes;
+    t->n_layers = 1;
+    str_print(t->layers[0], TEMPLATE_DIGEST, "%s", layer->digest);
+    return store_commit(s, t, layer, 1, err);
+}
 
 static int build_busybox(struct template_store *s, const struct template_request *rq,
                          const struct tree_limits *limits, struct err *err)
@@ -29,20 +47,73 @@ static int build_busybox(struct template_store *s, const struct template_request
     if ((r = stream_open(tar, (uint64_t)st.st_size, &in, err)) < 0)
         return r;
     struct unpack_watch watch = {rq->progress, rq->ctx, "unpacking busybox", 0, 100};
-    auto_clean(layer_done) struct layer layer = {.draft = DRAFT_NONE};
+    auto_clean(layer_done) struct layer layer = LAYER_NONE;
     if ((r = unpack_layer(s, in, limits, &watch, &layer, NULL, err)) < 0)
         return r;
-    auto_template struct template *t = calloc(1, sizeof(*t));
-    if (!t || !(t->init_path = strdup("/sbin/init")) || !(t->source = strdup("built-in")))
+    return commit_system(s, rq->name, TEMPLATE_INIT_BUSYBOX, "built-in", &layer, err);
+}
+
+/* The tar goes from mmdebstrap's pipe straight into the layer. */
+static int build_debian(struct template_store *s, const struct debian *d,
+                        const struct template_request *rq, const struct tree_limits *limits,
+                        struct err *err)
+{
+    auto_draft struct draft tmp = DRAFT_NONE;
+    int r = draft_open(s, &tmp, err);
+    if (r < 0)
+        return r;
+    if (fchmod(tmp.dir, 01777) < 0)
+        return err_sys(err, "cannot prepare the temporary directory");
+    auto_free char *path = str_format("%s/%s", s->layers_path, tmp.name);
+    if (!path)
         return err_set(err, ERR_EXHAUSTED, "out of memory");
-    str_print(t->name, sizeof(t->name), "%s", rq->name);
-    t->start = TEMPLATE_SYSTEM;
-    t->init = TEMPLATE_INIT_BUSYBOX;
-    t->created = time(NULL);
-    t->size = layer.bytes;
-    t->n_layers = 1;
-    str_print(t->layers[0], TEMPLATE_DIGEST, "%s", layer.digest);
-    return store_commit(s, t, &layer, 1, err);
+    auto_child struct child c = CHILD_NONE; /* dropped before tmp, which it uses */
+    if ((r = debian_start(d, rq->include, path, &c, err)) < 0)
+        return r;
+    c.progress = rq->progress;
+    c.ctx = rq->ctx;
+    c.percent = -1;
+    auto_stream struct stream *in = NULL;
+    struct unpack_watch watch = {rq->progress, rq->ctx, "unpacking the new system", 0, 100};
+    auto_clean(layer_done) struct layer layer = LAYER_NONE;
+    if ((r = stream_open_waiting(c.out, child_wait_output, &c, &in, err)) == 0)
+        r = unpack_layer(s, in, limits, &watch, &layer, NULL, err);
+    /* A tar that was cut short is the effect; the cause is why mmdebstrap ended. */
+    if (r == 0 || r == -ERR_CORRUPT) {
+        struct err cause = {0};
+        int r2 = child_finish(&c, "mmdebstrap", &cause);
+        if (r2 < 0) {
+            if (err)
+                *err = cause;
+            r = r2;
+        }
+    }
+    if (r < 0)
+        return r;
+    auto_free char *source = str_format("mmdebstrap %s%s%s", d->suite, rq->include ? " with " : "",
+                                        rq->include ? rq->include : "");
+    if (!source)
+        return err_set(err, ERR_EXHAUSTED, "out of memory");
+    return commit_system(s, rq->name, TEMPLATE_INIT_SYSTEMD, source, &layer, err);
+}
+
+static const char *next_base(void *ctx, size_t i)
+{
+    static const char *const bases[] = {"busybox", "debian-12", "debian-13"};
+    return i < ARRAY_SIZE(bases) ? bases[i] : NULL;
+}
+
+static int unknown_base(const char *base, struct err *err)
+{
+    auto_str struct str s = str_init(512);
+    str_escape(&s, base, strnlen(base, 64));
+    const char *near = name_suggest(base, next_base, NULL);
+    if (near)
+        return err_set(err, ERR_NOT_FOUND, "there is no base system \"%s\"; did you mean %s?",
+                       str_c(&s), near);
+    return err_set(err, ERR_NOT_FOUND,
+                   "there is no base system \"%s\"; there are busybox, debian-12 and debian-13",
+                   str_c(&s));
 }
 
 int template_build(struct template_store *s, const char *base, const struct template_request *rq,
@@ -53,10 +124,13 @@ int template_build(struct template_store *s, const char *base, const struct temp
     if (r < 0)
         return r;
     if ((r = store_limits(s, rq, &limits, err)) == 0) {
+        const struct debian *d = debian_find(base);
         if (str_eq(base, "busybox"))
             r = build_busybox(s, rq, &limits, err);
+        else if (d)
+            r = build_debian(s, d, rq, &limits, err);
         else
-            r = err_set(err, ERR_USAGE, "there is no base system \"%.40s\"", base);
+            r = unknown_base(base, err);
     }
     return r < 0 ? err_wrap(err, "%s: cannot build the template", rq->name) : 0;
 }

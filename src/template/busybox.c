@@ -108,7 +108,8 @@ static const struct {
      "esac\n"},
     {"sbin/reboot", 0755,
      "#!/bin/sh\n"
-     "# Leaves word for /etc/rc, which cannot see what init was asked for.\n"
+     "# Leaves word for /etc/rc, which cannot see what init was asked for.  The function of the\n"
+     "# same name in /etc/profile is there because busybox sh takes its own applet first.\n"
      ": >/run/reboot\n"
      "exec busybox reboot \"$@\"\n"},
     {"etc/passwd", 0644,
@@ -125,7 +126,8 @@ static const struct {
      "www-data:*:20089:0:99999:7:::\nnobody:*:20089:0:99999:7:::\n"},
     {"etc/profile", 0644,
      "export PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
-     "export PAGER=less\n"
+     "export PAGER=less ENV=/etc/profile\n"
+     "reboot() { /sbin/reboot \"$@\"; }\n"
      "[ \"$PS1\" ] && PS1='\\u@\\h:\\w\\$ '\n"
      "umask 022\n"},
     {"etc/shells", 0644, "/bin/sh\n/bin/ash\n"},

@@ -45,15 +45,14 @@ _Noreturn static void run(const char *const *argv, const struct child_how *how, 
         /* So that its /proc shows its own processes; without it things still work. */
         if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
             dprintf(2, "cannot mount /proc\n");
+        if (how->tmpdir && mount(how->tmpdir, "/tmp", NULL, MS_BIND, NULL) < 0)
+            dprintf(2, "cannot mount /tmp: %s\n", strerror(errno)), _exit(126);
     }
-    char tmpdir[600] = "TMPDIR=/tmp";
-    if (how->tmpdir)
-        str_print(tmpdir, sizeof(tmpdir), "TMPDIR=%s", how->tmpdir);
     char *env[] = {(char *)"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
                    (char *)"LC_ALL=C.UTF-8",
                    (char *)"HOME=/root",
                    (char *)"DEBIAN_FRONTEND=noninteractive",
-                   tmpdir,
+                   (char *)"TMPDIR=/tmp",
                    NULL};
     execvpe(argv[0], (char *const *)argv, env);
     dprintf(2, "%s: %s\n", argv[0], strerror(errno));
@@ -96,6 +95,10 @@ static void end_line(struct child *c)
     c->line[c->line_len] = '\0';
     if (!c->line_len)
         return;
+    /* mmdebstrap's and apt's mark of an information; those about its own workings are noise. */
+    if (str_starts(c->line, "I: ") && !strstr(c->line, "/tmp/") && !strstr(c->line, "-hook=") &&
+        !strstr(c->line, "signed-by"))
+        str_print(c->said, sizeof(c->said), "%s", c->line + 3);
     bool is_error = str_starts(c->line, "E:") || str_starts(c->line, "tar: ") ||
                     str_starts(c->line, "dpkg: error");
     if (is_error || !c->last_is_error)
@@ -128,10 +131,7 @@ static int report(struct child *c, struct err *err)
     if (!c->progress)
         return 0;
     auto_str struct str s = str_init(1024);
-    const char *text = c->last;
-    if (str_starts(text, "I: ")) /* mmdebstrap's and apt's mark of an information */
-        text += 3;
-    str_escape(&s, text, strlen(text));
+    str_escape(&s, c->said, strlen(c->said));
     if (c->progress(c->ctx, c->percent, str_c(&s)) != 0)
         return err_set(err, ERR_CANCELLED, "it was cancelled");
     return 0;

@@ -24,6 +24,7 @@ struct child {
     int percent;
     char line[256]; /* being assembled */
     size_t line_len;
+    char said[256]; /* last line that tells how far it is */
     char last[256]; /* last line that tells of an error, or else the last line */
     bool last_is_error;
 };

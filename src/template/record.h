@@ -19,5 +19,9 @@ int record_read(const char *text, size_t len, const char *name, struct template 
 
 /* NULL-terminated lists of strings, each malloc'ed. */
 void strings_free(char **list);
+static inline void strings_freep(char ***list)
+{
+    strings_free(*list);
+}
 /* "sha256:" and 64 lower-case hex digits? */
 bool digest_ok(const char *digest);

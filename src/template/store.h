@@ -41,6 +41,7 @@ struct layer {
     struct draft draft; /* dir -1: it was there before */
 };
 
+#define LAYER_NONE ((struct layer){.draft = DRAFT_NONE})
 static inline void layer_done(struct layer *l)
 {
     draft_drop(&l->draft);
