@@ -17,6 +17,7 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -66,6 +67,8 @@ static pid_t run(const struct resource_cgroups *c, bool v2_too, void (*body)(voi
     pid_t pid = fork();
     if (pid)
         return pid;
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* should the code under test not kill us */
+    alarm(30);
     for (size_t i = 0; i < c->n_v1; i++)
         if (write(c->v1_procs[i], "0", 1) != 1)
             _exit(100);
