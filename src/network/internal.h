@@ -25,7 +25,8 @@ struct network_node {
     char name[IFNAMSIZ]; /* "terem0": the bridge, and what host ends begin with */
     struct network_pool pool4, pool6;
     char state[PATH_MAX];
-    unsigned mtu; /* of the link that leads out */
+    unsigned mtu;            /* of the link that leads out */
+    struct in_addr resolver; /* of the host's loopback, when it has no other: VEs get a way there */
     struct netlink *nl;
     pid_t nl_owner; /* the process that opened nl: a forked worker needs its own */
 };
@@ -35,6 +36,17 @@ struct network_node {
 #define NETWORK_PROTOCOL 84
 /* The unreachable routes of the pools stand behind any other; instance k's metric is this + k. */
 #define NETWORK_METRIC 84000000
+
+/* What VEs send to, the same in each; 169.254.1.1 is also where a loopback resolver is met. */
+#define NETWORK_GATEWAY4 "169.254.1.1"
+static inline struct netlink_ip network_gateway4(void)
+{
+    return netlink_ip4((struct in_addr){htonl(0xa9fe0101)});
+}
+static inline struct netlink_ip network_gateway6(void)
+{
+    return netlink_ip6((struct in6_addr){.s6_addr = {0xfe, 0x80, [15] = 1}});
+}
 
 /* The netlink socket of this process, opened at first use. */
 int network_socket(struct network_node *n, struct netlink **ret, struct err *err);
@@ -61,6 +73,9 @@ int network_forward_off(struct network_node *n, bool others_need_it, struct err 
 struct network_resolv {
     struct str servers, others;
     unsigned n_servers;
-    bool unusable; /* there were servers that a VE cannot reach */
+    bool unusable;           /* there were servers that a VE cannot reach */
+    struct in_addr loopback; /* the first of those on 127.0.0.0/8 */
 };
+/* The host's own resolver on loopback if that is all it has; else 0.0.0.0. */
+struct in_addr network_resolv_loopback(const struct network_node *n);
 void network_resolv_read(const char *text, bool has_v4, bool has_v6, struct network_resolv *r);

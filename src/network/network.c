@@ -15,17 +15,6 @@
  * moves to another machine keeps the neighbour it knows. */
 static const uint8_t host_mac[6] = {0x02, 'T', 'e', 'r', 'e', 'm'};
 
-/* What VEs send to, the same in each: 169.254.1.1 and fe80::1. */
-static struct netlink_ip gateway4(void)
-{
-    return netlink_ip4((struct in_addr){htonl(0xa9fe0101)});
-}
-
-static struct netlink_ip gateway6(void)
-{
-    return netlink_ip6((struct in6_addr){.s6_addr = {0xfe, 0x80, [15] = 1}});
-}
-
 int network_socket(struct network_node *n, struct netlink **ret, struct err *err)
 {
     pid_t me = getpid();
@@ -278,10 +267,13 @@ static void host_route(struct netlink *nl, const struct cable *c, struct netlink
 static int lay_host_side(struct network_node *n, struct netlink *nl, const struct cable *c,
                          struct err *err)
 {
-    static const struct netlink_devconf conf[] = {
-        {IPV4_DEVCONF_RP_FILTER, 1},      {IPV4_DEVCONF_ACCEPT_REDIRECTS, 0},
-        {IPV4_DEVCONF_SEND_REDIRECTS, 0}, {IPV4_DEVCONF_ACCEPT_SOURCE_ROUTE, 0},
-        {IPV4_DEVCONF_ROUTE_LOCALNET, 0}, {IPV4_DEVCONF_FORWARDING, 1},
+    const struct netlink_devconf conf[] = {
+        {IPV4_DEVCONF_RP_FILTER, 1},
+        {IPV4_DEVCONF_ACCEPT_REDIRECTS, 0},
+        {IPV4_DEVCONF_SEND_REDIRECTS, 0},
+        {IPV4_DEVCONF_ACCEPT_SOURCE_ROUTE, 0},
+        {IPV4_DEVCONF_ROUTE_LOCALNET, n->resolver.s_addr != 0},
+        {IPV4_DEVCONF_FORWARDING, 1},
     };
     netlink_link_devconf4(nl, c->host, conf, ARRAY_SIZE(conf));
     netlink_link_addrgen(nl, c->host, IN6_ADDR_GEN_MODE_NONE);
@@ -293,7 +285,7 @@ static int lay_host_side(struct network_node *n, struct netlink *nl, const struc
     if (c->v6.family) {
         netlink_address_add(nl,
                             &(struct netlink_address){.ifindex = c->host,
-                                                      .ip = gateway6(),
+                                                      .ip = network_gateway6(),
                                                       .prefix = 128,
                                                       .scope = RT_SCOPE_LINK,
                                                       .flags = IFA_F_NODAD | IFA_F_NOPREFIXROUTE});
@@ -343,12 +335,12 @@ static int lay_inner_side(const struct cable *c, int netns_fd, struct err *err)
     netlink_link_up(nl, c->inner);
     if (c->v4.family) {
         inner_address(nl, c, c->v4, 32, RT_SCOPE_UNIVERSE);
-        inner_default(nl, c, gateway4(), c->v4);
+        inner_default(nl, c, network_gateway4(), c->v4);
     }
     if (c->v6.family) {
         inner_address(nl, c, c->link6, 64, RT_SCOPE_LINK);
         inner_address(nl, c, c->v6, 128, RT_SCOPE_UNIVERSE);
-        inner_default(nl, c, gateway6(), c->v6);
+        inner_default(nl, c, network_gateway6(), c->v6);
     }
     netlink_link_addrgen(nl, c->inner, IN6_ADDR_GEN_MODE_EUI64);
     return netlink_commit(nl, err);

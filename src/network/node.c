@@ -7,6 +7,7 @@
 #include "kernel/nft.h"
 #include "network/internal.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <linux/if_addr.h>
 #include <linux/if_link.h>
@@ -65,6 +66,29 @@ static void add_masquerade(struct str *s, const struct network_node *n,
                 network_ip_text(&p->base, p->prefix, text), n->name, n->name);
 }
 
+/*
+ * A resolver on the host's loopback is met at 169.254.1.1.  It sees 127.0.0.1 as the asker, since
+ * by default such servers answer nobody else.  Other ports of 127.0.0.0/8 stay shut: the guard
+ * drops what is sent there, and it stands before this.
+ */
+static void add_resolver(struct str *s, const struct network_node *n)
+{
+    char addr[INET_ADDRSTRLEN];
+    if (!n->resolver.s_addr || !inet_ntop(AF_INET, &n->resolver, addr, sizeof(addr)))
+        return;
+    str_add(s,
+            "    chain resolver {\n"
+            "        type nat hook prerouting priority dstnat; policy accept;\n"
+            "        iifname \"%1$s-*\" ip daddr " NETWORK_GATEWAY4
+            " meta l4proto { tcp, udp } th dport 53 dnat ip to %2$s\n"
+            "    }\n"
+            "    chain resolver_asker {\n"
+            "        type nat hook input priority 100; policy accept;\n"
+            "        iifname \"%1$s-*\" ip daddr %2$s snat ip to 127.0.0.1\n"
+            "    }\n",
+            n->name, addr);
+}
+
 static int lay_guard(const struct network_node *n, struct err *err)
 {
     char table[32];
@@ -73,7 +97,9 @@ static int lay_guard(const struct network_node *n, struct err *err)
     str_add(&s, guard_text, table, n->name);
     add_masquerade(&s, n, &n->pool4);
     add_masquerade(&s, n, &n->pool6);
-    str_add(&s, "    }\n}\n");
+    str_add(&s, "    }\n");
+    add_resolver(&s, n);
+    str_add(&s, "}\n");
     if (s.failed)
         return err_set(err, ERR_EXHAUSTED, "out of memory");
     int r = nft_run(str_c(&s), err);
@@ -88,10 +114,8 @@ static size_t gateways(const struct network_node *n, int bridge, struct netlink_
     if (n->pool4.base.family) {
         ret[k++] = (struct netlink_address){
             .ifindex = bridge, .ip = n->pool4.gateway, .prefix = 32, .scope = RT_SCOPE_UNIVERSE};
-        ret[k++] = (struct netlink_address){.ifindex = bridge,
-                                            .ip = netlink_ip4((struct in_addr){htonl(0xa9fe0101)}),
-                                            .prefix = 32,
-                                            .scope = RT_SCOPE_LINK};
+        ret[k++] = (struct netlink_address){
+            .ifindex = bridge, .ip = network_gateway4(), .prefix = 32, .scope = RT_SCOPE_LINK};
     }
     if (n->pool6.base.family)
         ret[k++] = (struct netlink_address){.ifindex = bridge,
@@ -229,6 +253,7 @@ int network_node_setup(struct network_node *n, struct err *err)
     int r = need_state(n, err);
     if (r < 0)
         return r;
+    n->resolver = network_resolv_loopback(n);
     /* The guard first: forwarding is never on without it. */
     r = lay_guard(n, err);
     if (r == 0 && (r = lay_bridge(n, err)) < 0 && err)

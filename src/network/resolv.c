@@ -47,7 +47,11 @@ static void read_line(char *line, bool has_v4, bool has_v6, struct network_resol
         int len = (int)strcspn(server, " \t#;");
         if (str_print(word, sizeof(word), "%.*s", len, server) < 0 ||
             !reachable(word, has_v4, has_v6)) {
+            struct in_addr a;
             r->unusable = true;
+            if (!r->loopback.s_addr && inet_pton(AF_INET, word, &a) == 1 &&
+                ntohl(a.s_addr) >> 24 == 127)
+                r->loopback = a;
         } else if (r->n_servers < SERVERS_MAX) {
             str_add(&r->servers, "nameserver %s\n", word);
             r->n_servers++;
@@ -81,23 +85,39 @@ static void resolv_done(struct network_resolv *r)
 /* systemd-resolved writes the real servers to the second file when the first has only its own. */
 static const char *const sources[] = {"/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"};
 
-int network_resolv_conf(const struct network_node *n, char **ret, struct err *err)
+static void read_sources(const struct network_node *n, struct network_resolv *r)
 {
-    auto_str struct str out = str_init(RESOLV_MAX);
-    auto_clean(resolv_done) struct network_resolv r = {.servers = str_init(RESOLV_MAX),
-                                                       .others = str_init(RESOLV_MAX)};
-    for (size_t i = 0; i < ARRAY_SIZE(sources) && r.n_servers == 0; i++) {
+    *r = (struct network_resolv){.servers = str_init(RESOLV_MAX), .others = str_init(RESOLV_MAX)};
+    for (size_t i = 0; i < ARRAY_SIZE(sources) && r->n_servers == 0; i++) {
         auto_free char *text = NULL;
         if (fd_read_file_at(AT_FDCWD, sources[i], RESOLV_MAX, &text, NULL, NULL) < 0)
             continue; /* a host without resolver has VEs without one */
-        str_clear(&r.others);
-        network_resolv_read(text, n->pool4.base.family != 0, n->pool6.base.family != 0, &r);
+        str_clear(&r->others);
+        network_resolv_read(text, n->pool4.base.family != 0, n->pool6.base.family != 0, r);
     }
-    if (r.n_servers == 0)
+}
+
+struct in_addr network_resolv_loopback(const struct network_node *n)
+{
+    auto_clean(resolv_done) struct network_resolv r = {0};
+    read_sources(n, &r);
+    return r.n_servers || !n->pool4.base.family ? (struct in_addr){0} : r.loopback;
+}
+
+int network_resolv_conf(const struct network_node *n, char **ret, struct err *err)
+{
+    auto_str struct str out = str_init(RESOLV_MAX);
+    auto_clean(resolv_done) struct network_resolv r = {0};
+    read_sources(n, &r);
+    if (r.n_servers)
+        str_add(&out, "%s", str_c(&r.servers));
+    else if (n->resolver.s_addr)
+        str_add(&out, "nameserver " NETWORK_GATEWAY4 "\n");
+    else
         str_add(&out, "# %s\n",
                 r.unusable ? "The host's resolver listens where a VE cannot reach it."
                            : "The host has no resolver.");
-    str_add(&out, "%s%s", str_c(&r.servers), str_c(&r.others));
+    str_add(&out, "%s", str_c(&r.others));
     char *text = r.servers.failed || r.others.failed ? NULL : str_steal(&out);
     if (!text)
         return err_set(err, ERR_EXHAUSTED, "out of memory");

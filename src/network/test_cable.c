@@ -295,6 +295,11 @@ static void uplink(struct stage *s, const char *name)
                                                 .peer_mac = peer_mac,
                                                 .mtu = 1400});
     ok(netlink_commit(nl, err));
+    /* No link-local address that comes by itself a second later: snapshots must agree. */
+    struct netlink_link l;
+    ok(netlink_link_get(nl, name, &l, err));
+    netlink_link_addrgen(nl, l.ifindex, 1);
+    ok(netlink_commit(nl, err));
 }
 
 static int stage_up(void **state)
@@ -823,28 +828,74 @@ static void put(const char *path, const char *text)
     ok(fd_write_all(fd, text, strlen(text), err));
 }
 
+/* The files that say who resolves, as the test wants them; NULL: none. */
+static void resolver_files(const char *etc, const char *systemd)
+{
+    put("/tmp/resolv.conf", etc);
+    assert_int_equal(mount("tmpfs", "/run", "tmpfs", 0, NULL), 0);
+    assert_int_equal(mount("/tmp/resolv.conf", "/etc/resolv.conf", NULL, MS_BIND, NULL), 0);
+    if (systemd) {
+        mkdir("/run/systemd", 0755);
+        mkdir("/run/systemd/resolve", 0755);
+        put("/run/systemd/resolve/resolv.conf", systemd);
+    }
+}
+
+static void resolver_files_gone(void)
+{
+    umount2("/etc/resolv.conf", MNT_DETACH);
+    umount2("/run", MNT_DETACH);
+}
+
 static void test_resolv_conf(void **state)
 {
     struct stage *s = *state;
-    char *text = NULL;
-    put("/tmp/resolv.conf", "nameserver 127.0.0.53\nsearch a.example\n");
-    put("/tmp/real.conf", "nameserver 192.0.2.53\nsearch b.example\n");
-    assert_int_equal(mount("tmpfs", "/run", "tmpfs", 0, NULL), 0);
-    int r = mount("/tmp/resolv.conf", "/etc/resolv.conf", NULL, MS_BIND, NULL);
-    assert_int_equal(r, 0);
-    ok(network_resolv_conf(s->node, &text, err));
-    assert_int_equal(text[0], '#');
-    assert_non_null(strstr(text, "\nsearch a.example\n"));
-    assert_null(strstr(text, "nameserver"));
-    free(text);
-    mkdir("/run/systemd", 0755);
-    mkdir("/run/systemd/resolve", 0755);
-    put("/run/systemd/resolve/resolv.conf", "nameserver 192.0.2.53\nsearch b.example\n");
+    auto_free char *none = NULL, *text = NULL;
+    resolver_files("nameserver ::1\nsearch a.example\n", NULL);
+    ok(network_resolv_conf(s->node, &none, err));
+    assert_int_equal(none[0], '#');
+    assert_non_null(strstr(none, "\nsearch a.example\n"));
+    assert_null(strstr(none, "nameserver"));
+    resolver_files_gone();
+    resolver_files("nameserver 127.0.0.53\nsearch a.example\n",
+                   "nameserver 192.0.2.53\nsearch b.example\n");
     ok(network_resolv_conf(s->node, &text, err));
     assert_string_equal(text, "nameserver 192.0.2.53\nsearch b.example\n");
-    free(text);
-    umount2("/etc/resolv.conf", MNT_DETACH);
-    umount2("/run", MNT_DETACH);
+    resolver_files_gone();
+}
+
+static void test_loopback_resolver(void **state)
+{
+    struct stage *s = *state;
+    auto_free char *text = NULL;
+    resolver_files("nameserver 127.0.0.5\noptions edns0\n", NULL);
+    attach_both(s);
+    ok(network_resolv_conf(s->node, &text, err));
+    resolver_files_gone();
+    assert_string_equal(text, "nameserver 169.254.1.1\noptions edns0\n");
+
+    auto_fd int server = udp(s->host, "127.0.0.5", AF_INET, 53);
+    auto_fd int other = udp(s->host, "127.0.0.5", AF_INET, 54);
+    auto_fd int in = udp(s->ve[0], NULL, AF_INET, 7000);
+    assert_int_equal(send_to(in, ip("169.254.1.1"), 53, 0), 1);
+    char byte;
+    struct sockaddr_in from = {0};
+    socklen_t len = sizeof(from);
+    assert_int_equal(recvfrom(server, &byte, 1, 0, (void *)&from, &len), 1);
+    assert_int_equal(ntohl(from.sin_addr.s_addr), INADDR_LOOPBACK);
+    assert_int_equal(sendto(server, "y", 1, 0, (void *)&from, sizeof(from)), 1);
+    expect_from(in, "169.254.1.1");
+    /* Nothing else of the loopback opens with it. */
+    int home = go(s->ve[0]);
+    sysctl_write("ipv4/conf/eth0/route_localnet", "1");
+    back(home);
+    address_gone(s->ve[0], "lo", "127.0.0.1", 8);
+    unsigned before = counter("spoofed4");
+    assert_int_equal(send_to(in, ip("127.0.0.5"), 54, 0), 1);
+    assert_int_equal(send_to(in, ip("127.0.0.5"), 53, 0), 1);
+    assert_true(counter_passes("spoofed4", before + 1));
+    assert_int_equal(receive(other, MSG_DONTWAIT).family, 0);
+    assert_int_equal(receive(server, MSG_DONTWAIT).family, 0);
 }
 
 int main(void)
@@ -872,6 +923,7 @@ int main(void)
         stage_test(test_worker),
         stage_test(test_namespace_dies),
         stage_test(test_resolv_conf),
+        stage_test(test_loopback_resolver),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
