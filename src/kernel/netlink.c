@@ -16,6 +16,7 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #define BATCH_SIZE     8192
@@ -562,12 +563,9 @@ static void read_multipath(const struct nlattr *a, struct netlink_route *r)
         r->ifindex = hop->rtnh_ifindex;
 }
 
-static int visit_route(void *ctx, const struct nlmsghdr *h, struct err *err)
+static struct netlink_route read_route(const struct nlmsghdr *h)
 {
-    const struct route_visit *v = ctx;
     const struct rtmsg *m = mnl_nlmsg_get_payload(h);
-    if (h->nlmsg_type != RTM_NEWROUTE || (m->rtm_flags & RTM_F_CLONED))
-        return 0;
     struct netlink_route r = {.family = m->rtm_family,
                               .prefix = m->rtm_dst_len,
                               .type = m->rtm_type,
@@ -597,6 +595,16 @@ static int visit_route(void *ctx, const struct nlmsghdr *h, struct err *err)
             break;
         }
     }
+    return r;
+}
+
+static int visit_route(void *ctx, const struct nlmsghdr *h, struct err *err)
+{
+    const struct route_visit *v = ctx;
+    const struct rtmsg *m = mnl_nlmsg_get_payload(h);
+    if (h->nlmsg_type != RTM_NEWROUTE || (m->rtm_flags & RTM_F_CLONED))
+        return 0;
+    struct netlink_route r = read_route(h);
     return v->item(v->ctx, &r, err);
 }
 
@@ -610,4 +618,27 @@ int netlink_route_each(struct netlink *nl, int family,
     end(nl, h);
     struct route_visit v = {item, ctx};
     return ask(nl, visit_route, &v, err);
+}
+
+static int one_route(void *ctx, const struct nlmsghdr *h, struct err *err)
+{
+    struct netlink_route *r = ctx;
+    *r = read_route(h);
+    return 0;
+}
+
+void netlink_address_wait(struct netlink *nl, struct netlink_ip ip)
+{
+    /* 10 µs, 20 µs, … 10 ms: 20 ms in all. */
+    for (long pause = 10000; pause <= 10240000; pause *= 2) {
+        struct nlmsghdr *h = begin(nl, RTM_GETROUTE, 0, "cannot look a route up", 0);
+        struct rtmsg *m = mnl_nlmsg_put_extra_header(h, sizeof(*m));
+        m->rtm_family = (uint8_t)ip.family;
+        put_ip(h, RTA_DST, &ip);
+        end(nl, h);
+        struct netlink_route r = {0};
+        if (ask(nl, one_route, &r, NULL) == 0 && r.type == RTN_LOCAL)
+            return;
+        nanosleep(&(struct timespec){.tv_nsec = pause}, NULL);
+    }
 }

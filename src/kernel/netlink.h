@@ -105,6 +105,10 @@ struct netlink_address {
 /* There already: fine. */
 void netlink_address_add(struct netlink *nl, const struct netlink_address *a);
 void netlink_address_delete(struct netlink *nl, const struct netlink_address *a);
+/* Until the address takes packets, at most 20 ms: an IPv6 address that was added, even without
+ * duplicate address detection, gets its local route later, from a work queue (addrconf.c of
+ * Linux 6.18, addrconf_dad_work()). */
+void netlink_address_wait(struct netlink *nl, struct netlink_ip ip);
 int netlink_address_each(struct netlink *nl,
                          int (*item)(void *ctx, const struct netlink_address *a, struct err *err),
                          void *ctx, struct err *err);

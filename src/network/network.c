@@ -330,20 +330,24 @@ static int lay_inner_side(const struct cable *c, int netns_fd, struct err *err)
     int r = netlink_open_in(netns_fd, &nl, err);
     if (r < 0)
         return r;
-    netlink_link_up(nl, 1); /* lo is always the first */
     netlink_link_addrgen(nl, c->inner, IN6_ADDR_GEN_MODE_NONE);
     netlink_link_up(nl, c->inner);
+    /* IPv6 first: its addresses take effect in the background while we go on. */
+    if (c->v6.family) {
+        inner_address(nl, c, c->v6, 128, RT_SCOPE_UNIVERSE);
+        inner_address(nl, c, c->link6, 64, RT_SCOPE_LINK);
+        inner_default(nl, c, network_gateway6(), c->v6);
+    }
     if (c->v4.family) {
         inner_address(nl, c, c->v4, 32, RT_SCOPE_UNIVERSE);
         inner_default(nl, c, network_gateway4(), c->v4);
     }
-    if (c->v6.family) {
-        inner_address(nl, c, c->link6, 64, RT_SCOPE_LINK);
-        inner_address(nl, c, c->v6, 128, RT_SCOPE_UNIVERSE);
-        inner_default(nl, c, network_gateway6(), c->v6);
-    }
     netlink_link_addrgen(nl, c->inner, IN6_ADDR_GEN_MODE_EUI64);
-    return netlink_commit(nl, err);
+    netlink_link_up(nl, 1); /* lo is always the first */
+    r = netlink_commit(nl, err);
+    if (r == 0 && c->v6.family)
+        netlink_address_wait(nl, c->v6);
+    return r;
 }
 
 int network_attach(struct network_node *n, int64_t id, int netns_fd,

@@ -238,7 +238,10 @@ static int lay_bridge(struct network_node *n, struct err *err)
         netlink_route_add(nl, &v4);
     if (v6.dst.family)
         netlink_route_add(nl, &v6);
-    return netlink_commit(nl, err);
+    r = netlink_commit(nl, err);
+    if (r == 0 && v6.dst.family)
+        netlink_address_wait(nl, n->pool6.gateway);
+    return r;
 }
 
 static int need_state(const struct network_node *n, struct err *err)

@@ -112,6 +112,8 @@ static void address_in(int netns, const char *link, const char *text, uint8_t pr
                                       .scope = str_starts(text, "fe80") ? RT_SCOPE_LINK : 0,
                                       .flags = a.family == AF_INET6 ? IFA_F_NODAD : 0});
     ok(netlink_commit(nl, err));
+    if (!str_starts(text, "fe80"))
+        netlink_address_wait(nl, a);
 }
 
 static void default_route_in(int netns, const char *link, const char *via)
