@@ -48,7 +48,26 @@ static int open_terminal(const struct container_exec *x, int sock, struct stream
     if ((theirs->out = fcntl(slave, F_DUPFD_CLOEXEC, 3)) < 0 ||
         (theirs->error = fcntl(slave, F_DUPFD_CLOEXEC, 3)) < 0)
         return err_sys(err, "cannot open a terminal");
-    return message_send(sock, MESSAGE_CONSOLE, 0, &master, 1, err);
+    return message_send(sock, MESSAGE_STREAMS, 0, &master, 1, err);
+}
+
+/* Made by the VE's root, so that the command can open them again (/dev/stdout), and so that their
+ * buffers count as the VE's. */
+static int open_pipes(int sock, struct streams *theirs, struct err *err)
+{
+    int pipes[3][2] = {{-1, -1}, {-1, -1}, {-1, -1}};
+    int r = 0;
+    for (int i = 0; i < 3 && r == 0; i++)
+        if (pipe2(pipes[i], O_CLOEXEC) < 0)
+            r = err_sys(err, "cannot make a pipe");
+    const int ours[] = {pipes[0][1], pipes[1][0], pipes[2][0]};
+    if (r == 0)
+        r = message_send(sock, MESSAGE_STREAMS, 0, ours, 3, err);
+    *theirs = (struct streams){pipes[0][0], pipes[1][1], pipes[2][1]};
+    for (int i = 0; i < 3; i++)
+        if (ours[i] >= 0)
+            close(ours[i]);
+    return r;
 }
 
 static int run_command(const struct container_exec *x, int sock, const struct streams *s,
@@ -77,11 +96,10 @@ static int run_command(const struct container_exec *x, int sock, const struct st
 }
 
 /* In the middle process, already in the v2 cgroup. */
-static int enter_and_fork(const struct container_exec *x, int sock, struct streams *theirs,
-                          struct err *err)
+static int enter_and_fork(const struct container_exec *x, int sock, struct err *err)
 {
-    int keep[CONTAINER_V1_MAX + 5] = {sock, x->pidfd, theirs->in, theirs->out, theirs->error};
-    size_t n = 5;
+    int keep[CONTAINER_V1_MAX + 2] = {sock, x->pidfd};
+    size_t n = 2;
     for (size_t i = 0; i < x->n_cgroup_procs; i++)
         keep[n++] = x->cgroup_procs[i];
     fd_close_others(keep, n);
@@ -94,14 +112,16 @@ static int enter_and_fork(const struct container_exec *x, int sock, struct strea
         (r = namespace_become_root(err)) < 0)
         return r;
     prctl(PR_SET_DUMPABLE, 0); /* a change of uid may have set it again */
-    if (x->tty && (r = open_terminal(x, sock, theirs, err)) < 0)
+    struct streams theirs = {-1, -1, -1};
+    r = x->tty ? open_terminal(x, sock, &theirs, err) : open_pipes(sock, &theirs, err);
+    if (r < 0)
         return r;
     int pidfd = -1;
     pid_t pid = namespace_fork(CLONE_PARENT, -1, &pidfd, err);
     if (pid < 0)
         return (int)pid;
     if (pid == 0) {
-        if (run_command(x, sock, theirs, err) < 0)
+        if (run_command(x, sock, &theirs, err) < 0)
             message_fail(sock, err);
         _exit(125);
     }
@@ -109,33 +129,12 @@ static int enter_and_fork(const struct container_exec *x, int sock, struct strea
     return message_send(sock, MESSAGE_PROCESS, (uint32_t)pid, &pidfd, 1, err);
 }
 
-_Noreturn static void middle_main(const struct container_exec *x, int sock, struct streams *theirs)
+_Noreturn static void middle_main(const struct container_exec *x, int sock)
 {
     struct err err = {0};
-    if (enter_and_fork(x, sock, theirs, &err) < 0)
+    if (enter_and_fork(x, sock, &err) < 0)
         message_fail(sock, &err);
     _exit(0);
-}
-
-static int make_streams(bool tty, struct streams *ours, struct streams *theirs, struct err *err)
-{
-    int in[2], out[2], error[2];
-    if (tty)
-        return 0;
-    if (pipe2(in, O_CLOEXEC) < 0)
-        return err_sys(err, "cannot make a pipe");
-    theirs->in = in[0];
-    ours->in = in[1];
-    if (pipe2(out, O_CLOEXEC) < 0)
-        return err_sys(err, "cannot make a pipe");
-    ours->out = out[0];
-    theirs->out = out[1];
-    if (pipe2(error, O_CLOEXEC) < 0)
-        return err_sys(err, "cannot make a pipe");
-    ours->error = error[0];
-    theirs->error = error[1];
-    /* The VE's root becomes the owner of its ends: reopened by /dev/stdout and the like. */
-    return 0;
 }
 
 /*
@@ -171,14 +170,16 @@ static pid_t fork_middle(const struct container_exec *x, struct err *err)
     return r < 0 ? r : namespace_fork(0, leaf, NULL, err);
 }
 
-/* The middle process says PROCESS (and before it CONSOLE); the command then executes or FAILED. */
+/* The middle process says STREAMS and then PROCESS; the command then executes or FAILED. */
 static int collect(const struct container_exec *x, int sock, struct streams *ours,
                    struct container_process *p, struct err *err)
 {
     uint32_t pid = 0;
     int r;
-    if (x->tty && (r = message_expect(sock, MESSAGE_CONSOLE, NULL, &ours->in, 1, err)) < 0)
+    int fds[3] = {-1, -1, -1};
+    if ((r = message_expect(sock, MESSAGE_STREAMS, NULL, fds, x->tty ? 1 : 3, err)) < 0)
         return r;
+    *ours = (struct streams){fds[0], fds[1], fds[2]};
     /* The command may fail before its pid is told: the order of the two is not fixed. */
     struct err why = {0};
     r = message_expect(sock, MESSAGE_PROCESS, &pid, &p->pidfd, 1, &why);
@@ -197,21 +198,19 @@ int container_exec(const struct container_exec *x, struct container_process *ret
 {
     if (!x->argv || !x->argv[0] || !x->argv[0][0])
         return err_set(err, ERR_USAGE, "there is no command to run");
-    __attribute__((cleanup(streams_done))) struct streams ours = {-1, -1, -1};
-    __attribute__((cleanup(streams_done))) struct streams theirs = {-1, -1, -1};
+    auto_clean(streams_done) struct streams ours = {-1, -1, -1};
     struct container_process p = {.pid = -1, .pidfd = -1};
     int pair[2];
-    int r = make_streams(x->tty, &ours, &theirs, err);
-    if (r < 0 || (r = message_pair(pair, err)) < 0)
+    int r = message_pair(pair, err);
+    if (r < 0)
         return r;
     auto_fd int sock = pair[0], inner = pair[1];
     pid_t middle = fork_middle(x, err);
     if (middle == 0)
-        middle_main(x, inner, &theirs);
+        middle_main(x, inner);
     if (middle < 0)
         return (int)middle;
     cleanup_fd(&inner);
-    streams_done(&theirs);
     r = collect(x, sock, &ours, &p, err);
     while (waitpid(middle, NULL, 0) < 0 && errno == EINTR)
         ;

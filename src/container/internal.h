@@ -28,6 +28,7 @@ enum message_kind {
     MESSAGE_LXCFS,
     MESSAGE_CONSOLE,
     MESSAGE_GO,
+    MESSAGE_STREAMS, /* of exec: the pty's master, or three pipe ends */
     MESSAGE_PROCESS,
     MESSAGE_FAILED,
 };

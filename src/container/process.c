@@ -13,6 +13,7 @@
 #include <linux/keyctl.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -42,7 +43,12 @@ int process_detach(struct err *err)
     struct sched_param normal = {0};
     sched_setscheduler(0, SCHED_OTHER, &normal); /* workers may run at idle priority */
     setpriority(PRIO_PROCESS, 0, 0);
+    syscall(SYS_ioprio_set, 1 /* IOPRIO_WHO_PROCESS */, 0, 0);
     prctl(PR_SET_TIMERSLACK, 0);
+    personality(PER_LINUX);
+    /* A daemon that the host protects from the OOM killer must not pass that on.  The host's
+     * /proc is still there. */
+    fd_write_value_at(AT_FDCWD, "/proc/self/oom_score_adj", NULL, "0");
     if (setsid() < 0 && errno != EPERM)
         return err_sys(err, "cannot make a session");
     return 0;
@@ -190,6 +196,16 @@ static int become(const struct user *u, struct err *err)
     return 0;
 }
 
+/* Its standard streams are its own, so that it can open /dev/stdout and change its terminal. */
+static void own_streams(const struct user *u)
+{
+    struct stat st;
+    for (int i = 0; u->uid != 0 && i < 3; i++)
+        if (fstat(i, &st) == 0 && (S_ISFIFO(st.st_mode) || isatty(i)))
+            if (fchown(i, u->uid, (gid_t)-1) < 0)
+                return;
+}
+
 static int confine(const struct process_spec *spec, const struct user *user, struct err *err)
 {
     bool whole = spec->own_init || spec->nesting;
@@ -262,6 +278,7 @@ int process_execute(const struct process_spec *spec, struct err *err)
         if (strchr(*v, '=') && **v != '=')
             env_put(&env, *v);
 
+    own_streams(&user);
     if ((r = confine(spec, &user, err)) < 0)
         return r;
     const char *dir = spec->workdir ? spec->workdir : "/";

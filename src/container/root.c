@@ -149,6 +149,8 @@ static int show_whole(int dev, int proc, int sys, struct err *err)
         r = mount_attach(p, dev, ".terem/proc", err);
     if (r == 0)
         r = mount_clone(sys, "", &s, err);
+    if (r == 0) /* else only read-only ones may be mounted anew */
+        r = mount_set(s, 0, MOUNT_ATTR_RDONLY, err);
     return r < 0 ? r : mount_attach(s, dev, ".terem/sys", err);
 }
 

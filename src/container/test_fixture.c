@@ -115,8 +115,10 @@ bool fixture_make(struct fixture *f, const char **why)
     *why = "there is no writable cgroup v2 hierarchy";
     if (!make_cgroup(f))
         return false;
-    *why = "terem-init is not built";
-    const char *init = getenv("TEREM_INIT");
+    *why = "terem-init or probe_inside is not built";
+    const char *init = getenv("TEREM_INIT"), *probe = getenv("TEREM_PROBE");
+    if (!probe || !copy(f->layer, probe, "bin/probe"))
+        return false;
     f->init_program = init ? open(init, O_RDONLY | O_CLOEXEC) : -1;
     return f->init_program >= 0;
 }

@@ -15,6 +15,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -65,6 +66,7 @@ int main(int argc, char **argv)
             return 2;
         return 2;
     }
+    prctl(PR_SET_NAME, "terem-init"); /* executed by descriptor, it would bear that number */
     /* Blocked and waited for: no handler, no race.  Process 1 would not even receive a signal
      * that it neither handles nor waits for. */
     sigset_t all, old;
