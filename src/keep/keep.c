@@ -196,8 +196,11 @@ static int ask(struct keep *k, struct keep_request *q, const int *fds, size_t n_
         size_t n_in = KEEP_FDS;
         int got[KEEP_FDS];
         ssize_t n = fd_recv(k->sock, in, sizeof(in), got, &n_in, &e);
-        if (n == 0 || (n < 0 && e.sys == ECONNRESET))
+        if (n == 0 || (n < 0 && e.sys == ECONNRESET)) {
+            for (size_t i = 0; n == 0 && i < n_in; i++)
+                close(got[i]);
             return gone(err);
+        }
         if (n < 0)
             return err_set(err, e.kind, "terem-keep: %s", e.text);
         r = keep_answer_decode(in, (size_t)n, n_in, a, err);

@@ -20,6 +20,7 @@
 struct control {
     struct thing thing;
     struct source source;
+    struct control *next;
 };
 
 int server_watch(struct server *s, struct source *source, uint32_t events)
@@ -48,8 +49,12 @@ void server_bury(struct server *s, struct thing *t)
 
 static void close_control(struct server *s, struct control *c)
 {
-    close(c->source.fd);
+    struct control **p = &s->controls;
+    while (*p != c)
+        p = &(*p)->next;
+    *p = c->next;
     s->n_controls--;
+    close(c->source.fd);
     server_bury(s, &c->thing);
 }
 
@@ -67,6 +72,8 @@ static void accept_control(struct server *s)
         return;
     }
     steal_fd(&fd);
+    c->next = s->controls;
+    s->controls = c;
     s->n_controls++;
 }
 
@@ -145,14 +152,18 @@ static void control_event(struct server *s, struct control *c)
     ssize_t n = fd_recv(c->source.fd, buf, KEEP_REQUEST_LEN, fds, &n_fds, &e);
     if (n < 0 && e.sys == EAGAIN)
         return;
+    if (n < 0)
+        n_fds = 0;
     if (n == 0 || (n < 0 && e.kind != ERR_CORRUPT)) {
+        for (size_t i = 0; i < n_fds; i++) /* an empty message may carry some */
+            cleanup_fd(&fds[i]);
         close_control(s, c);
         return;
     }
     a = (struct keep_answer){0};
     if (n > 0 && keep_request_decode(buf, (size_t)n, n_fds, &q, &e) == 0)
         serve(s, &q, fds, &a, out, &n_out, &e);
-    for (size_t i = 0; n > 0 && i < n_fds; i++)
+    for (size_t i = 0; i < n_fds; i++)
         cleanup_fd(&fds[i]);
     a.verb = q.verb;
     a.serial = q.serial;
@@ -274,14 +285,20 @@ void server_close(struct server *s)
 {
     while (s->n_entries)
         entry_drop(s, s->entries[s->n_entries - 1]);
-    free_graves(s);
-    free(s->entries);
+    /* The connections last: who sees one end may start the next instance at once.  The lock's
+     * file stays: were it removed, two could hold "the" lock. */
     if (s->listener.fd >= 0)
         unlink(s->path);
     cleanup_fd(&s->listener.fd);
-    cleanup_fd(&s->epoll);
-    /* The lock's file stays: removing it would let two hold "the" lock. */
     cleanup_fd(&s->lock);
+    while (s->controls)
+        close_control(s, s->controls);
+    while (s->leaving)
+        viewer_close(s, s->leaving);
+    free_graves(s);
+    cleanup_fd(&s->epoll);
+    free(s->entries);
     free(s->path);
+    s->entries = NULL;
     s->path = NULL;
 }

@@ -79,6 +79,8 @@ struct viewer {
 int viewer_add(struct server *s, struct entry *e, int fd, struct err *err);
 void viewer_event(struct server *s, struct viewer *v, uint32_t events);
 void viewer_output(struct server *s, struct viewer *v, const uint8_t *buf, size_t len);
+/* At once, without a word. */
+void viewer_close(struct server *s, struct viewer *v);
 /* The console has room again. */
 void viewer_resume(struct server *s, struct viewer *v);
 /* Says the last frame and closes, at once or when the client has read it. */
@@ -113,6 +115,7 @@ void entry_console_event(struct server *s, struct entry *e, uint32_t events);
 void entry_watch_console(struct server *s, struct entry *e);
 
 /* server.c */
+struct control;
 struct server {
     int epoll;
     int lock;
@@ -122,6 +125,7 @@ struct server {
     size_t n_entries, cap_entries;
     struct log_dir *dirs;
     struct viewer *leaving; /* the newest first */
+    struct control *controls;
     size_t n_viewers, n_leaving, n_controls;
     struct thing *graves;
     bool quit;

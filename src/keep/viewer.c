@@ -32,7 +32,7 @@ static void link_to(struct viewer **list, struct viewer *v)
     *list = v;
 }
 
-static void close_viewer(struct server *s, struct viewer *v)
+void viewer_close(struct server *s, struct viewer *v)
 {
     if (v->thing.buried)
         return;
@@ -109,7 +109,7 @@ void viewer_finish(struct server *s, struct viewer *v, enum frame_type type, con
     enqueue(v, head, sizeof(head));
     enqueue(v, buf, len);
     if (!flush(v) || v->out_at == v->out_end) {
-        close_viewer(s, v);
+        viewer_close(s, v);
         return;
     }
     unlink_from(&v->entry->viewers, v);
@@ -122,7 +122,7 @@ void viewer_finish(struct server *s, struct viewer *v, enum frame_type type, con
         struct viewer *oldest = s->leaving;
         while (oldest->next)
             oldest = oldest->next;
-        close_viewer(s, oldest);
+        viewer_close(s, oldest);
     }
 }
 
@@ -152,7 +152,7 @@ void viewer_output(struct server *s, struct viewer *v, const uint8_t *buf, size_
         struct msghdr m = {.msg_iov = iov, .msg_iovlen = 2};
         ssize_t n = sendmsg(v->source.fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (n < 0 && errno != EAGAIN && errno != EINTR) {
-            close_viewer(s, v);
+            viewer_close(s, v);
             return;
         }
         done = n > 0 ? (size_t)n : 0;
@@ -233,25 +233,25 @@ void viewer_resume(struct server *s, struct viewer *v)
 void viewer_event(struct server *s, struct viewer *v, uint32_t events)
 {
     if ((events & EPOLLOUT) && !flush(v)) {
-        close_viewer(s, v);
+        viewer_close(s, v);
         return;
     }
     if (!v->entry) {
         if (v->out_at == v->out_end || (events & (EPOLLHUP | EPOLLERR)))
-            close_viewer(s, v);
+            viewer_close(s, v);
         return;
     }
     if ((events & EPOLLIN) && !v->paused) {
         struct err e = {0};
         int n = frame_reader_fill(&v->reader, v->source.fd, &e);
         if (n == 0 || (n < 0 && n != -ERR_BUSY))
-            close_viewer(s, v);
+            viewer_close(s, v);
         else
             take_frames(s, v);
         return;
     }
     if (events & (EPOLLHUP | EPOLLERR))
-        close_viewer(s, v);
+        viewer_close(s, v);
     else
         watch(s, v);
 }
