@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "help.h"
+
+#include "base/cleanup.h"
+#include "base/name.h"
+#include "cli.h"
+#include "text.h"
+
+#include <string.h>
+#include <unistd.h>
+
+/* Words of text in lines of at most `columns` cells, each after `indent` spaces. */
+static void wrap(struct str *s, const char *text, size_t indent, size_t columns)
+{
+    size_t at = 0;
+    while (*text) {
+        if (text[0] == '\n' && text[1] == '\n') {
+            str_add(s, "\n\n");
+            at = 0;
+            text += 2;
+            continue;
+        }
+        size_t n = strcspn(text, " \n"), w = text_width(text, n);
+        if (at && at + 1 + w > columns) {
+            str_add(s, "\n");
+            at = 0;
+        }
+        if (at == 0) {
+            str_add(s, "%*s", (int)indent, "");
+            at = indent;
+        } else {
+            str_add(s, " ");
+            at++;
+        }
+        str_add_bytes(s, text, n);
+        at += w;
+        text += n;
+        while (*text == ' ')
+            text++;
+    }
+    str_add(s, "\n");
+}
+
+static void option_lines(struct str *s, const struct option_spec *options, size_t columns)
+{
+    for (const struct option_spec *o = options; o && o->name; o++) {
+        auto_str struct str head = str_init(256), text = str_init(1024);
+        if (o->letter)
+            str_add(&head, "  -%c, --%s", o->letter, o->name);
+        else
+            str_add(&head, "      --%s", o->name);
+        if (o->arg)
+            str_add(&head, " %s", o->arg);
+        wrap(&text, o->summary, 28, columns);
+        /* The summary begins on the option's own line where there is room. */
+        if (head.len < 27)
+            str_add(s, "%-28s%s", str_c(&head), str_c(&text) + 28);
+        else
+            str_add(s, "%s\n%s", str_c(&head), str_c(&text));
+    }
+}
+
+static void command_line(struct str *s, const struct command *c)
+{
+    str_add(s, "  %-16s  %s\n", c->name, c->summary);
+}
+
+void help_overview(struct str *s)
+{
+    str_add(s, "terem — isolated servers on one machine\n\n"
+               "Usage: terem [--root DIR] COMMAND [OPTION...] [WORD...]\n\n");
+    for (size_t i = 0; i < command_table_size; i++)
+        if (!help_hidden(&command_table[i]))
+            command_line(s, &command_table[i]);
+    str_add(s, "\nOptions of every command:\n");
+    option_lines(s, command_global_options, 80);
+    str_add(s, "\nterem help COMMAND explains one; terem(1) explains all.\n");
+}
+
+void help_group(struct str *s, const struct command_group *g)
+{
+    size_t n = strlen(g->name);
+    str_add(s, "terem %s — %s\n\n", g->name, g->summary);
+    for (size_t i = 0; i < command_table_size; i++)
+        if (str_starts(command_table[i].name, g->name) && command_table[i].name[n] == ' ')
+            command_line(s, &command_table[i]);
+}
+
+void help_command(struct str *s, const struct command *c, size_t columns)
+{
+    if (columns > 100)
+        columns = 100;
+    str_add(s, "terem %s — %s\n\nUsage: terem %s%s%s%s\n\n", c->name, c->summary, c->name,
+            c->options ? " [OPTION...]" : "", *c->usage ? " " : "", c->usage);
+    wrap(s, c->detail, 0, columns);
+    if (c->options) {
+        str_add(s, "\nOptions:\n");
+        option_lines(s, c->options, columns);
+    }
+    str_add(s, "\nOptions of every command:\n");
+    option_lines(s, command_global_options, columns);
+    if (c->examples[0])
+        str_add(s, "\nExamples:\n");
+    for (size_t i = 0; i < ARRAY_SIZE(c->examples) && c->examples[i]; i++)
+        str_add(s, "  %s\n", c->examples[i]);
+    str_add(s, "\nExit status:\n");
+    wrap(s, c->status ? c->status : "0: done, 1: failed, 2: wrong usage.", 2, columns);
+}
+
+static const char *next_name(void *ctx, size_t i)
+{
+    return i < command_table_size ? command_table[i].name : NULL;
+}
+
+static int find_help(const struct args *a, const struct command **ret_command,
+                     const struct command_group **ret_group, struct err *err)
+{
+    auto_str struct str name = str_init(512), shown = str_init(512);
+    for (size_t i = 0; i < a->n_pos; i++)
+        str_add(&name, "%s%s", i ? " " : "", a->pos[i]);
+    *ret_command = command_find(str_c(&name));
+    for (const struct command_group *g = command_groups; g->name && !*ret_command; g++)
+        if (str_eq(g->name, str_c(&name)))
+            *ret_group = g;
+    if (*ret_command || *ret_group)
+        return 0;
+    for (const char *const *later = command_later; *later; later++)
+        if (str_eq(*later, str_c(&name)))
+            return err_set(err, ERR_USAGE, "this version of Terem does not have %s yet", *later);
+    text_add(&shown, str_c(&name));
+    const char *near = name_suggest(str_c(&name), next_name, NULL);
+    return err_set(err, ERR_USAGE, "there is no command %s%s%s%s", str_c(&shown),
+                   near ? "; did you mean " : "; terem help lists them", near ? near : "",
+                   near ? "?" : "");
+}
+
+/* Also what --help and no command at all lead to. */
+int cmd_help(struct cli *cli, const struct args *a, struct err *err)
+{
+    auto_str struct str s = str_init(TEXT_MAX);
+    const struct command *c = a->command;
+    const struct command_group *g = NULL;
+    for (const struct command_group *k = command_groups; k->name && a->group; k++)
+        if (str_eq(k->name, a->group))
+            g = k;
+    if (g)
+        c = NULL;
+    else if (c && c->run == cmd_help && !args_has(a, "help")) {
+        c = NULL;
+        int r = a->n_pos ? find_help(a, &c, &g, err) : 0;
+        if (r < 0)
+            return r;
+    } else if (!c && !args_has(a, "help")) {
+        help_overview(&s);
+        fputs(str_c(&s), stderr);
+        cli->status = 2;
+        return 0;
+    }
+    if (c)
+        help_command(&s, c, cli->out_tty ? cli_columns(STDOUT_FILENO) : 80);
+    else if (g)
+        help_group(&s, g);
+    else
+        help_overview(&s);
+    return cli_out(&s, err);
+}

@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The table of commands, reading a command line, and everything generated from the table. */
+#include "base/cleanup.h"
+#include "base/str.h"
+#include "cli.h"
+#include "command.h"
+#include "generate.h"
+#include "help.h"
+#include "logtext.h"
+#include "param/param.h"
+#include "progress.h"
+#include "text.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#define BIG ((size_t)1 << 20)
+
+static int parse(struct args *a, struct err *err, const char *line)
+{
+    static char words[512];
+    static char *argv[64];
+    int argc = 0;
+    str_print(words, sizeof(words), "terem %s", line);
+    for (char *p = words; *p && argc < 63;) {
+        argv[argc++] = p;
+        p += strcspn(p, " ");
+        if (*p)
+            *p++ = '\0';
+    }
+    argv[argc] = NULL;
+    return args_parse(argc, argv, a, err);
+}
+
+static void test_args(void **state)
+{
+    struct args a;
+    struct err err = {0};
+    assert_int_equal(parse(&a, &err, "--root /x create web1 -t debian-12 --set=a=1 --set b=2 -q"),
+                     0);
+    assert_string_equal(a.command->name, "create");
+    assert_int_equal(a.n_pos, 1);
+    assert_string_equal(args_get(&a, "root"), "/x");
+    assert_string_equal(args_get(&a, "template"), "debian-12");
+    assert_string_equal(args_each(&a, "set", 0), "a=1");
+    assert_string_equal(args_each(&a, "set", 1), "b=2");
+    assert_null(args_each(&a, "set", 2));
+    assert_true(args_has(&a, "quiet"));
+    assert_false(a.has_rest);
+    args_done(&a);
+
+    assert_int_equal(parse(&a, &err, "exec -tu www web1 ls -l --json"), 0);
+    assert_true(args_has(&a, "tty"));
+    assert_string_equal(args_get(&a, "user"), "www");
+    assert_int_equal(a.n_rest, 3);
+    assert_string_equal(a.rest[2], "--json");
+    assert_false(args_has(&a, "json"));
+    args_done(&a);
+
+    assert_int_equal(parse(&a, &err, "exec web1 -- -x"), 0);
+    assert_int_equal(a.n_rest, 1);
+    assert_string_equal(a.rest[0], "-x");
+    args_done(&a);
+
+    assert_int_equal(parse(&a, &err, "start a b -- c"), 0);
+    assert_int_equal(a.n_pos, 3);
+    args_done(&a);
+
+    assert_int_equal(parse(&a, &err, "jobs"), 0);
+    assert_string_equal(a.command->name, "jobs list");
+    args_done(&a);
+    assert_int_equal(parse(&a, &err, "jobs cancel 12"), 0);
+    assert_string_equal(a.command->name, "jobs cancel");
+    assert_string_equal(a.pos[0], "12");
+    args_done(&a);
+    assert_int_equal(parse(&a, &err, "template --help"), 0);
+    assert_string_equal(a.group, "template");
+    args_done(&a);
+    assert_int_equal(parse(&a, &err, "template --json list"), 0);
+    assert_string_equal(a.command->name, "template list");
+    args_done(&a);
+}
+
+static void test_bad_args(void **state)
+{
+    static const struct {
+        const char *line, *says;
+    } rows[] = {
+        {"lst", "did you mean list?"},
+        {"migrate web1", "does not have migrate yet"},
+        {"list --jsn", "did you mean --json?"},
+        {"create", "a word is missing"},
+        {"create a b", "\"b\" is one word too many"},
+        {"create a --template", "--template needs a value"},
+        {"list --json=1", "--json takes no value"},
+        {"list -Z", "there is no option -Z"},
+        {"template frobnicate", "use one of: build"},
+        {"node", "needs one of: stop"},
+        {"x\x1b[31m", "\\x1b[31m"},
+        {"exec", "a word is missing"},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        struct args a;
+        struct err err = {0};
+        assert_int_equal(parse(&a, &err, rows[i].line), -ERR_USAGE);
+        if (!strstr(err.text, rows[i].says))
+            fail_msg("%s: %s", rows[i].line, err.text);
+        args_done(&a);
+    }
+}
+
+/* Options of the rows must not hide the global ones, nor each other. */
+static void test_table(void **state)
+{
+    for (size_t i = 0; i < command_table_size; i++) {
+        const struct command *c = &command_table[i];
+        char seen[64] = "qh";
+        assert_non_null(c->run);
+        assert_non_null(c->summary);
+        assert_non_null(c->usage);
+        assert_non_null(c->detail);
+        assert_true(c->max >= c->min);
+        assert_true(help_hidden(c) || c->examples[0]);
+        if (strlen(c->summary) > 60)
+            fail_msg("%s: its summary does not fit a line of help", c->name);
+        for (const struct option_spec *o = c->options; o && o->name; o++) {
+            assert_non_null(o->summary);
+            assert_true((o->complete == COMPLETE_WORDS) == (o->words != NULL));
+            for (const struct option_spec *g = command_global_options; g->name; g++)
+                assert_string_not_equal(o->name, g->name);
+            if (o->letter && strchr(seen, o->letter))
+                fail_msg("%s: -%c stands twice", c->name, o->letter);
+            seen[strlen(seen)] = o->letter;
+        }
+        for (size_t k = i + 1; k < command_table_size; k++)
+            assert_string_not_equal(c->name, command_table[k].name);
+        for (const char *const *later = command_later; *later; later++)
+            assert_string_not_equal(c->name, *later);
+    }
+}
+
+/* Each command and each of its options stands in its page, its help and each script. */
+static void test_generated(void **state)
+{
+    auto_str struct str bash = str_init(BIG), zsh = str_init(BIG), fish = str_init(BIG);
+    auto_str struct str all = str_init(BIG), overview = str_init(BIG);
+    generate_bash(&bash);
+    generate_zsh(&zsh);
+    generate_fish(&fish);
+    generate_man_terem(&all);
+    help_overview(&overview);
+    for (size_t i = 0; i < command_table_size; i++) {
+        const struct command *c = &command_table[i];
+        auto_str struct str page = str_init(BIG), help = str_init(BIG), name = str_init(256);
+        if (help_hidden(c))
+            continue;
+        generate_man_command(&page, c);
+        help_command(&help, c, 80);
+        generate_page_name(&name, c->name);
+        auto_str struct str in_roff = str_init(256), in_case = str_init(256);
+        for (const char *p = str_c(&name); *p; p++)
+            str_add(&in_roff, *p == '-' ? "\\-" : "%c", *p);
+        str_add(&in_case, "'%s')", c->name);
+        assert_non_null(strstr(str_c(&all), str_c(&in_roff)));
+        assert_non_null(strstr(str_c(&overview), c->name));
+        assert_non_null(strstr(str_c(&bash), str_c(&in_case)));
+        assert_non_null(strstr(str_c(&zsh), str_c(&in_case)));
+        const char *last = strrchr(c->name, ' ') ? strrchr(c->name, ' ') + 1 : c->name;
+        auto_str struct str in_fish = str_init(256);
+        str_add(&in_fish, "-a %s -d", last);
+        assert_non_null(strstr(str_c(&fish), str_c(&in_fish)));
+        for (const struct option_spec *o = c->options; o && o->name; o++) {
+            auto_str struct str dashed = str_init(256), escaped = str_init(256);
+            str_add(&dashed, "--%s", o->name);
+            str_add(&escaped, "\\-\\-");
+            for (const char *p = o->name; *p; p++)
+                str_add(&escaped, *p == '-' ? "\\-" : "%c", *p);
+            assert_non_null(strstr(str_c(&help), str_c(&dashed)));
+            assert_non_null(strstr(str_c(&page), str_c(&escaped)));
+            assert_non_null(strstr(str_c(&bash), str_c(&dashed)));
+            assert_non_null(strstr(str_c(&zsh), str_c(&dashed)));
+            assert_non_null(strstr(str_c(&fish), o->name));
+        }
+    }
+}
+
+static void test_params_page(void **state)
+{
+    auto_str struct str page = str_init(BIG);
+    generate_man_params(&page);
+    assert_false(page.failed);
+    for (size_t i = 0; i < param_table_size; i++) {
+        auto_str struct str key = str_init(256);
+        str_add(&key, "\\fB");
+        for (const char *p = param_table[i].key; *p; p++)
+            str_add(&key, *p == '-' ? "\\-" : "%c", *p);
+        str_add(&key, "\\fR\n");
+        if (!strstr(str_c(&page), str_c(&key)))
+            fail_msg("%s is missing in terem-params(7)", param_table[i].key);
+    }
+}
+
+static void test_width(void **state)
+{
+    static const struct {
+        const char *text;
+        size_t width;
+    } rows[] = {{"", 0},
+                {"abc", 3},
+                {"é", 1},
+                {"e\xcc\x81", 1},
+                {"日本", 4},
+                {"…", 1},
+                {"\xf0\x9f\x98\x80", 2}};
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+        assert_int_equal(text_width(rows[i].text, strlen(rows[i].text)), rows[i].width);
+    auto_str struct str s = str_init(BIG);
+    assert_int_equal(text_add_cut(&s, "日本語", 4), 3);
+    assert_string_equal(str_c(&s), "日…");
+    str_clear(&s);
+    assert_int_equal(text_add_cut(&s, "abc", 3), 3);
+    assert_string_equal(str_c(&s), "abc");
+}
+
+static void test_text_table(void **state)
+{
+    auto_table struct text_table t = {.columns = 3, .right = 1u << 1};
+    auto_str struct str s = str_init(BIG);
+    static const char *const cells[] = {"NAME",     "N", "LAST", "日本", "10",
+                                        "a\nb\x1b", "x", "7",    ""};
+    for (size_t i = 0; i < ARRAY_SIZE(cells); i++)
+        text_cell(&t, cells[i]);
+    text_table_render(&t, &s, 0);
+    assert_string_equal(str_c(&s), "NAME   N  LAST\n"
+                                   "日本  10  a\\x0ab\\x1b\n"
+                                   "x      7\n");
+    str_clear(&s);
+    text_table_render(&t, &s, 8);
+    assert_string_equal(str_c(&s), "NAME   …\n日本  1…\nx      7\n");
+}
+
+static void test_progress(void **state)
+{
+    struct progress one = {.total = 1}, many = {.total = 4, .done = 1};
+    auto_str struct str s = str_init(BIG);
+    progress_line(&s, &one, 79, "web1", 50, "unpacking\n");
+    assert_string_equal(str_c(&s), "[##########..........]  50%  web1: unpacking\\x0a");
+    str_clear(&s);
+    progress_line(&s, &one, 79, "web1", -1, "starting");
+    assert_string_equal(str_c(&s), "web1: starting");
+    str_clear(&s);
+    progress_line(&s, &many, 79, "web2", 99, "starting");
+    assert_string_equal(str_c(&s), "[#####...............] 1/4  web2: starting");
+    str_clear(&s);
+    progress_line(&s, &one, 10, "web1", 200, "starting");
+    assert_string_equal(str_c(&s), "[########…");
+}
+
+static void test_logtext(void **state)
+{
+    static const struct {
+        const char *in, *color, *plain;
+    } rows[] = {
+        {"a\r\nb\tc\n", "a\nb\tc\n", "a\nb\tc\n"},
+        {"[\x1b[0;32m OK \x1b[0m]\n", "[\x1b[0;32m OK \x1b[0m]\n", "[ OK ]\n"},
+        {"\x1b]0;evil\a", "\\x1b]0;evil\\x07", "\\x1b]0;evil\\x07"},
+        {"\x1b[2Jx", "\\x1b[2Jx", "\\x1b[2Jx"},
+        {"\x9b"
+         "1mx\xff",
+         "\\x9b1mx\\xff", "\\x9b1mx\\xff"},
+        {"a\rb", "a\\x0db", "a\\x0db"},
+        {"\x1b", "\\x1b", "\\x1b"},
+        {"\x1b[31", "\\x1b[31", "\\x1b[31"},
+        {"日", "日", "日"},
+        {"\xe6\x97", "\\xe6\\x97", "\\xe6\\x97"},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        for (int color = 0; color < 2; color++) {
+            size_t len = strlen(rows[i].in);
+            const char *want = color ? rows[i].color : rows[i].plain;
+            auto_str struct str whole = str_init(BIG), cut = str_init(BIG);
+            assert_int_equal(logtext_add(&whole, rows[i].in, len, color, true), len);
+            assert_string_equal(str_c(&whole), want);
+            /* Byte by byte, as it may come. */
+            auto_str struct str kept = str_init(BIG);
+            for (size_t k = 0; k <= len; k++) {
+                if (k < len)
+                    str_add_bytes(&kept, rows[i].in + k, 1);
+                size_t n = logtext_add(&cut, str_c(&kept), kept.len, color, k == len);
+                if (kept.len)
+                    memmove(kept.buf, kept.buf + n, kept.len - n);
+                kept.len -= n;
+            }
+            assert_string_equal(str_c(&cut), want);
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_args),        cmocka_unit_test(test_bad_args),
+        cmocka_unit_test(test_table),       cmocka_unit_test(test_generated),
+        cmocka_unit_test(test_params_page), cmocka_unit_test(test_width),
+        cmocka_unit_test(test_text_table),  cmocka_unit_test(test_progress),
+        cmocka_unit_test(test_logtext),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

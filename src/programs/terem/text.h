@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * text — aligned tables and times for people.  Never prints: it builds strings.
+ *
+ * Everything that goes in is foreign: it is escaped (str_escape) on the way.  Columns are aligned
+ * by display width (UTF-8; East Asian wide characters take two cells, combining ones none).
+ */
+#pragma once
+
+#include "base/str.h"
+
+#include <stdint.h>
+
+#define TEXT_MAX ((size_t)16 << 20) /* bound of anything that is printed at once */
+
+/* Cells that escaped UTF-8 text takes on a terminal. */
+size_t text_width(const char *s, size_t len);
+/* Adds s cut to at most `width` cells ("…" in the last when cut).  Returns the cells used. */
+size_t text_add_cut(struct str *out, const char *s, size_t width);
+/* Escaped copy of src; src NULL: "-". */
+void text_add(struct str *out, const char *src);
+
+/* "now", "3m 5s ago": from times in milliseconds since the epoch. */
+void text_add_age(struct str *out, int64_t then, int64_t now);
+/* "2026-11-21 14:37:42", local time. */
+void text_add_time(struct str *out, int64_t ms);
+int64_t text_now(void); /* milliseconds since the epoch */
+
+struct text_table {
+    size_t columns, n, cap; /* n cells so far, columns of them a row */
+    char **cells;
+    unsigned right; /* bit i: column i is aligned to the right */
+};
+
+#define auto_table __attribute__((cleanup(text_table_done)))
+void text_table_done(struct text_table *t);
+/* Adds a cell (escaped here). */
+void text_cell(struct text_table *t, const char *text);
+void text_cellf(struct text_table *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Renders; the last column is not padded.  max_width 0: no limit; else lines are cut to it. */
+void text_table_render(const struct text_table *t, struct str *out, size_t max_width);

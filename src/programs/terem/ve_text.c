@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "ve_text.h"
+
+#include "base/number.h"
+#include "cli.h"
+#include "text.h"
+
+#include <string.h>
+
+void ve_text_memory(struct str *s, const json_t *ve)
+{
+    char buf[NUMBER_TEXT];
+    const json_t *v = json_object_get(json_object_get(ve, "usage"), "memory");
+    if (!json_is_integer(v))
+        str_add(s, "-");
+    else
+        str_add(s, "%s", number_format_size((uint64_t)json_integer_value(v), buf));
+}
+
+void ve_text_pids(struct str *s, const json_t *ve)
+{
+    const json_t *v = json_object_get(json_object_get(ve, "usage"), "pids");
+    if (!json_is_integer(v))
+        str_add(s, "-");
+    else
+        str_add(s, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
+}
+
+void ve_text_pairs(struct str *s, const json_t *object, const char *between)
+{
+    const char *key;
+    json_t *value;
+    bool first = true;
+    json_object_foreach((json_t *)object, key, value)
+    {
+        str_add(s, "%s", first ? "" : between);
+        text_add(s, key);
+        str_add(s, "=");
+        text_add(s, json_string_value(value));
+        first = false;
+    }
+    if (first)
+        str_add(s, "-");
+}
+
+static void head(struct str *s, const char *name)
+{
+    str_add(s, "%-11s ", name);
+}
+
+static void line(struct str *s, const char *name, const char *value)
+{
+    head(s, name);
+    text_add(s, value);
+    str_add(s, "\n");
+}
+
+/* Nothing is printed for what is not there. */
+static void line_if(struct str *s, const char *name, const char *value)
+{
+    if (value && *value)
+        line(s, name, value);
+}
+
+static void words(struct str *s, const char *name, const json_t *array, const char *between)
+{
+    size_t i;
+    json_t *v;
+    if (json_array_size(array) == 0)
+        return;
+    head(s, name);
+    json_array_foreach(array, i, v)
+    {
+        str_add(s, "%s", i ? between : "");
+        text_add(s, json_string_value(v));
+    }
+    str_add(s, "\n");
+}
+
+static void pairs(struct str *s, const char *name, const json_t *object)
+{
+    if (json_object_size(object) == 0)
+        return;
+    head(s, name);
+    ve_text_pairs(s, object, "\n            ");
+    str_add(s, "\n");
+}
+
+static void times(struct str *s, const json_t *ve, int64_t now)
+{
+    static const char *const keys[] = {"created", "started"};
+    for (size_t i = 0; i < 2; i++) {
+        json_int_t t = cli_int(ve, keys[i]);
+        if (!t)
+            continue;
+        head(s, keys[i]);
+        text_add_time(s, t);
+        str_add(s, " (");
+        text_add_age(s, t, now);
+        str_add(s, ")\n");
+    }
+}
+
+static void last_exit(struct str *s, const json_t *ve)
+{
+    const json_t *e = json_object_get(ve, "last_exit");
+    if (!json_is_object(e))
+        return;
+    head(s, "last exit");
+    const char *reason = cli_text(e, "reason");
+    if (*reason)
+        text_add(s, reason);
+    else if (cli_is_null(e, "signal"))
+        str_add(s, "exited with status %" JSON_INTEGER_FORMAT, cli_int(e, "status"));
+    else
+        str_add(s, "killed by signal %" JSON_INTEGER_FORMAT, cli_int(e, "signal"));
+    str_add(s, ", ");
+    text_add_time(s, cli_int(e, "time"));
+    str_add(s, "\n");
+}
+
+static void usage(struct str *s, const json_t *ve)
+{
+    char buf[NUMBER_TEXT];
+    const json_t *u = json_object_get(ve, "usage");
+    if (!json_is_object(u))
+        return;
+    head(s, "usage");
+    ve_text_memory(s, ve);
+    str_add(s, " memory, ");
+    ve_text_pids(s, ve);
+    str_add(s, " processes");
+    if (!cli_is_null(u, "cpu_usec"))
+        str_add(s, ", %s of processor time",
+                number_format_time((uint64_t)cli_int(u, "cpu_usec") / 1000, buf));
+    str_add(s, "\n");
+}
+
+void ve_text_show(struct str *s, const json_t *ve, int64_t now)
+{
+    line(s, "name", cli_text(ve, "name"));
+    head(s, "id");
+    str_add(s, "%" JSON_INTEGER_FORMAT "\n", cli_int(ve, "id"));
+    line(s, "state", cli_text(ve, "state"));
+    line_if(s, "broken", cli_text(ve, "broken"));
+    line(s, "kind", cli_text(ve, "kind"));
+    line(s, "template", cli_text(ve, "template"));
+    words(s, "addresses", json_object_get(ve, "addresses"), "\n            ");
+    words(s, "command", json_object_get(ve, "command"), " ");
+    pairs(s, "environment", json_object_get(ve, "env"));
+    line_if(s, "user", cli_text(ve, "user"));
+    line_if(s, "directory", cli_text(ve, "workdir"));
+    pairs(s, "labels", json_object_get(ve, "labels"));
+    pairs(s, "parameters", json_object_get(ve, "params"));
+    line(s, "autostart", json_is_true(json_object_get(ve, "autostart")) ? "on" : "off");
+    line_if(s, "restart", cli_text(ve, "restart"));
+    line(s, "nesting", json_is_true(json_object_get(ve, "nesting")) ? "on" : "off");
+    times(s, ve, now);
+    if (!cli_is_null(ve, "pid")) {
+        head(s, "pid");
+        str_add(s, "%" JSON_INTEGER_FORMAT "\n", cli_int(ve, "pid"));
+    }
+    usage(s, ve);
+    last_exit(s, ve);
+    const json_t *job = json_object_get(ve, "job");
+    if (json_is_object(job)) {
+        head(s, "job");
+        str_add(s, "%" JSON_INTEGER_FORMAT " ", cli_int(job, "id"));
+        text_add(s, cli_text(job, "kind"));
+        str_add(s, ": ");
+        text_add(s, cli_text(job, "text"));
+        str_add(s, "\n");
+    }
+    words(s, "layers", json_object_get(ve, "layers"), "\n            ");
+}

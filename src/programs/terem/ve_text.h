@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* ve_text — a VE object of the API in words. */
+#pragma once
+
+#include "base/str.h"
+
+#include <jansson.h>
+#include <stdint.h>
+
+void ve_text_memory(struct str *s, const json_t *ve); /* "12M", or "-" when it does not run */
+void ve_text_pids(struct str *s, const json_t *ve);
+/* "a=1, b=2", or "-" */
+void ve_text_pairs(struct str *s, const json_t *object, const char *between);
+/* All of it, a line a member. */
+void ve_text_show(struct str *s, const json_t *ve, int64_t now);
