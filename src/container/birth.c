@@ -171,10 +171,10 @@ static int begin(const struct container_plan *plan, struct container_birth *b, b
     if ((r = message_send(b->sock, MESSAGE_MAPPED, 0, NULL, 0, err)) < 0 ||
         (r = send_parts(plan, b->pid, b->sock, err)) < 0)
         return child_failed(b, err);
-    if ((r = message_expect(b->sock, MESSAGE_READY, NULL, NULL, 0, err)) < 0 ||
-        (r = namespace_zero_clocks(b->pid, err)) < 0 ||
-        (r = open_namespace(b->pid, "net", &b->netns, err)) < 0)
+    if ((r = message_expect(b->sock, MESSAGE_READY, NULL, NULL, 0, err)) < 0)
         return r;
+    if (namespace_zero_clocks(b->pid, err) < 0 || open_namespace(b->pid, "net", &b->netns, err) < 0)
+        return child_failed(b, err);
     return 0;
 }
 
