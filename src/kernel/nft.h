@@ -11,3 +11,7 @@
 
 /* All of it or nothing.  The error is nft's own first line. */
 int nft_run(const char *commands, struct err *err);
+/* Asks the kernel whether it would take them, and changes nothing. */
+int nft_try(const char *commands, struct err *err);
+/* What a list command prints; freed by the caller. */
+int nft_list(const char *command, char **ret, struct err *err);

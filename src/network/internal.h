@@ -26,6 +26,7 @@ struct network_node {
     struct network_pool pool4, pool6;
     char state[PATH_MAX];
     unsigned mtu;            /* of the link that leads out */
+    bool has_way_out;        /* there is a default route */
     struct in_addr resolver; /* of the host's loopback, when it has no other: VEs get a way there */
     struct netlink *nl;
     pid_t nl_owner; /* the process that opened nl: a forked worker needs its own */
@@ -64,6 +65,9 @@ bool network_pool_overlaps(const struct network_pool *p, const struct netlink_ip
 /* "10.88.0.0/16" */
 #define NETWORK_TEXT 64
 const char *network_ip_text(const struct netlink_ip *ip, int prefix, char buf[NETWORK_TEXT]);
+
+/* node.c: the whole table, as text for nft. */
+int network_guard_text(const struct network_node *n, struct str *s, struct err *err);
 
 /* forward.c: forwarding on, with a memory of what was; and back. */
 int network_forward_on(struct network_node *n, struct err *err);

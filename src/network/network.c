@@ -104,6 +104,7 @@ static int survey(struct network_node *n, struct err *err)
         r = netlink_route_each(nl, AF_INET6, survey_route, &s, err);
     if (r == 0 && (s.out4 || s.out6))
         r = netlink_link_each(nl, NULL, survey_mtu, &s, err);
+    n->has_way_out = s.out4 || s.out6;
     if (n->mtu == 0)
         n->mtu = 1500;
     return r;
@@ -231,6 +232,7 @@ static int make_pair(struct network_node *n, struct netlink *nl, struct cable *c
         }
         if (r < 0)
             return r;
+        err_clear(err);
         netlink_link_delete(nl, l.ifindex);
         netlink_veth_add(nl, &v);
         r = netlink_commit(nl, err);

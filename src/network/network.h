@@ -12,7 +12,13 @@
  * and default routes already there (IPv4 through a link-local gateway, IPv6 through fe80::1);
  * on the host a /32 and a /128 route to the host end.  No nft rule and no process per VE: one
  * static rule in prerouting drops what comes from a host end with a source address that is not
- * routed back to that same end (fib saddr . iif), v4 and v6; one masquerades what leaves.
+ * routed back to that same end (fib saddr . iif), v4 and v6; one masquerades what leaves, if the
+ * pool is of a private range.  Neighbours are permanent on both sides: there is no ARP or ND to
+ * wait for, to forge, or to fill the host's tables with.  Refused packets are counted in the
+ * table's counters spoofed4, spoofed6 and rogue (router advertisements, redirects, DHCP answers).
+ *
+ * VEs may reach each other and the host: they are separate servers on one internet, and each has
+ * its own firewall.  Addresses of the pools that no VE has are unreachable, not sent out.
  */
 #pragma once
 
@@ -48,6 +54,13 @@ int network_node_setup(struct network_node *n, struct err *err);
 /* Takes all of it away; VEs' interfaces left: they are removed too. */
 int network_node_remove(struct network_node *n, struct err *err);
 
+/* For doctor: what on this machine keeps VEs from the network, one sentence each (a kernel without
+ * a needed nftables expression, another table that drops what is forwarded, no default route, no
+ * resolver that VEs can reach).  Touches nothing. */
+int network_check(struct network_node *n,
+                  int (*item)(void *ctx, const char *sentence, struct err *err), void *ctx,
+                  struct err *err);
+
 /* The address pair of slot k (1, 2, …): pure arithmetic.  Past the pool: ERR_EXHAUSTED. */
 int network_address_of(const struct network_node *n, uint32_t slot, struct network_address *ret,
                        struct err *err);
@@ -58,7 +71,9 @@ uint32_t network_slots(const struct network_node *n);
  * nothing is left.  A host end of that id that is there already is replaced. */
 int network_attach(struct network_node *n, int64_t id, int netns_fd,
                    const struct network_address *addr, struct err *err);
-/* Removes the host end (its peer goes with it); not there: fine. */
+/* Removes the host end (its peer goes with it); not there: fine.  Takes about 30 ms, as the kernel
+ * waits for readers of the old device; not needed when the VE's last process is gone, because the
+ * end of its namespace removes both ends in the background. */
 int network_detach(struct network_node *n, int64_t id, struct err *err);
 /* Ids that have a host end. */
 int network_list(struct network_node *n, int64_t **ret, size_t *ret_n, struct err *err);

@@ -89,21 +89,26 @@ static void add_resolver(struct str *s, const struct network_node *n)
             n->name, addr);
 }
 
-static int lay_guard(const struct network_node *n, struct err *err)
+int network_guard_text(const struct network_node *n, struct str *s, struct err *err)
 {
     char table[32];
-    auto_str struct str s = str_init(8192);
     table_name(n, table, sizeof(table));
-    str_add(&s, guard_text, table, n->name);
-    add_masquerade(&s, n, &n->pool4);
-    add_masquerade(&s, n, &n->pool6);
-    str_add(&s, "    }\n");
-    add_resolver(&s, n);
-    str_add(&s, "}\n");
-    if (s.failed)
-        return err_set(err, ERR_EXHAUSTED, "out of memory");
-    int r = nft_run(str_c(&s), err);
-    return r < 0 ? err_wrap(err, "cannot lay the packet rules %s", table) : 0;
+    str_add(s, guard_text, table, n->name);
+    add_masquerade(s, n, &n->pool4);
+    add_masquerade(s, n, &n->pool6);
+    str_add(s, "    }\n");
+    add_resolver(s, n);
+    str_add(s, "}\n");
+    return s->failed ? err_set(err, ERR_EXHAUSTED, "out of memory") : 0;
+}
+
+static int lay_guard(const struct network_node *n, struct err *err)
+{
+    auto_str struct str s = str_init(8192);
+    int r = network_guard_text(n, &s, err);
+    if (r == 0 && (r = nft_run(str_c(&s), err)) < 0)
+        return err_wrap(err, "cannot lay the packet rules terem_%u", n->instance);
+    return r;
 }
 
 /* What the bridge holds: both gateways, and the address that VEs ask for by ARP should they have
@@ -202,6 +207,7 @@ static int open_bridge(struct network_node *n, struct netlink *nl, int *ret_ifin
     struct netlink_link l;
     int r = netlink_link_get(nl, n->name, &l, err);
     if (r == -ERR_NOT_FOUND) {
+        err_clear(err);
         netlink_bridge_add(nl, n->name, mac);
         r = netlink_commit(nl, err);
         if (r == 0)

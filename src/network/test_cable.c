@@ -30,12 +30,14 @@
 #include <cmocka.h>
 
 #define STATE "/tmp/state"
-#define ok(call)                                \
-    do {                                        \
-        struct err e_ = {0};                    \
-        err = &e_;                              \
-        if ((call) < 0)                         \
-            fail_msg("%s: %s", #call, e_.text); \
+#define ok(call)                                                        \
+    do {                                                                \
+        struct err e_ = {0};                                            \
+        err = &e_;                                                      \
+        if ((call) < 0)                                                 \
+            fail_msg("%s: %s", #call, e_.text);                         \
+        if (e_.kind)                                                    \
+            fail_msg("%s succeeded with an error: %s", #call, e_.text); \
     } while (0)
 static struct err *err;
 
@@ -900,6 +902,40 @@ static void test_loopback_resolver(void **state)
     assert_int_equal(receive(server, MSG_DONTWAIT).family, 0);
 }
 
+static int collect_sentence(void *ctx, const char *sentence, struct err *e)
+{
+    str_add(ctx, "%s\n", sentence);
+    return 0;
+}
+
+static void test_check(void **state)
+{
+    struct stage *s = *state;
+    auto_str struct str none = str_init(8192), some = str_init(8192);
+    resolver_files("nameserver 203.0.113.2\n", NULL);
+    auto_free char *before = snapshot();
+    ok(network_check(s->node, collect_sentence, &none, err));
+    assert_string_equal(str_c(&none), "");
+    auto_free char *after = snapshot();
+    assert_string_equal(before, after);
+    ok(network_node_setup(s->node, err));
+    ok(network_check(s->node, collect_sentence, &none, err));
+    assert_string_equal(str_c(&none), "");
+    resolver_files_gone();
+
+    resolver_files("", NULL);
+    ok(nft_run("table ip filter {\n chain INPUT {\n type filter hook input priority 0; policy "
+               "drop;\n }\n chain FORWARD {\n type filter hook forward priority 0; policy "
+               "drop;\n }\n }\n",
+               err));
+    ok(network_check(s->node, collect_sentence, &some, err));
+    resolver_files_gone();
+    assert_non_null(strstr(str_c(&some), "table \"ip filter\" drops"));
+    assert_non_null(strstr(str_c(&some), "chain FORWARD"));
+    assert_null(strstr(str_c(&some), "INPUT"));
+    assert_non_null(strstr(str_c(&some), "resolve no names"));
+}
+
 int main(void)
 {
     if (geteuid() != 0 || unshare(CLONE_NEWNET | CLONE_NEWNS) < 0 ||
@@ -926,6 +962,7 @@ int main(void)
         stage_test(test_namespace_dies),
         stage_test(test_resolv_conf),
         stage_test(test_loopback_resolver),
+        stage_test(test_check),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
