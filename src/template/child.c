@@ -53,6 +53,7 @@ _Noreturn static void run(const char *const *argv, const struct child_how *how, 
                    (char *)"HOME=/root",
                    (char *)"DEBIAN_FRONTEND=noninteractive",
                    (char *)"TMPDIR=/tmp",
+                   how->env,
                    NULL};
     execvpe(argv[0], (char *const *)argv, env);
     dprintf(2, "%s: %s\n", argv[0], strerror(errno));
@@ -185,6 +186,17 @@ int child_finish(struct child *c, const char *name, struct err *err)
                        str_c(&s));
     return err_set(err, ERR_SYSTEM, "%s failed (exit status %d): %s", name, WEXITSTATUS(status),
                    str_c(&s));
+}
+
+int child_explain(struct child *c, const char *name, int r, struct err *err)
+{
+    if (r < 0 && r != -ERR_CORRUPT)
+        return r;
+    struct err cause = {0};
+    int r2 = child_finish(c, name, &cause);
+    if (r2 < 0 && err)
+        *err = cause;
+    return r2 < 0 ? r2 : r;
 }
 
 void child_drop(struct child *c)

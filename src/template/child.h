@@ -33,6 +33,7 @@ struct child {
 struct child_how {
     bool isolate;
     const char *tmpdir; /* TMPDIR, or NULL */
+    char *env;          /* one more variable, or NULL */
 };
 
 int child_start(const char *const *argv, const struct child_how *how, struct child *ret,
@@ -42,6 +43,9 @@ int child_start(const char *const *argv, const struct child_how *how, struct chi
 int child_wait_output(void *ctx, struct err *err);
 /* Waits for its end; an exit status that is not 0 is an error that quotes the log. */
 int child_finish(struct child *c, const char *name, struct err *err);
+/* For r, the result of reading its output: output that was cut short (ERR_CORRUPT) is only the
+ * effect, and the cause is why the child ended.  Returns the failure to tell, or 0. */
+int child_explain(struct child *c, const char *name, int r, struct err *err);
 /* Kills it (and with `isolate` all that it started), reaps it, closes the descriptors. */
 void child_drop(struct child *c);
 #define auto_child __attribute__((cleanup(child_drop)))

@@ -96,9 +96,10 @@ int debian_start(const struct debian *d, const char *include, const char *tmp, s
         return r;
     auto_free char *list = str_format("--include=%s%s%s", packages, include && *include ? "," : "",
                                       include ? include : "");
-    auto_free char *hook = str_format("--customize-hook=%s", finish);
+    /* Through the environment: mmdebstrap prints a hook's text, and stat(2)s it. */
+    auto_free char *script = str_format("TEREM_FINISH=%s", finish);
     auto_clean(strings_freep) char **lines = NULL;
-    if (!list || !hook)
+    if (!list || !script)
         return err_set(err, ERR_EXHAUSTED, "out of memory");
     if ((r = sources_for_suite("/etc/apt", d->suite, &lines, err)) < 0)
         return r;
@@ -110,7 +111,7 @@ int debian_start(const struct debian *d, const char *include, const char *tmp, s
         "--components=main", /* used only when no line of sources says them */
         "--skip=check/empty",
         list,
-        hook,
+        "--customize-hook=eval \"$TEREM_FINISH\"",
         d->suite,
         "-",
     };
@@ -118,5 +119,6 @@ int debian_start(const struct debian *d, const char *include, const char *tmp, s
     /* None found: mmdebstrap itself knows Debian's default. */
     for (size_t i = 0; lines[i] && n + 1 < ARGS_MAX; i++)
         argv[n++] = lines[i];
-    return child_start(argv, &(struct child_how){.isolate = true, .tmpdir = tmp}, ret, err);
+    return child_start(argv, &(struct child_how){.isolate = true, .tmpdir = tmp, .env = script},
+                       ret, err);
 }
