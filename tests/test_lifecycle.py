@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From created to destroyed: every state and every move between states."""
+import os
+import time
+
+import pytest
+
+
+def test_whole_life(node):
+    node.template()
+    made = node.ok("POST", "/v1/ves", {"name": "web1", "template": "busybox",
+                                       "labels": {"tier": "web"},
+                                       "params": {"memory.limit": "64M", "processes": "40"}})
+    assert made["state"] == "stopped" and made["labels"] == {"tier": "web"}
+    job = node.job("POST", "/v1/ves/web1/start")
+    assert job["state"] == "done" and job["subject"] == "web1"
+    up = node.show("web1")
+    assert up["state"] == "running" and up["pid"] > 1 and up["started"] >= up["created"]
+    assert node.sh("web1", "echo $$; hostname; id -u").split()[1:] == ["web1", "0"]
+    node.job("POST", "/v1/ves/web1/pause")
+    assert node.state("web1") == "paused"
+    node.job("POST", "/v1/ves/web1/resume")
+    assert node.state("web1") == "running"
+    node.job("POST", "/v1/ves/web1/stop")
+    down = node.show("web1")
+    assert down["state"] == "stopped" and down["pid"] is None
+    node.job("DELETE", "/v1/ves/web1")
+    assert node.api("GET", "/v1/ves/web1").error == "not-found"
+    assert not node.cgroups() and not node.interfaces()
+
+
+def test_files_survive_a_stop_and_go_with_the_ve(node):
+    node.ve("web1")
+    node.sh("web1", "echo kept > /root/note; sync")
+    node.job("POST", "/v1/ves/web1/restart")
+    assert node.sh("web1", "cat /root/note") == "kept\n"
+    node.job("POST", "/v1/ves/web1/kill")
+    node.job("DELETE", "/v1/ves/web1")
+    node.ve("web1")
+    assert node.sh("web1", "ls /root/note", check=False) == ""
+
+
+def test_two_ves_share_a_template_and_nothing_else(node):
+    node.ve("a1")
+    node.ve("b1")
+    node.sh("a1", "echo mine > /etc/mark; rm /etc/passwd; sync")
+    assert node.run("b1", "/bin/ls", "/etc/mark", check=False)["exit"] != 0
+    assert "root" in node.sh("b1", "cat /etc/passwd")
+    a, b = node.show("a1"), node.show("b1")
+    assert a["layers"] == b["layers"] and a["addresses"] != b["addresses"]
+    maps = [open(f"/proc/{ve['pid']}/uid_map", encoding="ascii").read().split() for ve in (a, b)]
+    assert all(m[0] == "0" and m[2] == "65536" for m in maps)
+    assert abs(int(maps[0][1]) - int(maps[1][1])) >= 65536 and int(maps[0][1]) >= 65536
+
+
+@pytest.mark.parametrize("verb,state,wrong", [
+    ("start", "running", ["start", "resume"]),
+    ("pause", "paused", ["pause", "start"]),
+    ("kill", "stopped", ["kill", "stop", "pause", "resume"]),
+])
+def test_wrong_moves_are_refused(shared, verb, state, wrong):
+    """Each state refuses what does not belong to it, in a sentence, and stays what it is."""
+    if shared.api("GET", "/v1/ves/moves").status == 404:
+        shared.ve("moves", start=False)
+    shared.job("POST", f"/v1/ves/moves/{verb}")
+    assert shared.state("moves") == state
+    for other in wrong:
+        answer = shared.api("POST", f"/v1/ves/moves/{other}?wait=true")
+        assert answer.error == "state", (other, answer)
+        assert "moves" in answer.json["error"]["message"]
+        assert shared.state("moves") == state
+
+
+def test_destroy_of_a_running_ve_needs_force(node):
+    node.ve("web1")
+    assert node.api("DELETE", "/v1/ves/web1?wait=true").error == "state"
+    assert node.state("web1") == "running"
+    node.job("DELETE", "/v1/ves/web1?force=true")
+    assert node.api("GET", "/v1/ves/web1").status == 404
+
+
+def test_stop_kills_after_the_deadline(node):
+    """An application that ignores the request to end is killed when its time is over."""
+    node.ve("deaf", kind="app", command=["/bin/sh", "-c", "trap '' TERM INT; while :; do sleep 1; done"])
+    at = time.monotonic()
+    node.job("POST", "/v1/ves/deaf/stop", {"timeout": 1})
+    assert 0.9 <= time.monotonic() - at < 8
+    assert node.state("deaf") == "stopped"
+
+
+def test_application_ends_and_says_how(node):
+    node.ve("app1", kind="app", command=["/bin/sh", "-c", "exit 7"])
+    node.wait_state("app1", "stopped")
+    last = node.show("app1")["last_exit"]
+    assert last["how"] == "exited" and last["status"] == 7, last
+
+
+def test_restart_policy(node):
+    node.ve("again", kind="app", restart="on-failure",
+            command=["/bin/sh", "-c", "echo x >> /count; [ $(wc -l < /count) -ge 3 ] && sleep 1000; exit 1"])
+    deadline = time.monotonic() + 30
+    while True:
+        if node.state("again") == "running" and \
+                node.run("again", "/bin/cat", "/count", check=False)["stdout"].count("x") >= 3:
+            break
+        assert time.monotonic() < deadline, node.show("again")
+        time.sleep(0.1)
+    node.job("POST", "/v1/ves/again/stop", {"timeout": 1})
+    assert node.state("again") == "stopped", "a stop that was asked for is not a failure"
+
+
+def test_a_guest_that_powers_off_is_stopped(node):
+    node.ve("web1")
+    node.run("web1", "/bin/busybox", "poweroff", check=False)
+    node.wait_state("web1", "stopped")
+
+
+def test_params_are_applied_and_changed_live(node):
+    pid = node.ve("web1", params={"memory.limit": "64M", "processes": "30"})["pid"]
+    assert limit(pid, "memory", "memory.limit_in_bytes", "memory.max") == str(64 << 20)
+    assert limit(pid, "pids", "pids.max", "pids.max") == "30"
+    node.ok("PATCH", "/v1/ves/web1", {"params": {"memory.limit": "96M", "processes": "50"}})
+    assert limit(pid, "memory", "memory.limit_in_bytes", "memory.max") == str(96 << 20)
+    assert limit(pid, "pids", "pids.max", "pids.max") == "50"
+    # One bad value: none of them changes.
+    answer = node.api("PATCH", "/v1/ves/web1", {"params": {"processes": "60", "memory.limit": "x"}})
+    assert answer.error == "usage"
+    assert limit(pid, "pids", "pids.max", "pids.max") == "50"
+    assert node.show("web1")["params"] == {"memory.limit": "96M", "processes": "50"}
+    node.ok("PATCH", "/v1/ves/web1", {"params": {"memory.limit": None}})
+    assert "memory.limit" not in node.show("web1")["params"]
+
+
+def limit(pid, controller, v1, v2):
+    """A limit of the process's VE as the kernel has it, from v1 or from v2."""
+    with open(f"/proc/{pid}/cgroup", encoding="ascii") as file:
+        paths = {line.split(":")[1]: line.strip().split(":", 2)[2] for line in file}
+    if controller in paths:
+        folder, name = f"/sys/fs/cgroup/{controller}{paths[controller]}", v1
+    else:
+        top = "/sys/fs/cgroup/unified" if os.path.isdir("/sys/fs/cgroup/unified") else "/sys/fs/cgroup"
+        folder, name = top + paths[""], v2
+    while True:  # the limit is on the VE's own cgroup, above those that it made inside
+        assert "/terem" in folder
+        if os.path.basename(folder).startswith("ve-"):
+            break
+        folder = os.path.dirname(folder)
+    with open(os.path.join(folder, name), encoding="ascii") as file:
+        return file.read().strip()
+
+
+def test_labels_choose(node):
+    for name, tier in (("a1", "web"), ("b1", "db"), ("c1", "web")):
+        node.ve(name, start=False, labels={"tier": tier})
+    assert [ve["name"] for ve in node.ok("GET", "/v1/ves?label=tier%3Dweb")] == ["a1", "c1"]
+    node.terem("start", "--label", "tier=web")
+    assert [node.state(n) for n in ("a1", "b1", "c1")] == ["running", "stopped", "running"]
+    node.terem("stop", "--all")
+    assert [node.state(n) for n in ("a1", "b1", "c1")] == ["stopped"] * 3
+
+
+def test_rename(node):
+    node.ve("old", start=False)
+    node.ok("PATCH", "/v1/ves/old", {"name": "new"})
+    assert node.api("GET", "/v1/ves/old").status == 404
+    assert node.state("new") == "stopped"
+
+
+def test_host_carries_nothing_per_ve(node):
+    """No host process and no host mount per VE."""
+    node.ve("v0")
+    time.sleep(0.5)
+
+    def outside():
+        count = 0
+        for pid, _ in node.processes():
+            with open(f"/proc/{pid}/cgroup", encoding="ascii") as file:
+                count += f"/{node.cgroup_name}/ve-" not in file.read()
+        with open("/proc/self/mountinfo", encoding="utf-8") as file:
+            return count, len(file.readlines())
+
+    before = outside()
+    for number in range(1, 9):
+        node.ve(f"v{number}")
+    deadline = time.monotonic() + 5
+    while outside() != before and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert outside() == before
+
+
+def test_autostart(node):
+    node.ve("auto", start=False, autostart=True)
+    node.ve("manual", start=False)
+    node.ok("POST", "/v1/node/stop", {"force": True})
+    node.daemon.wait(30)
+    node.start()
+    node.wait_state("auto", "running")
+    assert node.state("manual") == "stopped"
