@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command line: exit status, one sentence, --json, and what is generated from its tables."""
+import json
+import os
+import pty
+import re
+import subprocess
+
+import pytest
+
+from node import ENV
+
+
+def test_list_and_show(shared):
+    if shared.api("GET", "/v1/ves/web1").status == 404:
+        shared.ve("web1", labels={"tier": "web"})
+    assert [ve["name"] for ve in shared.json("list")] == ["web1"]
+    shown = shared.json("show", "web1")
+    shown = shown[0] if isinstance(shown, list) else shown
+    assert shown["state"] == "running"
+    text = shared.terem("list").stdout
+    assert "web1" in text and "running" in text and "\x1b" not in text
+
+
+def test_create_start_exec_destroy_by_commands(shared):
+    shared.template()
+    shared.terem("create", "cli1", "--template", "busybox", "--set", "memory.limit=64M",
+                 "--label", "a=b", "--start")
+    assert shared.terem("exec", "cli1", "--", "hostname").stdout == "cli1\n"
+    shared.terem("set", "cli1", "processes=100", "memory.limit=80M")
+    assert shared.show("cli1")["params"] == {"memory.limit": "80M", "processes": "100"}
+    shared.terem("pause", "cli1")
+    shared.terem("resume", "cli1")
+    shared.terem("restart", "cli1")
+    shared.terem("stop", "cli1")
+    shared.terem("destroy", "cli1")
+    assert shared.api("GET", "/v1/ves/cli1").status == 404
+
+
+@pytest.mark.parametrize("args,status,words", [
+    (["frobnicate"], 2, "frobnicate"),
+    (["strat", "x"], 2, "start"),
+    (["start"], 2, ""),
+    (["start", "--colour"], 2, "colour"),
+    (["create", "Web1"], 2, "Web1"),
+    (["create", "x", "--set", "memory.limt=1G"], None, "memory.limit"),
+    (["create", "x", "--set", "memory.limit=banana"], 2, "banana"),
+    (["show", "none-such"], 1, "none-such"),
+    (["start", "none-such"], 1, "none-such"),
+    (["exec", "none-such", "--", "true"], None, "none-such"),
+    (["logs", "none-such"], 1, "none-such"),
+    (["params", "no.such"], 1, "no.such"),
+])
+def test_mistakes(shared, args, status, words):
+    done = shared.terem(*args, check=False)
+    assert done.returncode != 0 and (status is None or done.returncode == status), done
+    assert done.stdout == "" and words in done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert 1 <= len(lines) <= 2, "errors are one sentence: " + done.stderr
+    assert "\x1b" not in done.stderr
+
+
+def test_json_error(shared):
+    done = shared.terem("show", "none-such", "--json", check=False)
+    assert done.returncode == 1
+    text = done.stdout.strip() or done.stderr.strip()
+    assert "not-found" in text or "none-such" in text
+
+
+def test_no_daemon(build, tmp_path):
+    cli = os.path.join(build, "src/programs/terem/terem")
+    done = subprocess.run([cli, "--root", "/tmp/terem-none", "list"], env=ENV, capture_output=True,
+                          text=True, check=False)
+    assert done.returncode == 1 and "teremd" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not os.path.exists("/tmp/terem-none")
+
+
+def test_no_colour_when_not_wanted(shared):
+    """On a terminal there may be colour; with NO_COLOR never."""
+    shared.template()
+    def on_a_terminal(**env):
+        master, slave = pty.openpty()
+        child = subprocess.Popen([shared.cli, "--root", shared.root, "list"], stdin=slave,
+                                 stdout=slave, stderr=slave, env={**ENV, "TERM": "xterm", **env})
+        os.close(slave)
+        data = b""
+        try:
+            while part := os.read(master, 4096):
+                data += part
+        except OSError:
+            pass
+        child.wait()
+        os.close(master)
+        return data
+    assert b"\x1b[3" not in on_a_terminal(NO_COLOR="1")
+
+
+@pytest.mark.parametrize("command", [
+    "doctor", "list", "jobs", "params", "template list"])
+def test_json_everywhere(shared, command):
+    json.loads(shared.terem(*command.split(), "--json").stdout)
+
+
+def test_help_of_every_command(shared):
+    text = shared.terem("help").stdout
+    names = re.findall(r"^  +([a-z]+(?: [a-z]+)?)  ", text, re.M)
+    for promised in ("create", "start", "stop", "destroy", "list", "show", "exec", "enter", "console",
+                     "logs", "set", "params", "doctor", "push", "pull", "events", "jobs"):
+        assert re.search(rf"\b{promised}\b", text), promised
+    for name in names:
+        done = shared.terem("help", *name.split(), check=False)
+        assert done.returncode == 0, (name, done.stderr)
+
+
+def test_events_and_jobs(shared):
+    if shared.api("GET", "/v1/ves/ev1").status == 404:
+        shared.ve("ev1")
+    child = subprocess.Popen([shared.cli, "--root", shared.root, "events", "--json"], env=ENV,
+                             stdout=subprocess.PIPE, text=True)
+    try:
+        import time
+        time.sleep(0.3)
+        shared.ok("PATCH", "/v1/ves/ev1", {"labels": {"x": "y"}})
+        event = json.loads(child.stdout.readline())
+        assert event["type"] == "ve.updated" and event["ve"] == "ev1"
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()
+
+
+def test_counters(shared):
+    if shared.api("GET", "/v1/ves/cnt").status == 404:
+        shared.ve("cnt", params={"processes": "50"})
+    text = shared.terem("counters", "cnt").stdout
+    assert "processes" in text and "50" in text

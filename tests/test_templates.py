@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Templates: built, imported from tarballs, directories and OCI images; shared; removed."""
+import bz2
+import gzip
+import lzma
+import os
+import subprocess
+import tarfile
+import time
+
+import pytest
+
+import archive
+from archive import entry, oci, tar
+
+
+def bring(node, name, source, check=True):
+    answer = node.api("POST", "/v1/templates?wait=true", {"name": name, "import": str(source)},
+                      timeout=300)
+    if check:
+        assert answer.status == 200, answer
+    return answer
+
+
+def test_busybox_is_quick(node):
+    at = time.monotonic()
+    node.terem("template", "build", "busybox")
+    assert time.monotonic() - at < 1.0
+    shown = node.ok("GET", "/v1/templates/busybox")
+    assert shown["init"] == "busybox" and len(shown["layers"]) == 1 and shown["ves"] == []
+    assert shown["layers"][0].startswith("sha256:")
+
+
+@pytest.mark.parametrize("pack", ["plain", "gz", "xz", "bz2", "zst"])
+def test_tarball(node, tmp_path, pack):
+    data = tar(archive.system([entry("etc/mark", b"tarball", mode=0o640, uid=3, gid=4)]))
+    path = tmp_path / f"root.tar{'' if pack == 'plain' else '.' + pack}"
+    path.write_bytes({"plain": bytes, "gz": gzip.compress, "xz": lzma.compress,
+                      "bz2": bz2.compress, "zst": zstd}[pack](data))
+    bring(node, "own", path)
+    node.ve("web1", template="own")
+    assert node.sh("web1", "cat /etc/mark; stat -c '%u %g %a' /etc/mark") == "tarball3 4 640\n"
+
+
+def zstd(data):
+    return subprocess.run(["zstd", "-q", "-c"], input=data, capture_output=True, check=True).stdout
+
+
+def test_same_layer_is_stored_once(node, tmp_path):
+    """The digest is of the uncompressed tar: packed differently it is the same layer."""
+    data = tar(archive.system())
+    (tmp_path / "a.tar").write_bytes(data)
+    (tmp_path / "b.tar.gz").write_bytes(gzip.compress(data))
+    bring(node, "one", tmp_path / "a.tar")
+    bring(node, "two", tmp_path / "b.tar.gz")
+    one, two = (node.ok("GET", f"/v1/templates/{n}") for n in ("one", "two"))
+    assert one["layers"] == two["layers"]
+    assert len(os.listdir(os.path.join(node.root, "lib/layers"))) == 1
+    node.job("DELETE", "/v1/templates/one")
+    assert len(os.listdir(os.path.join(node.root, "lib/layers"))) == 1
+    node.job("DELETE", "/v1/templates/two")
+    assert os.listdir(os.path.join(node.root, "lib/layers")) == []
+
+
+def test_directory(node, tmp_path):
+    root = tmp_path / "root"
+    with tarfile.open(fileobj=__import__("io").BytesIO(tar(archive.system()))) as file:
+        file.extractall(root)
+    (root / "etc/mark").write_text("directory")
+    bring(node, "own", root)
+    node.ve("web1", template="own")
+    assert node.sh("web1", "cat /etc/mark") == "directory"
+
+
+def test_layer_goes_with_its_last_user(node):
+    node.ve("web1")
+    assert node.ok("GET", "/v1/templates/busybox")["ves"] == ["web1"]
+    answer = node.api("DELETE", "/v1/templates/busybox?wait=true")
+    if answer.status == 200:  # the template goes, its layer stays while the VE stands on it
+        assert len(os.listdir(os.path.join(node.root, "lib/layers"))) == 1
+    node.run("web1", "/bin/true")
+    node.job("POST", "/v1/ves/web1/restart")
+    node.run("web1", "/bin/true")
+
+
+LAYERS = [
+    tar(archive.system([entry("data", kind=tarfile.DIRTYPE), entry("data/old", b"old"),
+                        entry("data/gone", b"gone"), entry("hidden", kind=tarfile.DIRTYPE),
+                        entry("hidden/below", b"x")])),
+    tar([entry("data", kind=tarfile.DIRTYPE), entry("data/.wh.gone"), entry("data/new", b"new"),
+         entry("hidden", kind=tarfile.DIRTYPE), entry("hidden/.wh..wh..opq"),
+         entry("hidden/above", b"y")]),
+    tar([entry("data", kind=tarfile.DIRTYPE), entry("data/old", b"changed")]),
+]
+
+
+@pytest.mark.parametrize("form", ["layout", "archive", "tag"])
+def test_oci_image(node, tmp_path, form):
+    """Several layers, whiteouts, opaque directories; entrypoint, environment, directory, user."""
+    folder = oci(str(tmp_path / "image"), LAYERS, {
+        "Entrypoint": ["/bin/sh", "-c"], "Cmd": ["echo $GREETING; sleep 1000"],
+        "Env": ["PATH=/bin:/sbin", "GREETING=from-the-image"], "WorkingDir": "/data",
+        "User": "12:13"}, tag="v1")
+    source = f"oci:{folder}"
+    if form == "archive":
+        with tarfile.open(tmp_path / "image.tar", "w") as file:
+            file.add(folder, arcname=".")
+        source = f"oci:{tmp_path / 'image.tar'}"
+    elif form == "tag":
+        source += ":v1"
+    bring(node, "app", source)
+    shown = node.ok("GET", "/v1/templates/app")
+    assert shown["kind"] == "app" and len(shown["layers"]) == 3
+    node.ve("a1", template="app")
+    look = "cd /data; cat old new; ls gone; ls /hidden"
+    out = node.run("a1", "/bin/sh", "-c", look, check=False, user="0")["stdout"]
+    assert out == "changednewabove\n", out
+    ids = node.run("a1", "/bin/sh", "-c", "cat /proc/[0-9]*/status | grep -m40 Uid", user="0")["stdout"]
+    assert "12\t12" in ids
+    deadline = time.monotonic() + 5
+    while b"from-the-image" not in node.api("GET", "/v1/ves/a1/logs").body:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_progress_is_shown(node, tmp_path):
+    (tmp_path / "a.tar").write_bytes(tar(archive.system()))
+    done = node.terem("template", "import", "own", str(tmp_path / "a.tar"))
+    assert "own" in done.stdout + done.stderr
+    assert node.terem("template", "list").stdout.count("own") == 1
+    assert node.terem("template", "remove", "own").returncode == 0
+
+
+def test_debian_12_boots(debian):
+    """systemd comes up without a failed unit, nginx answers, poweroff is clean."""
+    import socket
+    debian.ve("d12", template="debian-12")
+    address = debian.show("d12")["addresses"][0]
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            with socket.create_connection((address, 80), 2) as line:
+                line.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                assert b"200 OK" in line.recv(100)
+            break
+        except OSError:
+            assert time.monotonic() < deadline, "nginx does not answer"
+            time.sleep(0.02)
+    state = debian.run("d12", "/usr/bin/systemctl", "is-system-running", "--wait", check=False)
+    failed = debian.run("d12", "/usr/bin/systemctl", "list-units", "--failed", "--plain", "--no-legend",
+                        check=False)["stdout"]
+    assert state["stdout"].strip() == "running", failed
+    at = time.monotonic()
+    debian.job("POST", "/v1/ves/d12/stop", {"timeout": 20})
+    assert time.monotonic() - at < 15
+    assert debian.show("d12")["last_exit"]["how"] != "killed", debian.show("d12")["last_exit"]
+
+
+def test_debian_12_again_after_changes(debian):
+    """A second VE of the template, and packages' own tools inside it."""
+    debian.ve("d12b", template="debian-12")
+    assert "Debian GNU/Linux 12" in debian.sh("d12b", "cat /etc/os-release")
+    debian.sh("d12b", "useradd -m alice && su alice -c 'echo hi > ~/x' && dpkg --audit")
+    assert debian.run("d12b", "/usr/bin/id", "-un", user="alice")["stdout"] == "alice\n"
+    debian.job("POST", "/v1/ves/d12b/kill")
+    debian.job("DELETE", "/v1/ves/d12b")
