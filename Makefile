@@ -30,7 +30,7 @@ install: build ## install under PREFIX (/usr/local); DESTDIR is honoured
 	@echo "installed under $(DESTDIR)$(PREFIX); begin with: systemctl enable --now terem"
 
 uninstall: ## remove what `make install` installed
-	@$(PYTHON) tools/uninstall $(BUILD) '$(DESTDIR)'
+	@tools/uninstall $(BUILD) '$(DESTDIR)'
 
 deb: ## build Debian packages into ..
 	@tools/install-packages build deb

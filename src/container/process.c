@@ -238,7 +238,7 @@ static int run(const struct process_spec *spec, const char *file, const struct e
     } else {
         const char *argv[ARG_MAX_N + 2] = {"terem-init", file};
         size_t n = 0;
-        while (spec->argv[n] && n < ARG_MAX_N - 1)
+        while (n < ARG_MAX_N - 1 && spec->argv[n])
             n++;
         if (spec->argv[n])
             return err_set(err, ERR_USAGE, "more than %d arguments", ARG_MAX_N - 1);
