@@ -58,6 +58,8 @@ bool network_end_id(const struct network_node *n, const char *name, int64_t *ret
 struct survey {
     struct network_node *n;
     int out4, out6; /* interfaces of the default routes */
+    bool held;      /* the pool is in use by us already */
+    struct err conflict;
 };
 
 static int survey_route(void *ctx, const struct netlink_route *r, struct err *err)
@@ -76,12 +78,26 @@ static int survey_route(void *ctx, const struct netlink_route *r, struct err *er
     int64_t id;
     if (!if_indextoname((unsigned)r->ifindex, link))
         return 0; /* gone meanwhile */
-    if (str_eq(link, s->n->name) || network_end_id(s->n, link, &id))
-        return 0;
-    return err_set(err, ERR_EXISTS,
-                   "the network %s overlaps %s, which is reached through %s; choose another",
-                   network_ip_text(&p->base, p->prefix, mine),
-                   network_ip_text(&r->dst, r->prefix, theirs), link);
+    if (str_eq(link, s->n->name))
+        s->held = true;
+    else if (!network_end_id(s->n, link, &id) && !s->conflict.kind)
+        err_set(&s->conflict, ERR_EXISTS,
+                "the network %s overlaps %s, which is reached through %s; choose another",
+                network_ip_text(&p->base, p->prefix, mine),
+                network_ip_text(&r->dst, r->prefix, theirs), link);
+    return 0;
+}
+
+/* A pool that we hold already stays ours: teremd must be able to start again, and find its VEs,
+ * when a VPN with a wide route came up meanwhile. */
+static int survey_family(struct survey *s, struct netlink *nl, int family, struct err *err)
+{
+    s->held = false;
+    err_clear(&s->conflict);
+    int r = netlink_route_each(nl, family, survey_route, s, err);
+    if (r < 0 || !s->conflict.kind || s->held)
+        return r;
+    return err_set(err, ERR_EXISTS, "%s", s->conflict.text);
 }
 
 static int survey_mtu(void *ctx, const struct netlink_link *l, struct err *err)
@@ -99,9 +115,9 @@ static int survey(struct network_node *n, struct err *err)
     struct netlink *nl;
     int r = network_socket(n, &nl, err);
     if (r == 0)
-        r = netlink_route_each(nl, AF_INET, survey_route, &s, err);
+        r = survey_family(&s, nl, AF_INET, err);
     if (r == 0)
-        r = netlink_route_each(nl, AF_INET6, survey_route, &s, err);
+        r = survey_family(&s, nl, AF_INET6, err);
     if (r == 0 && (s.out4 || s.out6))
         r = netlink_link_each(nl, NULL, survey_mtu, &s, err);
     n->has_way_out = s.out4 || s.out6;

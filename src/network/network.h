@@ -44,7 +44,8 @@ struct network_address {
     struct in6_addr v6; /* ::: none */
 };
 
-/* Checks the pools (overlap with a route that is there: ERR_EXISTS with that interface's name)
+/* Checks the pools (overlap with a route that is there: ERR_EXISTS with that interface's name,
+ * unless we hold the pool already)
  * but touches nothing yet. */
 int network_node_open(const struct network_config *config, struct network_node **ret,
                       struct err *err);

@@ -101,7 +101,8 @@ struct in_addr network_resolv_loopback(const struct network_node *n)
 {
     auto_clean(resolv_done) struct network_resolv r = {0};
     read_sources(n, &r);
-    return r.n_servers || !n->pool4.base.family ? (struct in_addr){0} : r.loopback;
+    struct in_addr none = {0};
+    return r.n_servers || !n->pool4.base.family ? none : r.loopback;
 }
 
 int network_resolv_conf(const struct network_node *n, char **ret, struct err *err)

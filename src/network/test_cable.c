@@ -645,6 +645,7 @@ static void test_two_instances(void **state)
 
 static void test_overlap(void **state)
 {
+    struct stage *s = *state;
     struct network_node *n = NULL;
     struct network_config c = config;
     struct err e = {0};
@@ -658,6 +659,26 @@ static void test_overlap(void **state)
     c.pool6 = "";
     assert_int_equal(network_node_open(&c, &n, &e), -ERR_USAGE);
     assert_null(n);
+
+    /* A pool that is ours already stays so, whatever wide route comes up. */
+    auto_netlink struct netlink *nl = NULL;
+    struct netlink_link l;
+    ok(network_node_setup(s->node, err));
+    ok(netlink_open(&nl, err));
+    ok(netlink_link_get(nl, "up0", &l, err));
+    netlink_route_add(nl, &(struct netlink_route){.dst = ip("10.0.0.0"),
+                                                  .prefix = 8,
+                                                  .ifindex = l.ifindex,
+                                                  .scope = RT_SCOPE_LINK,
+                                                  .protocol = RTPROT_STATIC});
+    ok(netlink_commit(nl, err));
+    ok(network_node_open(&config, &n, err));
+    network_node_close(n);
+    c = config;
+    c.instance = 8;
+    assert_int_equal(network_node_open(&c, &n, &e), -ERR_EXISTS);
+    ok(network_node_remove(s->node, err));
+    assert_int_equal(network_node_open(&config, &n, &e), -ERR_EXISTS);
 }
 
 static bool has_link(int netns, const char *name)
