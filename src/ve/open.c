@@ -272,7 +272,6 @@ void ve_node_stop_step(struct ve_node *node)
         up++;
         if (ve->job)
             continue;
-        /* What was wanted stays wanted, so that autostart brings it back. */
         if (ve_job_begin(node, node->stop_force ? "kill" : "stop", ve->rec.name, NULL, &id, &e) < 0)
             log_error(ve->rec.name, 0, "%s", e.text);
     }
