@@ -216,6 +216,7 @@ static int done_stop(struct job *job, struct err *err)
         log_warn(ve->rec.name, job->rec.id, "%s", e.text);
     ve_unwatch_process(ve);
     json_object_del(ve->run, "pid");
+    json_object_del(ve->run, "started");
     json_object_del(ve->run, "broken");
     if (job->result[0])
         json_object_set_new(json_object_get(ve->run, "last_exit"), "reason",
@@ -272,9 +273,8 @@ static void on_restart_timer(uv_timer_t *t)
         log_error(ve->rec.name, 0, "cannot restart: %s", e.text);
 }
 
-static void schedule_restart(struct ve *ve)
+static void schedule_restart(struct ve *ve, int64_t ran)
 {
-    int64_t ran = ve_now_ms() - json_integer_value(json_object_get(ve->run, "started"));
     if (ran > RESTART_GOOD_MS)
         ve->restarts = 0;
     uint64_t delay = ve->restarts > 9 ? RESTART_MAX_MS : (uint64_t)RESTART_MIN_MS << ve->restarts;
@@ -293,12 +293,13 @@ static int done_exit(struct job *job, struct err *err)
 {
     struct ve *ve = job->ve;
     bool again = wants_restart(ve) && !ve->node->stopping;
+    int64_t ran = ve_now_ms() - json_integer_value(json_object_get(ve->run, "started"));
     if (!again)
         ve->rec.want = VE_STOPPED;
     if (done_stop(job, err) < 0)
         return -err->kind;
     if (again)
-        schedule_restart(ve);
+        schedule_restart(ve, ran);
     return 0;
 }
 
