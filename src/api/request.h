@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * request — one request from its first byte to the last byte of its answer.  Inside api only.
+ *
+ * A handler runs when the request is there whole: route found, query and body checked.  It
+ * either answers (request_json, request_response, stream_open) or leaves the request waiting
+ * (it returns 0 without an answer) and answers from a later callback.  A negative return is
+ * answered as an error.
+ *
+ * The client may vanish at any time.  Then request_free() runs: it drops the watch, and what
+ * else still refers to the request must go through a struct pending.
+ */
+#pragma once
+
+#include "api/api.h"
+#include "api/url.h"
+#include "base/str.h"
+#include "ve/ve.h"
+
+#include <microhttpd.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define BODY_MAX (1 << 20)
+
+struct request;
+struct stream;
+
+enum route_flag {
+    ROUTE_JOB = 1 << 0,    /* begins a job: takes wait=true and Accept: application/x-ndjson */
+    ROUTE_UPLOAD = 1 << 1, /* the body is bytes that go to a file */
+    ROUTE_UPGRADE = 1 << 2 /* may become, or is only, a terem-stream/1 connection */
+};
+
+enum query_type { QUERY_TEXT, QUERY_BOOL, QUERY_COUNT };
+
+struct query_row {
+    const char *key;
+    enum query_type type;
+    bool required;
+    const char *doc;
+};
+
+#define QUERY_MAX 5
+struct route {
+    const char *method, *pattern, *id; /* id: operationId */
+    int (*handler)(struct request *r, struct err *err);
+    const char *arg; /* for handlers that serve several routes */
+    const char *summary;
+    const char *body;   /* schema of the request's body; NULL: it has none */
+    const char *answer; /* schema of the answer, or a media type (has a slash) */
+    unsigned status;    /* of success */
+    unsigned flags;
+    struct query_row query[QUERY_MAX];
+};
+
+extern const struct route route_table[];
+extern const size_t route_table_size;
+
+/* What a callback of ve holds instead of the request, which may be gone when it comes. */
+struct pending {
+    struct request *r; /* NULL: the client is gone */
+    int fd;            /* the file that ve reads or writes; ours until the callback */
+    uv_loop_t *loop;
+};
+
+/* A watch on the client's socket while a request waits: libmicrohttpd does not look at it then. */
+struct hangup {
+    uv_poll_t poll;
+    struct request *r;
+};
+
+struct request {
+    struct request *next, **at; /* in api->requests; *at is us */
+    struct api *api;
+    struct MHD_Connection *conn;
+    char *target;
+    struct url url;
+    const struct route *route;
+    const char *name; /* what stands for {name}, {id} or {key} */
+    char method[8];
+
+    struct str body;
+    int body_fd; /* ROUTE_UPLOAD; -1 */
+    uint64_t body_len;
+    json_t *json;          /* the checked body; NULL when there was none */
+    struct err early;      /* found before the body was whole: answered when it is */
+    unsigned early_status; /* 0: by the error's kind */
+
+    struct MHD_Response *response; /* the answer, until it is queued */
+    unsigned status;
+    bool begun, queued, suspended, aborted;
+
+    struct hangup *hangup;
+    struct ve_watch *watch;
+    struct pending *pending;
+    struct stream *stream;
+    bool watch_ended;
+    bool stops_node; /* its answer is the last thing that this daemon does */
+    int64_t job;
+    bool job_is_subject; /* a failed job is an answer, not an error (GET /v1/jobs/{id}) */
+};
+
+struct api {
+    uv_loop_t *loop;
+    struct ve_node *node;
+    struct schema *schema;
+    struct MHD_Daemon *mhd;
+    char socket_path[PLACE_MAX]; /* "" when systemd made the socket */
+    char tmp[PLACE_MAX];
+    uv_poll_t poll;
+    uv_timer_t timer;
+    unsigned handles; /* that are not closed yet */
+    bool closing;
+    struct request *requests;
+    struct stream *subscribers;
+    struct ve_watch *events; /* while there are subscribers */
+};
+
+/* ---- answers (request.c) ---- */
+/* Takes the reference.  location may be NULL. */
+int request_json(struct request *r, unsigned status, json_t *value, const char *location,
+                 struct err *err);
+/* status 0: by the error's kind. */
+void request_fail(struct request *r, unsigned status, const struct err *why);
+/* Takes the response. */
+void request_response(struct request *r, unsigned status, struct MHD_Response *response);
+/* From a file's descriptor, which is taken; length from offset on. */
+int request_file(struct request *r, int fd, const char *type, struct MHD_Response **ret,
+                 struct err *err);
+const char *request_header(struct request *r, const char *name);
+bool request_accepts(struct request *r, const char *type);
+bool request_flag(struct request *r, const char *key);
+/* Wakes a waiting request: its handler's answer is there, or it was aborted. */
+void request_resume(struct request *r);
+/* Suspends; while waiting, a client that hangs up aborts the request. */
+int request_suspend(struct request *r);
+struct pending *request_pending(struct request *r, int fd);
+/* In ve's callback: the request or NULL; frees the pending. */
+struct request *pending_take(struct pending *p, int *ret_fd);
+
+/* libmicrohttpd's callbacks */
+void *request_on_uri(void *api, const char *uri, struct MHD_Connection *conn);
+enum MHD_Result request_on_data(void *api, struct MHD_Connection *conn, const char *url,
+                                const char *method, const char *version, const char *data,
+                                size_t *size, void **ctx);
+void request_on_end(void *api, struct MHD_Connection *conn, void **ctx,
+                    enum MHD_RequestTerminationCode why);
+
+/* ---- the loop (api.c) ---- */
+/* Lets libmicrohttpd run soon; for whatever happened outside of its own descriptors. */
+void api_kick(struct api *api);
+int api_tmpfile(struct api *api, int *ret_fd, struct err *err);
+
+/* ---- routes (route.c) ---- */
+/* NULL: *ret_status is 404 or 405, then allow names the methods of the path. */
+const struct route *route_find(const char *method, const struct url *url, const char **ret_name,
+                               unsigned *ret_status, struct str *allow);
+
+/* ---- streams of lines (stream.c) ---- */
+/* Answers with lines that come; sse: as server-sent events. */
+int stream_open(struct request *r, bool sse, struct err *err);
+/* Never blocks; what a slow client has not taken is bounded by STREAM_MAX: of a job older lines
+ * are dropped, of events newer ones, and an events.lost tells how many. */
+void stream_put(struct stream *s, const json_t *line);
+void stream_end(struct stream *s);
+void stream_free(struct stream *s);
+int stream_subscribe(struct request *r, struct err *err);
+
+/* ---- jobs (routes_job.c) ---- */
+/* Answers for a job as the client wants it: at once, at its end, or line by line. */
+int job_answer(struct request *r, int64_t job, struct err *err);
+int job_begin(struct request *r, const char *kind, const char *subject, const json_t *options,
+              struct err *err);
+
+/* ---- handlers ---- */
+int on_node(struct request *r, struct err *err);
+int on_openapi(struct request *r, struct err *err);
+int on_doctor(struct request *r, struct err *err);
+int on_params(struct request *r, struct err *err);
+int on_param(struct request *r, struct err *err);
+int on_node_stop(struct request *r, struct err *err);
+int on_ves(struct request *r, struct err *err);
+int on_ve_create(struct request *r, struct err *err);
+int on_ve(struct request *r, struct err *err);
+int on_ve_change(struct request *r, struct err *err);
+int on_ve_destroy(struct request *r, struct err *err);
+int on_ve_action(struct request *r, struct err *err);
+int on_exec(struct request *r, struct err *err);
+int on_console(struct request *r, struct err *err);
+int on_logs(struct request *r, struct err *err);
+int on_file_put(struct request *r, struct err *err);
+int on_file_get(struct request *r, struct err *err);
+int on_templates(struct request *r, struct err *err);
+int on_template(struct request *r, struct err *err);
+int on_template_make(struct request *r, struct err *err);
+int on_template_remove(struct request *r, struct err *err);
+int on_jobs(struct request *r, struct err *err);
+int on_job(struct request *r, struct err *err);
+int on_job_cancel(struct request *r, struct err *err);
+int on_events(struct request *r, struct err *err);
