@@ -174,6 +174,8 @@ int job_begin(struct request *r, const char *kind, const char *subject, const js
               struct err *err);
 
 /* ---- handlers ---- */
+/* A ve_result_fn whose context is a struct pending: answers with the result. */
+void on_result(void *ctx, json_t *result, const struct err *failed);
 int on_node(struct request *r, struct err *err);
 int on_openapi(struct request *r, struct err *err);
 int on_doctor(struct request *r, struct err *err);

@@ -16,19 +16,6 @@ static bool is_tar(struct request *r)
     return n == strlen(TAR) && strncasecmp(type, TAR, n) == 0;
 }
 
-static void on_pushed(void *ctx, json_t *result, const struct err *failed)
-{
-    struct request *r = pending_take(ctx, NULL);
-    struct err err = {0};
-    if (!r)
-        return;
-    if (failed && failed->kind)
-        request_fail(r, 0, failed);
-    else if (request_json(r, MHD_HTTP_OK, result ? json_incref(result) : json_object(), NULL,
-                          &err) < 0)
-        request_fail(r, 0, &err);
-}
-
 static json_int_t id_of(struct request *r, const char *key)
 {
     uint64_t n = 0;
@@ -54,11 +41,25 @@ int on_file_put(struct request *r, struct err *err)
     str_print(octal, sizeof(octal), "%04o", bits);
     json_t *options = json_pack("{s:s,s:s,s:I,s:I,s:b}", "path", path, "mode", octal, "uid",
                                 id_of(r, "uid"), "gid", id_of(r, "gid"), "archive", is_tar(r));
-    int rc = ve_push(r->api->node, r->name, options, fd, on_pushed, p, err);
+    int rc = ve_push(r->api->node, r->name, options, fd, on_result, p, err);
     json_decref(options);
     if (rc < 0)
         pending_take(p, NULL);
     return rc;
+}
+
+static int answer_file(struct request *r, int fd, const json_t *result, struct err *err)
+{
+    bool archive = json_is_true(json_object_get(result, "archive"));
+    const char *mode = json_string_value(json_object_get(result, "mode"));
+    struct MHD_Response *response = NULL;
+    int rc = request_file(r, fd, archive ? TAR : "application/octet-stream", &response, err);
+    if (rc < 0)
+        return rc;
+    if (mode)
+        MHD_add_response_header(response, "Terem-Mode", mode);
+    request_response(r, MHD_HTTP_OK, response);
+    return 0;
 }
 
 static void on_pulled(void *ctx, json_t *result, const struct err *failed)
@@ -67,23 +68,11 @@ static void on_pulled(void *ctx, json_t *result, const struct err *failed)
     struct request *r = pending_take(ctx, &fd);
     auto_fd int file = fd;
     struct err err = {0};
-    if (!r)
-        return;
-    if (failed && failed->kind) {
+    if (r && failed && failed->kind)
         request_fail(r, 0, failed);
-        return;
-    }
-    bool archive = json_is_true(json_object_get(result, "archive"));
-    const char *mode = json_string_value(json_object_get(result, "mode"));
-    struct MHD_Response *response = NULL;
-    if (request_file(r, steal_fd(&file), archive ? TAR : "application/octet-stream", &response,
-                     &err) < 0) {
+    else if (r && answer_file(r, steal_fd(&file), result, &err) < 0)
         request_fail(r, 0, &err);
-        return;
-    }
-    if (mode)
-        MHD_add_response_header(response, "Terem-Mode", mode);
-    request_response(r, MHD_HTTP_OK, response);
+    json_decref(result);
 }
 
 int on_file_get(struct request *r, struct err *err)

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "settings.h"
+
+#include "base/cleanup.h"
+#include "base/conf.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/name.h"
+#include "base/number.h"
+#include "base/str.h"
+
+#include <fcntl.h>
+#include <limits.h>
+
+/* Below the build directory: where this program is, and where it finds the others. */
+#define BUILD_PLACE   "/src/programs/teremd/teremd"
+#define BUILD_LIBEXEC "/libexec"
+
+#define WORKERS_MAX 256
+
+static int put_text(char *dst, size_t size, const char *value, struct err *err)
+{
+    if (str_print(dst, size, "%s", value) < 0)
+        return err_set(err, ERR_USAGE, "it is longer than %zu bytes", size - 1);
+    return 0;
+}
+
+static int put_pool4(struct ve_config *c, const char *value, struct err *err)
+{
+    return put_text(c->pool4, sizeof(c->pool4), value, err);
+}
+
+static int put_pool6(struct ve_config *c, const char *value, struct err *err)
+{
+    return put_text(c->pool6, sizeof(c->pool6), value, err);
+}
+
+static int put_lxcfs(struct ve_config *c, const char *value, struct err *err)
+{
+    if (strcmp(value, "none") == 0)
+        value = "";
+    else if (*value != '/')
+        return err_set(err, ERR_USAGE, "give the absolute path of the program, or none");
+    return put_text(c->lxcfs, sizeof(c->lxcfs), value, err);
+}
+
+static int put_workers(struct ve_config *c, const char *value, struct err *err)
+{
+    uint64_t n;
+    int rc = number_parse(value, 1, WORKERS_MAX, &n, err);
+    if (rc == 0)
+        c->workers_max = (uint32_t)n;
+    return rc;
+}
+
+static int put_log_level(struct ve_config *c, const char *value, struct err *err)
+{
+    return settings_log_level(value, err);
+}
+
+static const struct setting {
+    const char *key;
+    int (*put)(struct ve_config *config, const char *value, struct err *err);
+} rows[] = {
+    {"network.pool4", put_pool4}, {"network.pool6", put_pool6}, {"lxcfs", put_lxcfs},
+    {"workers", put_workers},     {"log.level", put_log_level},
+};
+
+static const char *next_key(void *ctx, size_t i)
+{
+    return i < ARRAY_SIZE(rows) ? rows[i].key : NULL;
+}
+
+static int put(void *ctx, const char *key, const char *value, struct err *err)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+        if (strcmp(rows[i].key, key) == 0)
+            return rows[i].put(ctx, value, err) < 0 ? err_wrap(err, "%s", key) : 0;
+    const char *near = name_suggest(key, next_key, NULL);
+    return err_set(err, ERR_USAGE, "there is no setting %.64s%s%s%s", key,
+                   near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+}
+
+int settings_read(struct ve_config *config, const char *file, struct err *err)
+{
+    static const char lxcfs[] = "/usr/bin/lxcfs";
+    auto_free char *text = NULL;
+    if (access(lxcfs, X_OK) == 0)
+        str_print(config->lxcfs, sizeof(config->lxcfs), "%s", lxcfs);
+    const char *path = file ? file : config->place.conf;
+    int rc = fd_read_file_at(AT_FDCWD, path, CONF_TEXT_MAX, &text, NULL, err);
+    if (rc == -ERR_NOT_FOUND && !file) {
+        err_clear(err);
+        return 0;
+    }
+    if (rc < 0)
+        return rc;
+    return conf_parse(text, path, put, config, err);
+}
+
+int settings_log_level(const char *level, struct err *err)
+{
+    static const struct {
+        const char *name;
+        enum log_level level;
+    } levels[] = {{"error", LOG_LEVEL_ERROR},
+                  {"warning", LOG_LEVEL_WARNING},
+                  {"info", LOG_LEVEL_INFO},
+                  {"debug", LOG_LEVEL_DEBUG}};
+    if (!level)
+        return 0;
+    for (size_t i = 0; i < ARRAY_SIZE(levels); i++)
+        if (strcmp(levels[i].name, level) == 0) {
+            log_set_level(levels[i].level);
+            return 0;
+        }
+    return err_set(err, ERR_USAGE, "the log level is error, warning, info or debug, not %.32s",
+                   level);
+}
+
+int settings_libexec(struct ve_config *config, struct err *err)
+{
+    char self[PATH_MAX], dir[PATH_MAX];
+    const char *from = getenv("TEREM_LIBEXEC");
+    ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+    self[n < 0 ? 0 : n] = '\0';
+    if (!from && str_ends(self, BUILD_PLACE)) {
+        str_print(dir, sizeof(dir), "%.*s" BUILD_LIBEXEC, (int)(n - (ssize_t)strlen(BUILD_PLACE)),
+                  self);
+        if (access(dir, X_OK) == 0)
+            from = dir;
+    }
+    if (str_print(config->libexec, sizeof(config->libexec), "%s", from ? from : LIBEXECDIR) < 0)
+        return err_set(err, ERR_USAGE, "TEREM_LIBEXEC is too long");
+    return 0;
+}
