@@ -21,9 +21,10 @@ static void pump(struct api *api)
 {
     if (api->closing)
         return;
+    api->kicked = false;
     MHD_run(api->mhd);
-    MHD_UNSIGNED_LONG_LONG ms;
-    if (MHD_get_timeout(api->mhd, &ms) == MHD_YES)
+    MHD_UNSIGNED_LONG_LONG ms = 0;
+    if (api->kicked || MHD_get_timeout(api->mhd, &ms) == MHD_YES)
         uv_timer_start(&api->timer, on_timer, ms, 0);
     else
         uv_timer_stop(&api->timer);
@@ -43,6 +44,7 @@ void api_kick(struct api *api)
 {
     /* Without a thread of its own libmicrohttpd has nothing to wake itself with when a
      * connection is resumed or an upgraded one is let go (seen with 0.9.75). */
+    api->kicked = true;
     if (!api->closing)
         uv_timer_start(&api->timer, on_timer, 0, 0);
 }

@@ -85,7 +85,7 @@ int listen_open(const char *path, int *ret_fd, bool *ret_ours, struct err *err)
     struct group group, *found = NULL;
     if (getgrnam_r(GROUP, &group, names, sizeof(names), &found) == 0 && found &&
         lchown(path, (uid_t)-1, group.gr_gid) < 0) {
-        rc = err_sys(err, "cannot give %s to group " GROUP, path);
+        rc = err_sys(err, "cannot give %s to group " GROUP, addr.sun_path);
         unlink(path);
         return rc;
     }

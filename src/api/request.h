@@ -111,7 +111,7 @@ struct api {
     uv_poll_t poll;
     uv_timer_t timer;
     unsigned handles; /* that are not closed yet */
-    bool closing;
+    bool closing, kicked;
     struct request *requests;
     struct stream *subscribers;
     struct ve_watch *events; /* while there are subscribers */

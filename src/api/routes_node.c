@@ -45,6 +45,8 @@ int on_params(struct request *r, struct err *err)
 int on_param(struct request *r, struct err *err)
 {
     const struct param_row *row = param_find_err(r->name, err);
+    if (!row)
+        err->kind = ERR_NOT_FOUND; /* in a body it would be ERR_USAGE */
     return row ? request_json(r, MHD_HTTP_OK, param_json(row), NULL, err) : -ERR_NOT_FOUND;
 }
 
