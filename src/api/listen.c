@@ -90,7 +90,7 @@ int listen_open(const char *path, int *ret_fd, bool *ret_ours, struct err *err)
         return rc;
     }
     if (listen(fd, BACKLOG) < 0) {
-        rc = err_sys(err, "cannot listen on %s", path);
+        rc = err_sys(err, "cannot listen on %s", addr.sun_path);
         unlink(path);
         return rc;
     }

@@ -69,7 +69,7 @@ static void request_free(struct request *r)
     if (r->next)
         r->next->at = r->at;
     request_detach(r);
-    stream_free(r->stream);
+    api_stream_free(r->stream);
     if (r->response)
         MHD_destroy_response(r->response);
     if (r->body_fd >= 0)

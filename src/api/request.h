@@ -3,7 +3,7 @@
  * request — one request from its first byte to the last byte of its answer.  Inside api only.
  *
  * A handler runs when the request is there whole: route found, query and body checked.  It
- * either answers (request_json, request_response, stream_open) or leaves the request waiting
+ * either answers (request_json, request_response, api_stream_open) or leaves the request waiting
  * (it returns 0 without an answer) and answers from a later callback.  A negative return is
  * answered as an error.
  *
@@ -159,19 +159,19 @@ const struct route *route_find(const char *method, const struct url *url, const 
 
 /* ---- streams of lines (stream.c) ---- */
 /* Answers with lines that come; sse: as server-sent events. */
-int stream_open(struct request *r, bool sse, struct err *err);
+int api_stream_open(struct request *r, bool sse, struct err *err);
 /* Never blocks; what a slow client has not taken is bounded by STREAM_MAX: of a job older lines
  * are dropped, of events newer ones, and an events.lost tells how many. */
-void stream_put(struct stream *s, const json_t *line);
-void stream_end(struct stream *s);
-void stream_free(struct stream *s);
-int stream_subscribe(struct request *r, struct err *err);
+void api_stream_put(struct stream *s, const json_t *line);
+void api_stream_end(struct stream *s);
+void api_stream_free(struct stream *s);
+int api_stream_subscribe(struct request *r, struct err *err);
 
 /* ---- jobs (routes_job.c) ---- */
 /* Answers for a job as the client wants it: at once, at its end, or line by line. */
-int job_answer(struct request *r, int64_t job, struct err *err);
-int job_begin(struct request *r, const char *kind, const char *subject, const json_t *options,
-              struct err *err);
+int api_job_answer(struct request *r, int64_t job, struct err *err);
+int api_job_begin(struct request *r, const char *kind, const char *subject, const json_t *options,
+                  struct err *err);
 
 /* ---- handlers ---- */
 /* A ve_result_fn whose context is a struct pending: answers with the result. */

@@ -42,15 +42,15 @@ static void on_change(void *ctx, const json_t *job, bool ended)
         r->watch_ended = true;
     }
     if (r->stream) {
-        stream_put(r->stream, job);
+        api_stream_put(r->stream, job);
         if (ended)
-            stream_end(r->stream);
+            api_stream_end(r->stream);
     } else if (ended) {
         answer_end(r, job);
     }
 }
 
-int job_answer(struct request *r, int64_t job, struct err *err)
+int api_job_answer(struct request *r, int64_t job, struct err *err)
 {
     bool lines = request_accepts(r, NDJSON);
     r->job = job;
@@ -67,10 +67,10 @@ int job_answer(struct request *r, int64_t job, struct err *err)
     if (lines) {
         rc = ve_job_show(r->api->node, job, &now, err);
         if (rc == 0)
-            rc = stream_open(r, false, err);
+            rc = api_stream_open(r, false, err);
         /* The first line is the job as it is; one that has ended is told by the watch. */
         if (rc == 0 && json_is_null(json_object_get(now, "ended")))
-            stream_put(r->stream, now);
+            api_stream_put(r->stream, now);
         json_decref(now);
     }
     struct ve_watch *watch = NULL;
@@ -81,12 +81,12 @@ int job_answer(struct request *r, int64_t job, struct err *err)
     return rc;
 }
 
-int job_begin(struct request *r, const char *kind, const char *subject, const json_t *options,
-              struct err *err)
+int api_job_begin(struct request *r, const char *kind, const char *subject, const json_t *options,
+                  struct err *err)
 {
     int64_t job;
     int rc = ve_job_begin(r->api->node, kind, subject, options, &job, err);
-    return rc < 0 ? rc : job_answer(r, job, err);
+    return rc < 0 ? rc : api_job_answer(r, job, err);
 }
 
 static int job_id(const struct request *r, int64_t *ret, struct err *err)
@@ -111,7 +111,7 @@ int on_job(struct request *r, struct err *err)
     int64_t id = 0;
     r->job_is_subject = true;
     int rc = job_id(r, &id, err);
-    return rc < 0 ? rc : job_answer(r, id, err);
+    return rc < 0 ? rc : api_job_answer(r, id, err);
 }
 
 int on_job_cancel(struct request *r, struct err *err)
@@ -120,11 +120,11 @@ int on_job_cancel(struct request *r, struct err *err)
     int rc = job_id(r, &id, err);
     if (rc == 0)
         rc = ve_job_cancel(r->api->node, id, err);
-    return rc < 0 ? rc : job_answer(r, id, err);
+    return rc < 0 ? rc : api_job_answer(r, id, err);
 }
 
 int on_events(struct request *r, struct err *err)
 {
-    int rc = stream_open(r, request_accepts(r, "text/event-stream"), err);
-    return rc < 0 ? rc : stream_subscribe(r, err);
+    int rc = api_stream_open(r, request_accepts(r, "text/event-stream"), err);
+    return rc < 0 ? rc : api_stream_subscribe(r, err);
 }

@@ -109,10 +109,10 @@ int on_template_make(struct request *r, struct err *err)
         return err_set(err, ERR_USAGE, "\"include\" goes with \"build\", not with \"import\"");
     if (!name)
         name = build;
-    return job_begin(r, build ? "template-build" : "template-import", name, r->json, err);
+    return api_job_begin(r, build ? "template-build" : "template-import", name, r->json, err);
 }
 
 int on_template_remove(struct request *r, struct err *err)
 {
-    return job_begin(r, "template-remove", r->name, NULL, err);
+    return api_job_begin(r, "template-remove", r->name, NULL, err);
 }

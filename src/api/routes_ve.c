@@ -23,7 +23,7 @@ int on_ve_create(struct request *r, struct err *err)
         return rc;
     if (start) {
         json_decref(ve);
-        rc = job_begin(r, "start", name, NULL, err);
+        rc = api_job_begin(r, "start", name, NULL, err);
         return rc < 0 ? err_wrap(err, "%s is made, but cannot be started", name) : 0;
     }
     location = str_format("/v1/ves/%s", name);
@@ -47,12 +47,12 @@ int on_ve_change(struct request *r, struct err *err)
 int on_ve_destroy(struct request *r, struct err *err)
 {
     json_t *options = json_pack("{s:b}", "force", request_flag(r, "force"));
-    int rc = job_begin(r, "destroy", r->name, options, err);
+    int rc = api_job_begin(r, "destroy", r->name, options, err);
     json_decref(options);
     return rc;
 }
 
 int on_ve_action(struct request *r, struct err *err)
 {
-    return job_begin(r, r->route->arg, r->name, r->json, err);
+    return api_job_begin(r, r->route->arg, r->name, r->json, err);
 }

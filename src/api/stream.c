@@ -70,7 +70,7 @@ static bool put_text(struct stream *s, const json_t *line)
     return ok && append(s, text, n) && append(s, s->sse ? "\n\n" : "\n", s->sse ? 2 : 1);
 }
 
-void stream_put(struct stream *s, const json_t *line)
+void api_stream_put(struct stream *s, const json_t *line)
 {
     if (s->lost || !put_text(s, line))
         s->lost++;
@@ -113,7 +113,7 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *buf, size_t max)
     return request_suspend(r) < 0 ? MHD_CONTENT_READER_END_WITH_ERROR : 0;
 }
 
-int stream_open(struct request *r, bool sse, struct err *err)
+int api_stream_open(struct request *r, bool sse, struct err *err)
 {
     struct stream *s = calloc(1, sizeof(*s));
     struct MHD_Response *response =
@@ -133,7 +133,7 @@ int stream_open(struct request *r, bool sse, struct err *err)
     return 0;
 }
 
-void stream_end(struct stream *s)
+void api_stream_end(struct stream *s)
 {
     s->ended = true;
     request_resume(s->r);
@@ -145,10 +145,10 @@ static void on_event(void *ctx, const json_t *event)
 {
     struct api *api = ctx;
     for (struct stream *s = api->subscribers; s; s = s->next)
-        stream_put(s, event);
+        api_stream_put(s, event);
 }
 
-int stream_subscribe(struct request *r, struct err *err)
+int api_stream_subscribe(struct request *r, struct err *err)
 {
     struct api *api = r->api;
     if (!api->events) {
@@ -162,7 +162,7 @@ int stream_subscribe(struct request *r, struct err *err)
     return 0;
 }
 
-void stream_free(struct stream *s)
+void api_stream_free(struct stream *s)
 {
     if (!s)
         return;
