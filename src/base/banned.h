@@ -16,6 +16,8 @@
 #pragma GCC poison atoi atol atoll strtol strtoul strtoll strtoull tmpnam mktemp
 /* system() and popen() cannot be poisoned, because `system` names one kind of VE; the linker
  * would not know them either way: this declaration makes a call an error. */
+#ifndef __clang__ /* which takes that attribute on the first declaration only */
 int system(const char *command) __attribute__((error("fork and exec instead of system()")));
 FILE *popen(const char *command, const char *type)
     __attribute__((error("fork and exec instead of popen()")));
+#endif
