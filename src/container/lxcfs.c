@@ -90,9 +90,13 @@ static int attach_all(int pidfd, const int fds[LXCFS_COUNT], struct err *err)
 
 int container_mount_lxcfs(int pidfd, int lxcfs_dir, struct err *err)
 {
-    int fds[LXCFS_COUNT];
+    int fds[LXCFS_COUNT], pair[2];
+    size_t n = 0;
     lxcfs_clone(lxcfs_dir, fds);
-    int pair[2] = {-1, -1};
+    for (size_t i = 0; i < LXCFS_COUNT; i++)
+        n += fds[i] >= 0;
+    if (n == 0)
+        return err_set(err, ERR_UNAVAILABLE, "lxcfs does not answer");
     int r = message_pair(pair, err);
     if (r == 0) {
         pid_t pid = fork();
