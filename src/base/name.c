@@ -29,8 +29,9 @@ static int check(const char *name, const char *inner, struct err *err)
         if (plain)
             continue;
         if (!strchr(inner, c))
-            return refuse(err, name, inner[1] ? "use letters, digits, '-', '_' and '.'"
-                                              : "use letters, digits and '-'");
+            return refuse(err, name,
+                          inner[1] ? "use letters, digits, '-', '_' and '.'"
+                                   : "use letters, digits and '-'");
         if (i == 0 || i == n - 1)
             return refuse(err, name, "begin and end it with a letter or a digit");
     }
@@ -52,25 +53,29 @@ int name_check_label(const char *key, struct err *err)
     return check(key, "-_./", err);
 }
 
+/* Edit distance where two neighbours that changed places count once: "strat" is one from
+ * "start". */
 static size_t distance(const char *a, const char *b)
 {
     size_t n = strlen(a), m = strlen(b);
     if (n >= NAME_SIZE || m >= NAME_SIZE)
         return NAME_SIZE;
-    size_t row[NAME_SIZE];
+    size_t rows[3][NAME_SIZE];
     for (size_t j = 0; j <= m; j++)
-        row[j] = j;
+        rows[0][j] = j;
     for (size_t i = 1; i <= n; i++) {
-        size_t diag = row[0];
+        size_t *row = rows[i % 3], *up = rows[(i + 2) % 3], *up2 = rows[(i + 1) % 3];
         row[0] = i;
         for (size_t j = 1; j <= m; j++) {
-            size_t cost = diag + (a[i - 1] != b[j - 1]);
-            diag = row[j];
-            size_t least = row[j] < row[j - 1] ? row[j] + 1 : row[j - 1] + 1;
+            size_t cost = up[j - 1] + (a[i - 1] != b[j - 1]);
+            size_t least = up[j] < row[j - 1] ? up[j] + 1 : row[j - 1] + 1;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
+                up2[j - 2] + 1 < least)
+                least = up2[j - 2] + 1;
             row[j] = cost < least ? cost : least;
         }
     }
-    return row[m];
+    return rows[n % 3][m];
 }
 
 const char *name_suggest(const char *word, const char *(*next)(void *ctx, size_t i), void *ctx)
