@@ -240,6 +240,12 @@ int args_parse(int argc, char **argv, struct args *ret, struct err *err)
             ret->pos[ret->n_pos++] = ret->rest[i];
         ret->n_rest = 0;
     }
+    /* A name that might be taken for an option may stand behind "--" as well. */
+    while (ret->command && ret->command->rest == REST_DASHES && ret->n_rest &&
+           ret->n_pos < ret->command->min) {
+        ret->pos[ret->n_pos++] = ret->rest[0];
+        memmove(ret->rest, ret->rest + 1, --ret->n_rest * sizeof(*ret->rest));
+    }
     return check_count(ret, err);
 }
 

@@ -69,23 +69,23 @@ int cli_out(const struct str *s, struct err *err)
     return 0;
 }
 
-/* A terminal might act on C1 controls, which JSON lets through: show them as \uNNNN there. */
+/* For a reader on a terminal indented, and C1 controls, which JSON lets through, as \uNNNN. */
 static size_t json_flags(const struct cli *cli)
 {
-    return JSON_ENCODE_ANY | (cli->out_tty ? JSON_ENSURE_ASCII : 0);
+    return JSON_ENCODE_ANY | (cli->out_tty ? JSON_ENSURE_ASCII | JSON_INDENT(2) : JSON_COMPACT);
 }
 
 int cli_out_json(const struct cli *cli, const json_t *doc, struct err *err)
 {
-    if (json_dumpf(doc, stdout, json_flags(cli) | JSON_INDENT(2)) < 0 || putchar('\n') == EOF)
+    if (json_dumpf(doc, stdout, json_flags(cli)) < 0 || putchar('\n') == EOF)
         return err_sys(err, "cannot write to standard output");
     return 0;
 }
 
 int cli_out_json_line(const struct cli *cli, const json_t *doc, struct err *err)
 {
-    if (json_dumpf(doc, stdout, json_flags(cli) | JSON_COMPACT) < 0 || putchar('\n') == EOF ||
-        fflush(stdout) == EOF)
+    if (json_dumpf(doc, stdout, JSON_COMPACT | (cli->out_tty ? JSON_ENSURE_ASCII : 0)) < 0 ||
+        putchar('\n') == EOF || fflush(stdout) == EOF)
         return err_sys(err, "cannot write to standard output");
     return 0;
 }

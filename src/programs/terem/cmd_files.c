@@ -210,7 +210,7 @@ int cmd_push(struct cli *cli, const struct args *a, struct err *err)
             r = push_file(cli, str_c(&path), fd, &st, source, err);
     }
     if (r == 0)
-        cli_say(cli, "%s: %s is there", a->pos[0], a->pos[2]);
+        cli_say(cli, "%s: pushed", a->pos[0]);
     return r;
 }
 

@@ -94,7 +94,10 @@ int cmd_params(struct cli *cli, const struct args *a, struct err *err)
 {
     if (a->n_pos) {
         const struct param_row *row = param_find_err(a->pos[0], err);
-        return row ? show_param(cli, row, err) : err ? -err->kind : -ERR_NOT_FOUND;
+        if (row)
+            return show_param(cli, row, err);
+        err->kind = ERR_NOT_FOUND; /* elsewhere a wrong key is a wrong request */
+        return -ERR_NOT_FOUND;
     }
     if (cli->json) {
         auto_json json_t *all = json_array();

@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * fuzz_http — the first byte chooses how the rest is cut into reads; every cut must give the same
- * body.  With clang -fsanitize=fuzzer -DTEREM_LIBFUZZER it searches; otherwise its main() replays
- * every file of the directory that it is given.
+ * body.  With clang -fsanitize=fuzzer it searches; linked with replay.c it replays a corpus.
  */
 #include "base/cleanup.h"
-#include "base/fd.h"
 #include "http.h"
 
-#include <fcntl.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -54,27 +51,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         abort();
     return 0;
 }
-
-#ifndef TEREM_LIBFUZZER
-int main(int argc, char **argv)
-{
-    auto_dir DIR *dir = argc == 2 ? opendir(argv[1]) : NULL;
-    if (!dir) {
-        fprintf(stderr, "usage: %s CORPUS-DIRECTORY\n", argv[0]);
-        return 2;
-    }
-    size_t n = 0;
-    for (struct dirent *e; (e = readdir(dir));) {
-        auto_free char *text = NULL;
-        size_t len;
-        if (e->d_name[0] == '.')
-            continue;
-        if (fd_read_file_at(dirfd(dir), e->d_name, 1 << 20, &text, &len, NULL) < 0)
-            return 1;
-        LLVMFuzzerTestOneInput((const uint8_t *)text, len);
-        n++;
-    }
-    printf("%zu inputs\n", n);
-    return n == 0;
-}
-#endif

@@ -42,9 +42,15 @@ size_t logtext_add(struct str *out, const char *p, size_t len, bool color, bool 
     while (at < len) {
         int n = sgr(p + at, len - at);
         bool kept = p[at] == '\n' || p[at] == '\t';
-        bool line_end = p[at] == '\r' && at + 1 < len && p[at + 1] == '\n';
-        if (p[at] == '\r' && at + 1 == len && !final)
-            n = -1;
+        bool line_end = false;
+        if (p[at] == '\r') { /* programs end lines with CR LF, and the terminal adds another CR */
+            size_t end = at;
+            while (end < len && p[end] == '\r')
+                end++;
+            line_end = end < len && p[end] == '\n';
+            if (end == len && !final)
+                n = -1;
+        }
         if (n == 0 && !kept && !line_end) {
             at++;
             continue;

@@ -69,6 +69,13 @@ static void test_args(void **state)
     assert_int_equal(a.n_pos, 3);
     args_done(&a);
 
+    assert_int_equal(parse(&a, &err, "create -- a b c"), 0);
+    assert_int_equal(a.n_pos, 1);
+    assert_string_equal(a.pos[0], "a");
+    assert_int_equal(a.n_rest, 2);
+    assert_string_equal(a.rest[0], "b");
+    args_done(&a);
+
     assert_int_equal(parse(&a, &err, "jobs"), 0);
     assert_string_equal(a.command->name, "jobs list");
     args_done(&a);
@@ -90,6 +97,7 @@ static void test_bad_args(void **state)
         const char *line, *says;
     } rows[] = {
         {"lst", "did you mean list?"},
+        {"strat x", "did you mean start?"},
         {"migrate web1", "does not have migrate yet"},
         {"list --jsn", "did you mean --json?"},
         {"create", "a word is missing"},
@@ -264,14 +272,14 @@ static void test_logtext(void **state)
     static const struct {
         const char *in, *color, *plain;
     } rows[] = {
-        {"a\r\nb\tc\n", "a\nb\tc\n", "a\nb\tc\n"},
+        {"a\r\r\nb\tc\r\n", "a\nb\tc\n", "a\nb\tc\n"},
         {"[\x1b[0;32m OK \x1b[0m]\n", "[\x1b[0;32m OK \x1b[0m]\n", "[ OK ]\n"},
         {"\x1b]0;evil\a", "\\x1b]0;evil\\x07", "\\x1b]0;evil\\x07"},
         {"\x1b[2Jx", "\\x1b[2Jx", "\\x1b[2Jx"},
         {"\x9b"
          "1mx\xff",
          "\\x9b1mx\\xff", "\\x9b1mx\\xff"},
-        {"a\rb", "a\\x0db", "a\\x0db"},
+        {"a\r\rb\r", "a\\x0d\\x0db\\x0d", "a\\x0d\\x0db\\x0d"},
         {"\x1b", "\\x1b", "\\x1b"},
         {"\x1b[31", "\\x1b[31", "\\x1b[31"},
         {"日", "日", "日"},
