@@ -85,6 +85,24 @@ static void check_container(json_t *list, struct ve_node *node)
               rows[i].hint);
 }
 
+static int network_item(void *ctx, const char *sentence, struct err *err)
+{
+    check(ctx, "network", false, sentence, "VEs reach less of the network than they should",
+          "terem doctor names the cause; put it right and restart teremd");
+    return 0;
+}
+
+static void check_network(json_t *list, struct ve_node *node)
+{
+    size_t before = json_array_size(list);
+    struct err e = {0};
+    if (network_check(node->network, network_item, list, &e) < 0)
+        check(list, "network", false, e.text, "it is not known whether VEs reach the network",
+              "see the reason");
+    else if (json_array_size(list) == before)
+        check(list, "network", true, "nothing in its way", "", "");
+}
+
 json_t *ve_doctor(struct ve_node *node)
 {
     json_t *list = json_array();
@@ -97,6 +115,7 @@ json_t *ve_doctor(struct ve_node *node)
     check(list, "storage pool", fs && space.overlay_upper_ok, fs ? space.file_system : e.text,
           "writable trees cannot be the upper layer of an overlay",
           "put the state directory on ext4, xfs or btrfs");
+    check_network(list, node);
     check(list, "lxcfs", lxcfs_state(node) != NULL, lxcfs_state(node) ? "running" : "not running",
           "VEs see the host's memory, processors and uptime in /proc",
           "install the package lxcfs and restart teremd");
