@@ -61,6 +61,14 @@ static void close_control(struct server *s, struct control *c)
 static void accept_control(struct server *s)
 {
     auto_fd int fd = accept4(s->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
+        /* Left in the queue it would wake us for ever: the spare descriptor turns it away. */
+        cleanup_fd(&s->spare);
+        fd = accept4(s->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        cleanup_fd(&fd);
+        s->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        return;
+    }
     if (fd < 0 || keep_check_peer(fd, NULL) < 0 || s->n_controls >= CONTROLS_MAX)
         return;
     struct control *c = calloc(1, sizeof(*c));
@@ -149,6 +157,7 @@ static void control_event(struct server *s, struct control *c)
     struct err e = {0};
     int fds[KEEP_FDS] = {-1, -1, -1}, out[2];
     size_t n_fds = KEEP_FDS, n_out = 0;
+    memset(buf, 0, KEEP_REQUEST_LEN);
     ssize_t n = fd_recv(c->source.fd, buf, KEEP_REQUEST_LEN, fds, &n_fds, &e);
     if (n < 0 && e.sys == EAGAIN)
         return;
@@ -161,8 +170,15 @@ static void control_event(struct server *s, struct control *c)
         return;
     }
     a = (struct keep_answer){0};
-    if (n > 0 && keep_request_decode(buf, (size_t)n, n_fds, &q, &e) == 0)
+    if (n < 0) {
+        /* The bytes are there all the same, and tell whom to answer. */
+        keep_request_decode(buf, KEEP_REQUEST_LEN, 0, &q, NULL);
+        err_set(&e, ERR_EXHAUSTED,
+                "terem-keep cannot take the request: it has too many "
+                "descriptors open already, or came with too many");
+    } else if (keep_request_decode(buf, (size_t)n, n_fds, &q, &e) == 0) {
         serve(s, &q, fds, &a, out, &n_out, &e);
+    }
     for (size_t i = 0; i < n_fds; i++)
         cleanup_fd(&fds[i]);
     a.verb = q.verb;
@@ -217,7 +233,7 @@ static int listen_on(struct server *s, const char *path, struct err *err)
 
 int server_open(struct server *s, const char *path, struct err *err)
 {
-    *s = (struct server){.epoll = -1, .lock = -1, .listener.fd = -1};
+    *s = (struct server){.epoll = -1, .lock = -1, .spare = -1, .listener.fd = -1};
     s->path = strdup(path);
     if (!s->path)
         return err_set(err, ERR_EXHAUSTED, "out of memory");
@@ -229,6 +245,7 @@ int server_open(struct server *s, const char *path, struct err *err)
     s->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (s->epoll < 0 || server_watch(s, &s->listener, EPOLLIN) < 0)
         return err_sys(err, "cannot watch the socket");
+    s->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
     return 0;
 }
 
@@ -297,6 +314,7 @@ void server_close(struct server *s)
         viewer_close(s, s->leaving);
     free_graves(s);
     cleanup_fd(&s->epoll);
+    cleanup_fd(&s->spare);
     free(s->entries);
     free(s->path);
     s->entries = NULL;

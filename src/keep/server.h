@@ -119,6 +119,7 @@ struct control;
 struct server {
     int epoll;
     int lock;
+    int spare; /* given up for a moment when no descriptor is left */
     char *path;
     struct source listener;
     struct entry **entries; /* ascending by id */

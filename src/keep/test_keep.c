@@ -17,6 +17,7 @@
 #include <stdint.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -599,8 +600,8 @@ static void test_second(void **state)
     assert_int_equal(setup(NULL), 0);
 }
 
-/* stdio, lock, socket, epoll, and the test's connection. */
-#define DESCRIPTORS 7
+/* stdio, lock, socket, epoll, the spare one, and the test's connection. */
+#define DESCRIPTORS 8
 
 /* It closes what it needs no longer right after it answered, so we give it a moment. */
 static void assert_descriptors(int wanted)
@@ -643,6 +644,34 @@ static void test_privileges(void **state)
     int64_t *ids = NULL;
     assert_int_equal(keep_list(keep, &ids, &count, NULL), 0);
     free(ids);
+}
+
+/* With no descriptor left it refuses, sleeps, and goes on when there is room again. */
+static void test_no_descriptors(void **state)
+{
+    struct ve v = make_ve(1);
+    struct client *c = attach(1);
+    struct err e = {0};
+    assert_descriptors(DESCRIPTORS + 5); /* process, console, directory, log, client */
+    struct rlimit old, none = {.rlim_cur = DESCRIPTORS + 5};
+    assert_int_equal(prlimit(keep_pid, RLIMIT_NOFILE, NULL, &old), 0);
+    none.rlim_max = old.rlim_max;
+    assert_int_equal(prlimit(keep_pid, RLIMIT_NOFILE, &none, NULL), 0);
+    assert_int_equal(keep_put(keep, 2, v.pidfd, v.master, -1, &e), -ERR_EXHAUSTED);
+    assert_non_null(strstr(e.text, "too many descriptors"));
+    struct keep *k = NULL;
+    int64_t *ids = NULL;
+    size_t n;
+    assert_int_equal(keep_connect(sock_path, NULL, false, &k, &e), 0); /* by the kernel */
+    assert_int_equal(keep_list(k, &ids, &n, &e), -ERR_UNAVAILABLE);
+    keep_close(k);
+    assert_asleep();
+    say(v.slave, "still here");
+    expect(c, "still here");
+    assert_int_equal(prlimit(keep_pid, RLIMIT_NOFILE, &old, NULL), 0);
+    assert_int_equal(keep_put(keep, 2, v.pidfd, -1, -1, &e), 0);
+    detach(c);
+    end_ve(&v);
 }
 
 static void test_many(void **state)
@@ -728,8 +757,8 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         T(test_hold),        T(test_console),     T(test_replace),    T(test_slow_client),
         T(test_log),         T(test_input_waits), T(test_hangup),     T(test_reconnect),
-        T(test_exit_status), T(test_second),      T(test_privileges), T(test_many),
-        T(test_junk),
+        T(test_exit_status), T(test_second),      T(test_privileges), T(test_no_descriptors),
+        T(test_many),        T(test_junk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

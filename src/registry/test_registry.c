@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <sys/mount.h>
@@ -261,6 +262,52 @@ static void test_crash(void **state)
     struct seen s = {0};
     assert_int_equal(registry_ve_each(r, see_ve, &s, NULL), 0);
     assert_string_equal(s.names, "kept ");
+}
+
+/* Killed at any instant: what was said to be committed is there, and the file is whole. */
+static void test_kills(void **state)
+{
+    int64_t most = 0;
+    unsigned seed = 7;
+    for (int i = 0; i < 40; i++) {
+        int p[2];
+        assert_int_equal(pipe2(p, O_CLOEXEC), 0);
+        pid_t pid = fork();
+        if (pid == 0) {
+            struct registry *r = NULL;
+            struct registry_ve v = {.spec = (char *)"{\"some\":\"text\"}"};
+            if (registry_open(dir, &r, NULL) < 0)
+                _exit(1);
+            for (int n = 0;; n++) {
+                str_print(v.name, sizeof(v.name), "ve-%d-%d", i, n);
+                if (registry_begin(r, NULL) < 0 || registry_ve_insert(r, &v, 100000, NULL) < 0 ||
+                    registry_commit(r, NULL) < 0)
+                    _exit(1);
+                if (write(p[1], &v.id, sizeof(v.id)) != sizeof(v.id))
+                    _exit(1);
+            }
+        }
+        close(p[1]);
+        usleep((useconds_t)rand_r(&seed) % 20000);
+        kill(pid, SIGKILL);
+        int status;
+        int64_t id;
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_true(WIFSIGNALED(status));
+        while (read(p[0], &id, sizeof(id)) == sizeof(id)) {
+            assert_true(id > most);
+            most = id;
+        }
+        close(p[0]);
+        struct registry *r = open_ok();
+        struct seen s = {0};
+        assert_int_equal(registry_ve_each(r, see_ve, &s, NULL), 0);
+        assert_true(s.last_id >= most);
+        assert_int_equal(s.n, s.last_id); /* none of them was lost */
+        most = s.last_id;
+        registry_close(r);
+    }
+    assert_true(most > 0);
 }
 
 static void test_second_daemon(void **state)
@@ -550,10 +597,10 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_ves),       T(test_walk),          T(test_transactions), T(test_jobs),
-        T(test_crash),     T(test_second_daemon), T(test_upgrade),      T(test_upgrade_fails),
-        T(test_newer),     T(test_foreign_files), T(test_damage),       T(test_full_disk),
-        T(test_read_only),
+        T(test_ves),           T(test_walk),      T(test_transactions),  T(test_jobs),
+        T(test_crash),         T(test_kills),     T(test_second_daemon), T(test_upgrade),
+        T(test_upgrade_fails), T(test_newer),     T(test_foreign_files), T(test_damage),
+        T(test_full_disk),     T(test_read_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -91,6 +91,7 @@ static void settle(int ready)
         log_warn(NULL, 0, "cannot change to /");
     signal(SIGPIPE, SIG_IGN);
     signal(SIGHUP, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes costs the log, not us */
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
