@@ -149,8 +149,7 @@ static int child_failed(struct container_birth *b, struct err *err)
     return err ? -err->kind : r;
 }
 
-static int begin(const struct container_plan *plan, struct container_birth *b, bool old_overlay,
-                 struct err *err)
+static int begin(const struct container_plan *plan, struct container_birth *b, struct err *err)
 {
     int pair[2];
     int r = message_pair(pair, err);
@@ -161,13 +160,14 @@ static int begin(const struct container_plan *plan, struct container_birth *b, b
     process_raise_limits();
     b->pid = namespace_fork_owned(CLONE_NEWPID, plan->cgroup, plan->id_base, &b->pidfd, err);
     if (b->pid == 0)
-        init_main(plan, inner, old_overlay);
+        init_main(plan, inner);
     if (b->pid < 0)
         return (int)b->pid;
     cleanup_fd(&inner);
 
     if ((r = namespace_map_ids(b->pid, plan->id_base, CONTAINER_ID_COUNT, err)) < 0)
         return r;
+    process_expose(b->pid);
     if ((r = message_send(b->sock, MESSAGE_MAPPED, 0, NULL, 0, err)) < 0 ||
         (r = send_parts(plan, b->pid, b->sock, err)) < 0)
         return child_failed(b, err);
@@ -188,8 +188,7 @@ int container_birth_begin(const struct container_plan *plan, struct container_bi
     if (!b)
         return err_set(err, ERR_EXHAUSTED, "out of memory");
     *b = (struct container_birth){.pid = -1, .pidfd = -1, .sock = -1, .netns = -1};
-    /* The older overlay can be asked for by tests on a kernel that has the newer one. */
-    if ((r = begin(plan, b, getenv("TEREM_TEST_OLD_OVERLAY") != NULL, err)) < 0)
+    if ((r = begin(plan, b, err)) < 0)
         return r;
     *ret = steal_ptr(&b);
     return 0;

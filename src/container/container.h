@@ -61,6 +61,7 @@ struct container_plan {
     int lxcfs;          /* directory of the lxcfs mount, or -1 */
     uint64_t shm_bytes; /* size of /dev/shm; 0: 64 MiB */
     bool no_network;    /* keep only lo */
+    bool old_overlay;   /* stack layers as kernels before 6.13 need it, also on newer ones */
 };
 
 struct container_birth;

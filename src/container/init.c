@@ -64,8 +64,8 @@ static int receive_lxcfs(int sock, int fds[LXCFS_COUNT], struct err *err)
     return 0;
 }
 
-static int receive_and_build(const struct container_plan *plan, int sock, bool old_overlay,
-                             int *ret_devpts, struct err *err)
+static int receive_and_build(const struct container_plan *plan, int sock, int *ret_devpts,
+                             struct err *err)
 {
     auto_free int *layers = calloc(plan->n_layers + 1, sizeof(int));
     int mounts[2], lxcfs[LXCFS_COUNT];
@@ -84,7 +84,7 @@ static int receive_and_build(const struct container_plan *plan, int sock, bool o
         .lxcfs = lxcfs,
         .cgroup = plan->cgroup >= 0,
         .nesting = plan->nesting,
-        .old_overlay = old_overlay,
+        .old_overlay = plan->old_overlay,
     };
     return root_build(&parts, ret_devpts, err);
 }
@@ -124,8 +124,7 @@ static int raise_loopback(struct err *err)
     return 0;
 }
 
-static int prepare(const struct container_plan *plan, int sock, bool old_overlay, int *ret_slave,
-                   struct err *err)
+static int prepare(const struct container_plan *plan, int sock, int *ret_slave, struct err *err)
 {
     int keep[CONTAINER_V1_MAX + 2] = {sock, plan->init_program};
     size_t n = 2;
@@ -146,7 +145,7 @@ static int prepare(const struct container_plan *plan, int sock, bool old_overlay
      * message would not come. */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     prctl(PR_SET_DUMPABLE, 0);
-    if ((r = receive_and_build(plan, sock, old_overlay, &devpts, err)) < 0)
+    if ((r = receive_and_build(plan, sock, &devpts, err)) < 0)
         return r;
     if (sethostname(plan->hostname, strlen(plan->hostname)) < 0)
         return err_sys(err, "cannot set its host name");
@@ -210,11 +209,11 @@ static int run(const struct container_plan *plan, int sock, int slave, struct er
     return process_execute(&spec, err);
 }
 
-_Noreturn void init_main(const struct container_plan *plan, int sock, bool old_overlay)
+_Noreturn void init_main(const struct container_plan *plan, int sock)
 {
     struct err err = {0};
     int slave = -1;
-    int r = prepare(plan, sock, old_overlay, &slave, &err);
+    int r = prepare(plan, sock, &slave, &err);
     if (r == 0)
         r = run(plan, sock, slave, &err);
     message_fail(sock, &err);

@@ -5,4 +5,4 @@
 #include "container/internal.h"
 
 /* Never returns; sock: its end of the pair. */
-_Noreturn void init_main(const struct container_plan *plan, int sock, bool old_overlay);
+_Noreturn void init_main(const struct container_plan *plan, int sock);

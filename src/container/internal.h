@@ -103,6 +103,9 @@ struct process_spec {
 /* Whatever of the caller would be inherited and is neither a descriptor nor a limit: signals,
  * umask, scheduling, session keyring, process group. */
 int process_detach(struct err *err);
+/* Takes from a child the protection from the OOM killer that the host gives the caller; written by
+ * who has CAP_SYS_RESOURCE, so that the VE cannot take it back. */
+void process_expose(pid_t pid);
 /* Writes 0 to each v1 cgroup.procs: joins. */
 int process_join(const int *procs, size_t n, struct err *err);
 /* Lifts hard limits that were lowered; only who is still the host's root can, so the caller does it

@@ -4,12 +4,26 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 
+#include <fcntl.h>
 #include <sys/socket.h>
 
 int message_pair(int ret[2], struct err *err)
 {
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ret) < 0)
         return err_sys(err, "cannot make a socket pair");
+    /* A caller without standard streams: the pair must not lie where the child's will be. */
+    for (int i = 0; i < 2; i++) {
+        int fd = ret[i] > STDERR_FILENO ? ret[i] : fcntl(ret[i], F_DUPFD_CLOEXEC, 3);
+        if (fd < 0) {
+            err_sys(err, "cannot make a socket pair");
+            close(ret[0]);
+            close(ret[1]);
+            return err ? -err->kind : -ERR_SYSTEM;
+        }
+        if (fd != ret[i])
+            close(ret[i]);
+        ret[i] = fd;
+    }
     return 0;
 }
 

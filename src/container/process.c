@@ -41,17 +41,23 @@ int process_detach(struct err *err)
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof(none));
     umask(022);
     struct sched_param normal = {0};
-    sched_setscheduler(0, SCHED_OTHER, &normal); /* workers may run at idle priority */
+    sched_setscheduler(0, SCHED_OTHER,
+                       &normal); /* what the caller lowered, where that is allowed */
     setpriority(PRIO_PROCESS, 0, 0);
     syscall(SYS_ioprio_set, 1 /* IOPRIO_WHO_PROCESS */, 0, 0);
     prctl(PR_SET_TIMERSLACK, 0);
     personality(PER_LINUX);
-    /* A daemon that the host protects from the OOM killer must not pass that on.  The host's
-     * /proc is still there. */
-    fd_write_value_at(AT_FDCWD, "/proc/self/oom_score_adj", NULL, "0");
     if (setsid() < 0 && errno != EPERM)
         return err_sys(err, "cannot make a session");
     return 0;
+}
+
+void process_expose(pid_t pid)
+{
+    char path[48];
+    str_print(path, sizeof(path), "/proc/%d/oom_score_adj", pid);
+    /* Refused when the caller's is above 0 and it may not lower it: then so be it. */
+    fd_write_value_at(AT_FDCWD, path, NULL, "0");
 }
 
 int process_join(const int *procs, size_t n, struct err *err)
@@ -226,6 +232,8 @@ static int confine(const struct process_spec *spec, const struct user *user, str
         r = become(user, err);
     if (r == 0)
         r = user->uid == 0 ? caps_apply(caps, err) : caps_drop_all(err);
+    /* Each change of credentials has set this to fs.suid_dumpable. */
+    prctl(PR_SET_DUMPABLE, 0);
     return r;
 }
 

@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -184,6 +185,128 @@ static void test_exec_leaf(void **state)
     assert_has(f->output, "0::/terem.exec");
 }
 
+/* In a v1 hierarchy too, at birth and by exec. */
+static void test_v1_cgroup(void **state)
+{
+    struct fixture *f = *state;
+    struct err e = {0};
+    char dir[64];
+    str_print(dir, sizeof(dir), "/sys/fs/cgroup/pids/terem-container-%d", getpid());
+    if (mkdir(dir, 0755) < 0) {
+        print_message("skipped: no v1 pids hierarchy\n");
+        return;
+    }
+    auto_free char *path = str_format("%s/cgroup.procs", dir);
+    auto_fd int procs = open(path, O_WRONLY | O_CLOEXEC);
+    struct container_plan plan = fixture_plan(f);
+    plan.cgroup_procs[0] = procs;
+    plan.n_cgroup_procs = 1;
+    int r = fixture_boot(f, &plan, &e);
+    struct container_exec x = fixture_exec_of(
+        f, (const char *[]){"sh", "-c", "grep -h pids: /proc/1/cgroup /proc/self/cgroup", NULL});
+    x.cgroup_procs[0] = procs;
+    x.n_cgroup_procs = 1;
+    if (r == 0)
+        r = fixture_run(f, &x, &e);
+    fixture_kill(f);
+    for (int i = 0; i < 100 && rmdir(dir) < 0; i++)
+        usleep(10000);
+    assert_ok(r, &e);
+    assert_int_equal(access(dir, F_OK), -1);
+    const char *first = strstr(f->output, "pids:/\n"); /* its own root, in its cgroup namespace */
+    assert_non_null(first);
+    assert_non_null(strstr(first + 1, "pids:/\n"));
+}
+
+static void test_power_off(void **state)
+{
+    struct fixture *f = *state;
+    struct err e = {0};
+    struct container_plan plan = fixture_plan(f);
+    static const struct {
+        int send, end;
+    } rows[] = {{SIGUSR2, SIGINT}, {SIGTERM, SIGHUP}}; /* busybox: off, again; reboot(2): */
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        int status = 0;
+        assert_ok(fixture_boot(f, &plan, &e), &e);
+        /* Handlers stand when the first line is written. */
+        char line[16];
+        assert_true(read(f->ve.console, line, sizeof(line)) > 0);
+        usleep(100000);
+        assert_int_equal(kill(f->ve.pid, rows[i].send), 0);
+        assert_int_equal(fd_pidfd_wait_exit(f->ve.pidfd, 10000, &e), 0);
+        waitpid(f->ve.pid, &status, 0);
+        cleanup_fd(&f->ve.pidfd);
+        cleanup_fd(&f->ve.console);
+        assert_true(WIFSIGNALED(status));
+        assert_int_equal(WTERMSIG(status), rows[i].end);
+    }
+}
+
+static void copy_probe(int bin, const char *name, mode_t mode, const void *caps, size_t caps_len)
+{
+    auto_free char *program = NULL;
+    size_t len;
+    struct err e = {0};
+    assert_ok(fd_read_file_at(bin, "probe", 1 << 24, &program, &len, &e), &e);
+    auto_fd int fd = openat(bin, name, O_WRONLY | O_CREAT | O_CLOEXEC, 0755);
+    assert_ok(fd_write_all(fd, program, len, &e), &e);
+    assert_int_equal(fchmod(fd, mode), 0);
+    if (caps)
+        assert_int_equal(fsetxattr(fd, "security.capability", caps, caps_len, 0), 0);
+}
+
+/* setuid and file capabilities work inside, and only where new privileges are allowed. */
+static void test_privileged_files(void **state)
+{
+    struct fixture *f = *state;
+    struct err e = {0};
+    struct container_plan plan = fixture_plan(f);
+    /* VFS_CAP_REVISION_2, CAP_NET_RAW, effective: as a package of a template has it. */
+    static const unsigned char caps[20] = {0x01, 0, 0, 2, 0, 0x20};
+    auto_fd int bin = openat(f->layer, "bin", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    copy_probe(bin, "setuid", 04755, NULL, 0);
+    copy_probe(bin, "capped", 0755, caps, sizeof(caps));
+    assert_ok(fixture_boot(f, &plan, &e), &e);
+    static const struct {
+        const char *program, *output;
+        bool allowed;
+    } rows[] = {{"setuid", "uid 33 33, raw socket refused\n", false},
+                {"setuid", "uid 33 0, raw socket made\n", true},
+                {"capped", "uid 33 33, raw socket refused\n", false},
+                {"capped", "uid 33 33, raw socket made\n", true}};
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        struct container_exec x =
+            fixture_exec_of(f, (const char *[]){rows[i].program, "who", NULL});
+        x.user = "web";
+        x.new_privileges = rows[i].allowed;
+        assert_ok(fixture_run(f, &x, &e), &e);
+        assert_string_equal(f->output, rows[i].output);
+    }
+}
+
+/* push and pull: in its root, as its root. */
+static void test_enter_files(void **state)
+{
+    struct fixture *f = *state;
+    struct stat st;
+    pid_t pid = fork();
+    if (pid == 0) {
+        if (container_enter_files(f->ve.pidfd, NULL) < 0)
+            _exit(1);
+        int fd = open("/root/pushed", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+        _exit(fd >= 0 && getuid() == 0 && access("/bin/busybox", F_OK) == 0 &&
+                      access("/proc/1/root/root/pushed", F_OK) == 0 && kill(1, 0) < 0
+                  ? 0
+                  : 2);
+    }
+    int status = -1;
+    waitpid(pid, &status, 0);
+    assert_int_equal(status, 0);
+    assert_int_equal(fstatat(f->tree, "upper/root/pushed", &st, 0), 0);
+    assert_int_equal(st.st_uid, 0);
+}
+
 /* Reads the console until process 1 is gone. */
 static int wait_app(struct fixture *f, char *out, size_t size)
 {
@@ -280,10 +403,8 @@ static void test_old_overlay(void **state)
     struct fixture *f = *state;
     struct err e = {0};
     struct container_plan plan = fixture_plan(f);
-    setenv("TEREM_TEST_OLD_OVERLAY", "1", 1);
-    int r = fixture_boot(f, &plan, &e);
-    unsetenv("TEREM_TEST_OLD_OVERLAY");
-    assert_ok(r, &e);
+    plan.old_overlay = true;
+    assert_ok(fixture_boot(f, &plan, &e), &e);
     assert_int_equal(fixture_exec(f, "echo new >/etc/new; grep ' / ' /proc/mounts", &e), 0);
     assert_has(f->output, "lowerdir=/");
     struct stat st;
@@ -309,11 +430,8 @@ static void test_layer_order(void **state)
     plan.layers = layers;
     plan.n_layers = ARRAY_SIZE(layers);
     for (int old = 0; old < 2; old++) {
-        if (old)
-            setenv("TEREM_TEST_OLD_OVERLAY", "1", 1);
-        int r = fixture_boot(f, &plan, &e);
-        unsetenv("TEREM_TEST_OLD_OVERLAY");
-        assert_ok(r, &e);
+        plan.old_overlay = old;
+        assert_ok(fixture_boot(f, &plan, &e), &e);
         assert_int_equal(fixture_exec(f, "cat /which", &e), 0);
         assert_string_equal(f->output, "layer19");
         fixture_kill(f);
@@ -383,8 +501,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         RUNNING(test_exec),        RUNNING(test_exec_refused), RUNNING(test_exec_user),
         RUNNING(test_exec_tty),    RUNNING(test_exec_stopped), RUNNING(test_exec_leaf),
-        STOPPED(test_application), STOPPED(test_files),        STOPPED(test_old_overlay),
-        STOPPED(test_layer_order), STOPPED(test_abort),        STOPPED(test_probe),
+        RUNNING(test_enter_files), STOPPED(test_application),  STOPPED(test_files),
+        STOPPED(test_old_overlay), STOPPED(test_layer_order),  STOPPED(test_abort),
+        STOPPED(test_v1_cgroup),   STOPPED(test_power_off),    STOPPED(test_privileged_files),
+        STOPPED(test_probe),
     };
     const char *why = why_not();
     if (why) {

@@ -43,8 +43,6 @@ static void boot(bool old_way)
     struct fixture f;
     struct err e = {0};
     const char *why = NULL;
-    if (old_way)
-        setenv("TEREM_TEST_OLD_OVERLAY", "1", 1);
     if (!fixture_make(&f, &why)) {
         fixture_remove(&f);
         fail_msg("%s", why);
@@ -54,6 +52,7 @@ static void boot(bool old_way)
                                            {"/etc/resolv.conf", "nameserver 192.0.2.1\n"}};
     struct container_plan plan = fixture_plan(&f);
     plan.layers = &debian;
+    plan.old_overlay = old_way;
     plan.files = files;
     plan.n_files = ARRAY_SIZE(files);
     struct timespec t0, t1;
@@ -73,8 +72,8 @@ static void boot(bool old_way)
         clock_gettime(CLOCK_MONOTONIC, &t1);
         failed = fixture_exec(&f, "systemctl --failed --plain --no-legend; systemd-analyze", &e);
         snprintf(units, sizeof(units), "%.1999s", f.output);
-        host = fixture_exec(&f, "test $(hostname) = web1 && grep -q 192.0.2.1 /etc/resolv.conf",
-                            &e);
+        host =
+            fixture_exec(&f, "test $(hostname) = web1 && grep -q 192.0.2.1 /etc/resolv.conf", &e);
         fd_pidfd_kill(f.ve.pidfd, SIGRTMIN + 4, NULL);
         gone = fd_pidfd_wait_exit(f.ve.pidfd, 20000, &e);
     }
@@ -84,7 +83,6 @@ static void boot(bool old_way)
         waitpid(reader, NULL, 0);
     }
     close(debian);
-    unsetenv("TEREM_TEST_OLD_OVERLAY");
     if (r < 0)
         fail_msg("%s", e.text);
     print_message("%s after %.2f s; %s\n", text,
@@ -109,8 +107,9 @@ static void test_debian_old_overlay(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_debian), cmocka_unit_test(test_debian_old_overlay),
-        
+        cmocka_unit_test(test_debian),
+        cmocka_unit_test(test_debian_old_overlay),
+
     };
     if (!getenv("TEREM_TEST_DEBIAN") || geteuid() != 0) {
         printf("1..0 # SKIP %s\n",

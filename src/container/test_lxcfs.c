@@ -105,8 +105,9 @@ static void test_lxcfs(void **state)
     assert_int_equal(fixture_exec(f, "cat /proc/meminfo 2>/dev/null", &e), 1);
     assert_true(start(l));
     assert_ok(container_mount_lxcfs(f->ve.pidfd, l->fd, &e), &e);
-    assert_int_equal(fixture_exec(f, COUNT_FUSE " && cat /proc/meminfo >/dev/null && "
-                                     "cat /sys/devices/system/cpu/online",
+    assert_int_equal(fixture_exec(f,
+                                  COUNT_FUSE " && cat /proc/meminfo >/dev/null && "
+                                             "cat /sys/devices/system/cpu/online",
                                   &e),
                      0);
     /* Again, over living ones: nothing heaps up. */

@@ -17,8 +17,9 @@ static const char passwd[] = "root:x:0:0:root:/root:/bin/bash\n"
                              "neg:x:-1:0::/:/bin/sh\n"
                              "web:x:33:34:Web, Server:/var/www:/bin/sh\n"
                              "web:x:99:99::/second:/bin/sh";
-static const char group[] = "root:x:0:\nwww:x:34:\nsu:x:27:web,root\nweb2:x:28:web2,xweb\nlast:x:29:"
-                            "root,web";
+static const char group[] =
+    "root:x:0:\nwww:x:34:\nsu:x:27:web,root\nweb2:x:28:web2,xweb\nlast:x:29:"
+    "root,web";
 
 static void test_users(void **state)
 {
