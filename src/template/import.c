@@ -260,7 +260,6 @@ static int import_directory(struct import *im, struct err *err)
         "--numeric-owner",
         "--xattrs",
         "--xattrs-include=*",
-        "--acls",
         "--one-file-system",
         "--no-wildcards",
         "--anchored",

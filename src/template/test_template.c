@@ -1,67 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "template/template.h"
-
-#include "base/cleanup.h"
-#include "base/path.h"
-#include "base/str.h"
+#include "template/test_make.h"
 
 #include <fcntl.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <sys/stat.h>
 #include <time.h>
-
-#include <cmocka.h>
-
-struct fixture {
-    char dir[64];
-    struct template_store *store;
-    struct err err;
-};
-
-static int setup(void **state)
-{
-    struct fixture *f = calloc(1, sizeof(*f));
-    str_print(f->dir, sizeof(f->dir), "/tmp/terem-template-XXXXXX");
-    if (!mkdtemp(f->dir))
-        return -1;
-    *state = f;
-    return template_store_open(f->dir, &f->store, &f->err);
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    template_store_close(f->store);
-    int r = path_remove_tree_at(AT_FDCWD, f->dir, NULL);
-    free(f);
-    return r;
-}
-
-static size_t entries(const char *dir, const char *below)
-{
-    auto_free char *path = str_format("%s/%s", dir, below);
-    auto_dir DIR *d = opendir(path);
-    size_t n = 0;
-    struct dirent *e;
-    while (d && (e = readdir(d)))
-        n += !str_eq(e->d_name, ".") && !str_eq(e->d_name, "..");
-    return n;
-}
-
-#define OK(f, x)                                   \
-    do {                                           \
-        if ((x) < 0)                               \
-            fail_msg("%s: %s", #x, (f)->err.text); \
-    } while (0)
-
-static int open_root(struct fixture *f, const struct template *t)
-{
-    const char *digest = t->layers[0];
-    int fd = -1;
-    OK(f, template_open_layers(f->store, &digest, 1, &fd, &f->err));
-    return fd;
-}
 
 static void test_busybox(void **state)
 {
@@ -79,7 +21,7 @@ static void test_busybox(void **state)
     assert_int_equal(t->start, TEMPLATE_SYSTEM);
     assert_string_equal(t->init_path, "/sbin/init");
     assert_true(t->size > 500000);
-    auto_fd int root = open_root(f, t);
+    auto_fd int root = fixture_root(f, "box", 0);
     struct stat st;
     assert_int_equal(fstatat(root, "tmp", &st, 0), 0);
     assert_int_equal(st.st_mode, S_IFDIR | 01777);
@@ -102,7 +44,7 @@ static void test_busybox(void **state)
     auto_template struct template *t2 = NULL;
     OK(f, template_get(f->store, "box2", &t2, &f->err));
     assert_string_equal(t->layers[0], t2->layers[0]);
-    assert_int_equal(entries(f->dir, "layers"), 1);
+    assert_int_equal(fixture_entries(f, "layers"), 1);
     assert_int_equal(template_build(f->store, "busybox", &rq, &f->err), -ERR_EXISTS);
 
     char **names = NULL;
@@ -115,21 +57,21 @@ static void test_busybox(void **state)
     /* Layers go with the last that stands on them, template or VE. */
     const char *used[] = {t->layers[0]};
     OK(f, template_remove(f->store, "box", NULL, 0, &f->err));
-    assert_int_equal(entries(f->dir, "layers"), 1);
+    assert_int_equal(fixture_entries(f, "layers"), 1);
     OK(f, template_remove(f->store, "box2", used, 1, &f->err));
-    assert_int_equal(entries(f->dir, "layers"), 1);
+    assert_int_equal(fixture_entries(f, "layers"), 1);
     assert_int_equal(template_remove(f->store, "box2", NULL, 0, &f->err), -ERR_NOT_FOUND);
     OK(f, template_recover(f->store, used, 1, &f->err));
-    assert_int_equal(entries(f->dir, "layers"), 1);
+    assert_int_equal(fixture_entries(f, "layers"), 1);
     OK(f, template_recover(f->store, NULL, 0, &f->err));
-    assert_int_equal(entries(f->dir, "layers"), 0);
-    assert_int_equal(entries(f->dir, "templates"), 0);
+    assert_int_equal(fixture_entries(f, "layers"), 0);
+    assert_int_equal(fixture_entries(f, "templates"), 0);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_busybox, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_busybox, fixture_setup, fixture_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -87,6 +87,14 @@ static void xattr_set_done(struct xattr_set *x)
     free(x->acl[1]);
 }
 
+static bool has_xattr(const struct xattr_set *x, const char *name)
+{
+    for (size_t i = 0; i < x->n; i++)
+        if (str_eq(x->list[i].name, name))
+            return true;
+    return false;
+}
+
 static int collect_xattrs(struct archive_entry *ae, struct xattr_set *x, struct err *err)
 {
     size_t total = 0;
@@ -103,6 +111,8 @@ static int collect_xattrs(struct archive_entry *ae, struct xattr_set *x, struct 
     }
     static const char *const names[2] = {"system.posix_acl_access", "system.posix_acl_default"};
     for (int i = 0; i < 2; i++) {
+        if (has_xattr(x, names[i])) /* the exact form is there, too */
+            continue;
         size = 0;
         int r = acl_from_entry(ae, i == 1, &x->acl[i], &size, err);
         if (r < 0)
