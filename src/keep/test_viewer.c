@@ -70,10 +70,21 @@ static void test_overflow(void **state)
         overflow(sizes[i]);
 }
 
+static char dir[] = "/tmp/terem-log-XXXXXX";
+
+static int make_dir(void **state)
+{
+    return mkdtemp(dir) ? 0 : -1;
+}
+
+static int remove_dir(void **state)
+{
+    return path_remove_tree_at(AT_FDCWD, dir, NULL);
+}
+
 static void test_log_edges(void **state)
 {
-    char dir[] = "/tmp/terem-log-XXXXXX", text[64];
-    assert_non_null(mkdtemp(dir));
+    char text[64];
     auto_fd int d = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     struct console_log l;
     console_log_open(&l, d, 1);
@@ -99,14 +110,13 @@ static void test_log_edges(void **state)
     console_log_write(&l, "x", 1);
     console_log_close(&l);
     free(chunk);
-    assert_int_equal(path_remove_tree_at(AT_FDCWD, dir, NULL), 0);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_overflow),
-        cmocka_unit_test(test_log_edges),
+        cmocka_unit_test_setup_teardown(test_log_edges, make_dir, remove_dir),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -243,13 +243,14 @@ static int settle(struct registry *r, struct err *err)
 
 int registry_open(const char *state, struct registry **ret, struct err *err)
 {
-    auto_clean(registry_close_p) struct registry *r = calloc(1, sizeof(*r));
     auto_free char *path = str_format("%s/" REGISTRY_FILE, state);
-    if (!r || !path || !(r->state = strdup(state)))
-        return err_set(err, ERR_EXHAUSTED, "cannot open the registry: out of memory");
-    int res = make_file(path, err);
+    int res = path ? make_file(path, err)
+                   : err_set(err, ERR_EXHAUSTED, "cannot open the registry: out of memory");
     if (res < 0)
         return res;
+    auto_clean(registry_close_p) struct registry *r = calloc(1, sizeof(*r));
+    if (!r || !(r->state = strdup(state)))
+        return err_set(err, ERR_EXHAUSTED, "cannot open the registry: out of memory");
     int code = sqlite3_open_v2(
         path, &r->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
     if (code != SQLITE_OK)
