@@ -210,3 +210,13 @@ int container_birth_finish(struct container_birth *b, struct container_started *
     b->pid = -1;
     return 0;
 }
+
+int container_birth_root(struct container_birth *b, int *ret_pidfd, struct err *err)
+{
+    auto_fd int console = -1;
+    int r = message_expect(b->sock, MESSAGE_CONSOLE, NULL, &console, 1, err);
+    if (r < 0)
+        return r;
+    *ret_pidfd = b->pidfd;
+    return 0;
+}

@@ -77,6 +77,10 @@ int container_birth_netns(const struct container_birth *b);
 int container_birth_finish(struct container_birth *b, struct container_started *ret,
                            struct err *err);
 void container_birth_free(struct container_birth *b);
+/* Instead of finish: waits until the root is built, and executes nothing.  *ret_pidfd (of the
+ * waiting child, valid until container_birth_free()) is for container_enter_files(): this is how
+ * files of a stopped VE are reached. */
+int container_birth_root(struct container_birth *b, int *ret_pidfd, struct err *err);
 
 struct container_exec {
     int pidfd;  /* of the VE's first process */

@@ -31,6 +31,10 @@ struct engine_ops {
     /* Ends every process at once, and waits until they are gone. */
     int (*kill)(struct ve *ve, struct err *err);
     int (*freeze)(struct ve *ve, bool frozen, struct err *err);
+    /* Opens the root of a stopped VE without starting it, calls fn with a process in whose
+     * namespaces it can be entered (container_enter_files), and closes it again. */
+    int (*with_files)(struct ve *ve, int (*fn)(void *ctx, int pidfd, struct err *err), void *ctx,
+                      struct err *err);
     /* Takes away what a dead VE left in the kernel.  after_crash: also what goes by itself, a
      * little later, when the end was an ordinary one. */
     int (*clean)(struct ve *ve, bool after_crash, struct err *err);

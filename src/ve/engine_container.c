@@ -187,6 +187,33 @@ static int start(struct ve *ve, int (*step)(void *, const char *, struct err *),
     return 0;
 }
 
+static int with_files(struct ve *ve, int (*fn)(void *ctx, int pidfd, struct err *err), void *ctx,
+                      struct err *err)
+{
+    static const char *const nothing[] = {"/", NULL}; /* never executed */
+    struct parts p __attribute__((cleanup(parts_done))) = {.tree = -1, .cgroups.v2 = -1};
+    int pidfd, r = open_trees(ve, &p, err);
+    if (r < 0)
+        return r;
+    struct container_plan plan = {
+        .hostname = ve->rec.name,
+        .id_base = ve_id_base(ve),
+        .layers = p.layers,
+        .n_layers = p.n_layers,
+        .tree = p.tree,
+        .cgroup = -1,
+        .own_init = true,
+        .init_program = -1,
+        .argv = nothing,
+        .lxcfs = -1,
+        .no_network = true,
+    };
+    if ((r = container_birth_begin(&plan, &p.birth, err)) < 0 ||
+        (r = container_birth_root(p.birth, &pidfd, err)) < 0)
+        return err_wrap(err, "cannot open its root");
+    return fn(ctx, pidfd, err);
+}
+
 static int cgroups_of(struct ve *ve, struct container_exec *x, struct resource_cgroups *c,
                       struct err *err)
 {
@@ -265,5 +292,6 @@ const struct engine_ops engine_container = {
     .shutdown = shutdown_ve,
     .kill = kill_ve,
     .freeze = freeze,
+    .with_files = with_files,
     .clean = clean,
 };

@@ -15,10 +15,16 @@
 #include <archive_entry.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 struct transfer { /* what teremd waits for */
+    struct ve_node *node;
+    int64_t stopped_ve; /* id of the stopped VE that is held meanwhile, or 0 */
+    char name[64];
     int sock;
     uv_poll_t poll;
     ve_result_fn fn;
@@ -211,21 +217,55 @@ static int pull(const struct wish *w, int data, struct answer *a, struct err *er
     return copy(fd, data, err);
 }
 
-static void work(const char *name, int pidfd, bool push, const struct wish *w, int data, int sock)
-    __attribute__((noreturn));
-static void work(const char *name, int pidfd, bool push, const struct wish *w, int data, int sock)
+struct task { /* in the worker */
+    const struct wish *wish;
+    bool push;
+    int data, sock;
+};
+
+/* The process that enters is one of its own: from then on it is the VE's root for good. */
+static int enter_and_work(void *ctx, int pidfd, struct err *err)
+{
+    struct task *t = ctx;
+    struct answer a = {0};
+    int r = container_enter_files(pidfd, &a.error);
+    if (r == 0)
+        r = !t->push           ? pull(t->wish, t->data, &a, &a.error)
+            : t->wish->archive ? push_archive(t->wish, t->data, &a.error)
+                               : push_file(t->wish, t->data, &a.error);
+    if (r == 0)
+        a.error = (struct err){0};
+    fd_send(t->sock, &a, sizeof(a), NULL, 0, NULL);
+    _exit(0);
+}
+
+static int fork_and_wait(void *ctx, int pidfd, struct err *err)
+{
+    pid_t parent = getpid(), pid = fork();
+    if (pid < 0)
+        return err_sys(err, "cannot fork");
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() == parent)
+            enter_and_work(ctx, pidfd, err);
+        _exit(1);
+    }
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+    return 0;
+}
+
+static void work(struct ve *ve, struct task *t) __attribute__((noreturn));
+static void work(struct ve *ve, struct task *t)
 {
     struct answer a = {0};
-    struct err *err = &a.error;
-    int r = container_enter_files(pidfd, err);
-    if (r == 0)
-        r = !push        ? pull(w, data, &a, err)
-            : w->archive ? push_archive(w, data, err)
-                         : push_file(w, data, err);
-    if (r < 0)
-        err_wrap(err, "%s", name);
-    fd_send(sock, &a, sizeof(a), NULL, 0, NULL);
-    _exit(0);
+    if (ve->state == VE_STOPPED) {
+        if (engine_container.with_files(ve, fork_and_wait, t, &a.error) < 0)
+            fd_send(t->sock, &a, sizeof(a), NULL, 0, NULL);
+        _exit(0);
+    }
+    enter_and_work(t, ve->pidfd, &a.error);
+    _exit(1);
 }
 
 /* ---- teremd's side ---- */
@@ -245,12 +285,17 @@ static void on_answer(uv_poll_t *poll, int status, int events)
     struct err e = {0};
     char mode[16];
     uv_poll_stop(poll);
+    struct ve *ve = t->stopped_ve ? ve_by_id(t->node, t->stopped_ve) : NULL;
+    if (ve)
+        ve->transfers--;
     if (fd_recv(t->sock, &a, sizeof(a), NULL, &none, &e) != (ssize_t)sizeof(a)) {
         err_set(&e, ERR_INTERNAL, "the transfer ended without a word");
     } else {
         e = a.error;
         e.text[sizeof(e.text) - 1] = '\0';
     }
+    if (e.kind != ERR_NONE)
+        err_wrap(&e, "%s", t->name);
     json_t *result = NULL;
     if (e.kind == ERR_NONE) {
         str_print(mode, sizeof(mode), "%04o", (unsigned)a.mode);
@@ -268,9 +313,12 @@ static int transfer(struct ve_node *node, const char *name, bool push, const jso
     int sv[2];
     if (ve_find_err(node, name, &ve, err) < 0)
         return -err->kind;
-    if (ve->state != VE_RUNNING || ve->pidfd < 0 || ve->gone)
-        return err_set(err, ERR_STATE, "%s: it is %s; start it first", name,
-                       ve_state_name(ve->state));
+    bool running = ve->state == VE_RUNNING && ve->pidfd >= 0 && !ve->gone;
+    if (!running && (ve->state != VE_STOPPED || ve->job))
+        return err_set(err, ERR_STATE,
+                       "%s: it is %s; files go in and out while it runs or is "
+                       "stopped",
+                       name, ve_state_name(ve->state));
     if (parse(options, &w, err) < 0)
         return err_wrap(err, "%s", name);
     struct transfer *t = calloc(1, sizeof(*t));
@@ -280,15 +328,21 @@ static int transfer(struct ve_node *node, const char *name, bool push, const jso
     }
     int keep[] = {sv[1], ve->pidfd, data_fd};
     pid_t pid = ve_fork(node, keep, ARRAY_SIZE(keep), true);
+    struct task task = {.wish = &w, .push = push, .data = data_fd, .sock = sv[1]};
     if (pid == 0)
-        work(name, ve->pidfd, push, &w, data_fd, sv[1]);
+        work(ve, &task);
     close(sv[1]);
     if (pid < 0) {
         close(sv[0]);
         free(t);
         return err_sys(err, "%s: cannot fork", name);
     }
-    *t = (struct transfer){.sock = sv[0], .fn = fn, .ctx = ctx};
+    *t = (struct transfer){.node = node, .sock = sv[0], .fn = fn, .ctx = ctx};
+    str_print(t->name, sizeof(t->name), "%s", name);
+    if (!running) {
+        t->stopped_ve = ve->rec.id;
+        ve->transfers++;
+    }
     uv_poll_init(node->loop, &t->poll, t->sock);
     t->poll.data = t;
     uv_poll_start(&t->poll, UV_READABLE, on_answer);

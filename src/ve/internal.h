@@ -34,6 +34,7 @@ struct ve {
     uv_poll_t *exit_poll; /* on a duplicate of pidfd */
     struct job *job;      /* at work or queued, or NULL */
     struct job *next_job; /* a kill that waits for `job` to be cancelled */
+    unsigned transfers;   /* files going in or out while it is stopped: it must not start */
     bool gone;            /* that process has ended */
     unsigned restarts;    /* in a row, for the restart policy's delay */
     uv_timer_t *restart_timer;

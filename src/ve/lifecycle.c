@@ -633,6 +633,9 @@ static int check_template_job(struct ve_node *node, const struct job_kind *kind,
 static int check_busy(struct ve *ve, const struct job_kind *kind, struct err *err)
 {
     bool force = str_eq(kind->name, "kill");
+    if (ve->transfers)
+        return err_set(err, ERR_BUSY, "%s: busy: files are copied; try again when that has ended",
+                       ve->rec.name);
     if (!ve->job)
         return 0;
     if (force && !ve->next_job && ve->job->pid &&
