@@ -172,6 +172,8 @@ static int open_all(struct ve_node *node, struct err *err)
     node->fd_floor = top + 16; /* holes that rooms may yet fill; clients come above */
     if (keep_connect(p->keep, node->keep_program, true, &node->keep, err) < 0)
         return err_wrap(err, "cannot reach terem-keep");
+    if (registry_warning(node->registry))
+        log_warn(NULL, 0, "%s", registry_warning(node->registry));
     read_boot_id(node);
     if (network_node_setup(node->network, err) < 0)
         return err_wrap(err, "cannot set up the network");
