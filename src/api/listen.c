@@ -18,6 +18,19 @@
 #define GROUP   "terem"
 #define BACKLOG 128
 
+/* From /etc/group alone: the name service would load its modules into a daemon of root. */
+static bool find_group(const char *name, gid_t *ret)
+{
+    auto_file FILE *file = fopen("/etc/group", "re");
+    struct group *group;
+    while (file && (group = fgetgrent(file)))
+        if (str_eq(group->gr_name, name)) {
+            *ret = group->gr_gid;
+            return true;
+        }
+    return false;
+}
+
 /* sd_listen_fds(3) without libsystemd: descriptor 3, when the variables are meant for us. */
 static bool passed_socket(int *ret_fd)
 {
@@ -81,10 +94,8 @@ int listen_open(const char *path, int *ret_fd, bool *ret_ours, struct err *err)
     umask(old);
     if (rc < 0)
         return rc;
-    char names[4096];
-    struct group group, *found = NULL;
-    if (getgrnam_r(GROUP, &group, names, sizeof(names), &found) == 0 && found &&
-        lchown(path, (uid_t)-1, group.gr_gid) < 0) {
+    gid_t gid;
+    if (find_group(GROUP, &gid) && lchown(path, (uid_t)-1, gid) < 0) {
         rc = err_sys(err, "cannot give %s to group " GROUP, addr.sun_path);
         unlink(path);
         return rc;

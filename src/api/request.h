@@ -174,8 +174,6 @@ int api_job_begin(struct request *r, const char *kind, const char *subject, cons
                   struct err *err);
 
 /* ---- handlers ---- */
-/* A ve_result_fn whose context is a struct pending: answers with the result. */
-void on_result(void *ctx, json_t *result, const struct err *failed);
 int on_node(struct request *r, struct err *err);
 int on_openapi(struct request *r, struct err *err);
 int on_doctor(struct request *r, struct err *err);

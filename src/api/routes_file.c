@@ -25,6 +25,20 @@ static json_int_t id_of(struct request *r, const char *key)
     return (json_int_t)n;
 }
 
+static void on_pushed(void *ctx, json_t *result, const struct err *failed)
+{
+    struct request *r = pending_take(ctx, NULL);
+    struct err err = {0};
+    json_decref(result);
+    if (!r)
+        return;
+    if (failed && failed->kind)
+        request_fail(r, 0, failed);
+    else if (request_json(r, MHD_HTTP_OK, json_pack("{s:I}", "size", (json_int_t)r->body_len), NULL,
+                          &err) < 0)
+        request_fail(r, 0, &err);
+}
+
 int on_file_put(struct request *r, struct err *err)
 {
     const char *path = url_query(&r->url, "path"), *mode = url_query(&r->url, "mode");
@@ -41,7 +55,7 @@ int on_file_put(struct request *r, struct err *err)
     str_print(octal, sizeof(octal), "%04o", bits);
     json_t *options = json_pack("{s:s,s:s,s:I,s:I,s:b}", "path", path, "mode", octal, "uid",
                                 id_of(r, "uid"), "gid", id_of(r, "gid"), "archive", is_tar(r));
-    int rc = ve_push(r->api->node, r->name, options, fd, on_result, p, err);
+    int rc = ve_push(r->api->node, r->name, options, fd, on_pushed, p, err);
     json_decref(options);
     if (rc < 0)
         pending_take(p, NULL);

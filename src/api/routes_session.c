@@ -67,8 +67,8 @@ static int upgrade(struct request *r, struct err *err)
 
 /* ---- commands ---- */
 
-/* For what ve reports as JSON; the reference is ours. */
-void on_result(void *ctx, json_t *result, const struct err *failed)
+/* The reference is ours. */
+static void on_collected(void *ctx, json_t *result, const struct err *failed)
 {
     struct request *r = pending_take(ctx, NULL);
     struct err err = {0};
@@ -78,7 +78,7 @@ void on_result(void *ctx, json_t *result, const struct err *failed)
     }
     if (failed && failed->kind)
         request_fail(r, 0, failed);
-    else if (request_json(r, MHD_HTTP_OK, result ? result : json_object(), NULL, &err) < 0)
+    else if (request_json(r, MHD_HTTP_OK, result, NULL, &err) < 0)
         request_fail(r, 0, &err);
 }
 
@@ -97,7 +97,7 @@ int on_exec(struct request *r, struct err *err)
     struct pending *p = request_pending(r, -1);
     if (!p)
         return err_set(err, ERR_EXHAUSTED, "out of memory");
-    rc = ve_exec_collect(r->api->node, r->name, r->json, on_result, p, err);
+    rc = ve_exec_collect(r->api->node, r->name, r->json, on_collected, p, err);
     if (rc < 0)
         pending_take(p, NULL);
     return rc;

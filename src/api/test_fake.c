@@ -5,6 +5,7 @@
 #include "base/fd.h"
 #include "keep/frame.h"
 
+#include <assert.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -348,10 +349,15 @@ int ve_logs_open(struct ve_node *n, const char *name, int ret_fds[2], struct err
 int ve_push(struct ve_node *n, const char *name, const json_t *options, int data_fd,
             ve_result_fn fn, void *ctx, struct err *err)
 {
-    off_t size = lseek(data_fd, 0, SEEK_END);
-    json_t *result = json_deep_copy(options);
-    json_object_set_new(result, "size", json_integer(size));
-    fn(ctx, result, NULL);
+    const char *path, *mode;
+    int uid, gid, archive;
+    struct err echo = {0};
+    assert(json_unpack((json_t *)options, "{s:s,s:s,s:i,s:i,s:b}", "path", &path, "mode", &mode,
+                       "uid", &uid, "gid", &gid, "archive", &archive) == 0);
+    if (strncmp(path, "/echo", 5) == 0)
+        err_set(&echo, ERR_CORRUPT, "%s %s %d %d %s %lld", path, mode, uid, gid,
+                archive ? "archive" : "file", (long long)lseek(data_fd, 0, SEEK_END));
+    fn(ctx, NULL, echo.kind ? &echo : NULL);
     return 0;
 }
 
