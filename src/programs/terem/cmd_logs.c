@@ -14,7 +14,7 @@
 
 struct sink {
     struct cli *cli;
-    bool raw;
+    bool raw, open_line;
     struct str kept; /* the begin of a sequence that is not whole yet */
 };
 
@@ -22,8 +22,10 @@ static int sink_flush(struct sink *s, bool final, struct err *err)
 {
     auto_str struct str out = str_init(TEXT_MAX);
     size_t n = logtext_add(&out, str_c(&s->kept), s->kept.len, s->cli->color, final);
-    if (final && s->cli->color)
-        str_add(&out, "\x1b[0m");
+    if (out.len)
+        s->open_line = out.buf[out.len - 1] != '\n';
+    if (final)
+        str_add(&out, "%s%s", s->cli->color ? "\x1b[0m" : "", s->open_line ? "\n" : "");
     if (n) {
         memmove(s->kept.buf, s->kept.buf + n, s->kept.len - n);
         s->kept.len -= n;

@@ -57,7 +57,9 @@ static int build_request(const struct args *a, const char *const *words, size_t 
         r = put(request, "workdir", args_get(a, "workdir"), err);
     json_object_set_new(request, "tty", json_boolean(tty));
     struct winsize ws;
-    if (tty && (ioctl(0, TIOCGWINSZ, &ws) == 0 || ioctl(1, TIOCGWINSZ, &ws) == 0)) {
+    /* A pty that nobody sized says 0 by 0. */
+    if (tty && (ioctl(0, TIOCGWINSZ, &ws) == 0 || ioctl(1, TIOCGWINSZ, &ws) == 0) && ws.ws_row &&
+        ws.ws_col) {
         json_object_set_new(request, "rows", json_integer(ws.ws_row));
         json_object_set_new(request, "columns", json_integer(ws.ws_col));
     }

@@ -242,16 +242,19 @@ struct conf_key {
     const char *key, *otherwise, *text;
 };
 
+/* What programs/teremd/settings.c reads; tests/test_cli_generated.py compares the two. */
 static const struct conf_key conf_keys[] = {
-    {"pool4", "a private network of 10.0.0.0/8 chosen by the instance's number",
+    {"network.pool4", "a private network of 10.0.0.0/8 chosen by the instance's number",
      "The IPv4 network from which VEs get their addresses, as ADDRESS/LENGTH."},
-    {"pool6", "a unique local network (RFC 4193) of the instance",
+    {"network.pool6", "a unique local network (RFC 4193) of the instance",
      "The IPv6 network from which VEs get their addresses, as ADDRESS/LENGTH."},
-    {"lxcfs", "the program lxcfs, where it is installed",
+    {"lxcfs", "/usr/bin/lxcfs, where it is installed",
      "The program that gives each VE its own /proc/meminfo, cpuinfo, stat and uptime; none: do "
      "without."},
     {"workers", "2 for each processor",
      "How many jobs are at work at the same time; others wait in order."},
+    {"log.level", "info",
+     "What teremd writes to the journal or to standard error: error, warning, info or debug."},
 };
 
 void generate_man_conf(struct str *s)

@@ -54,6 +54,8 @@ static void queue_size(struct state *st)
     resized = 0;
     if (ioctl(STDIN_FILENO, TIOCGWINSZ, &ws) < 0 && ioctl(STDOUT_FILENO, TIOCGWINSZ, &ws) < 0)
         return;
+    if (ws.ws_row == 0 || ws.ws_col == 0)
+        return;
     uint8_t size[4] = {(uint8_t)(ws.ws_row >> 8), (uint8_t)ws.ws_row, (uint8_t)(ws.ws_col >> 8),
                        (uint8_t)ws.ws_col};
     queue(st, FRAME_RESIZE, size, sizeof(size));

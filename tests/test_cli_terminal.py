@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command line on a terminal: it is given back as it was, and a VE cannot act on it."""
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import termios
+import time
+
+import pytest
+
+from node import ENV
+
+
+class Screen:
+    """A pty with `terem` as its foreground process."""
+
+    def __init__(self, node, *args, rows=24, columns=80, **env):
+        self.master, self.slave = pty.openpty()
+        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.before = termios.tcgetattr(self.slave)
+        self.process = subprocess.Popen([node.cli, "--root", node.root, *args], stdin=self.slave,
+                                        stdout=self.slave, stderr=self.slave,
+                                        start_new_session=True, env={**ENV, "TERM": "xterm", **env},
+                                        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+        self.seen = b""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self.slave)
+        os.close(self.master)
+
+    def read(self, seconds):
+        if select.select([self.master], [], [], seconds)[0]:
+            self.seen += os.read(self.master, 65536)
+
+    def until(self, pattern, timeout=15):
+        deadline = time.monotonic() + timeout
+        while not re.search(pattern, self.seen):
+            assert time.monotonic() < deadline, f"{pattern!r} did not come: {self.seen!r}"
+            self.read(0.1)
+
+    def type(self, data):
+        os.write(self.master, data)
+
+    def end(self, timeout=15):
+        deadline = time.monotonic() + timeout
+        while self.process.poll() is None:
+            assert time.monotonic() < deadline, f"it does not end: {self.seen!r}"
+            self.read(0.05)
+        self.read(0)
+        return self.process.returncode
+
+    def as_before(self):
+        return termios.tcgetattr(self.slave) == self.before
+
+
+@pytest.fixture(scope="module")
+def ve(shared):
+    shared.ve("box")
+    return shared
+
+
+def test_exit_status_and_terminal(ve):
+    with Screen(ve, "enter", "box") as screen:
+        screen.until(rb"[#$] ")
+        assert not screen.as_before()
+        screen.type(b"exit 7\n")
+        assert screen.end() == 7 and screen.as_before()
+
+
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+def test_a_signal_gives_the_terminal_back(ve, sig):
+    with Screen(ve, "enter", "box") as screen:
+        screen.until(rb"[#$] ")
+        screen.process.send_signal(sig)
+        assert screen.end() == -sig and screen.as_before()
+
+
+def test_a_terminal_outlives_teremd(node):
+    node.ve("box")
+    with Screen(node, "enter", "box") as screen:
+        screen.until(rb"[#$] ")
+        node.kill()
+        screen.type(b"echo still-$((40+2))\n")
+        screen.until(rb"still-42")
+        node.start()
+        screen.type(b"exit 9\n")
+        assert screen.end() == 9 and screen.as_before()
+
+
+def test_console_is_left_by_its_key(ve):
+    with Screen(ve, "console", "box") as screen:
+        screen.until(b"Ctrl-]")
+        screen.type(b"\n")
+        screen.type(b"\x1d")
+        assert screen.end() == 0 and screen.as_before()
+        assert b"You left the console of box" in screen.seen
+    assert ve.show("box")["state"] == "running"
+
+
+def test_top_quits(ve):
+    with Screen(ve, "top") as screen:
+        screen.until(b"box")
+        assert b"\x1b[?1049h" in screen.seen
+        screen.type(b"m")
+        screen.type(b"q")
+        assert screen.end() == 0 and screen.as_before()
+        assert screen.seen.rstrip().endswith(b"\x1b[?1049l")
+        for picture in screen.seen.split(b"\x1b[H"):
+            for line in re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", picture).splitlines():
+                assert len(line.decode()) <= 80, line
+
+
+def test_logs_cannot_act_on_the_terminal(ve):
+    ve.sh("box", r"printf '\033]0;owned\007\033[2J\033[31mred\033[0m\r\nlast\n' > /dev/console")
+    deadline = time.monotonic() + 10
+    while b"last" not in ve.api("GET", "/v1/ves/box/logs").body:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    with Screen(ve, "logs", "box") as screen:
+        assert screen.end() == 0
+        screen.until(b"last")
+        assert rb"\x1b]0;owned\x07\x1b[2J" in screen.seen and b"\x1b[31mred" in screen.seen
+    with Screen(ve, "logs", "box", NO_COLOR="1") as screen:
+        assert screen.end() == 0
+        screen.until(b"last")
+        assert b"\x1b" not in screen.seen and b"red" in screen.seen
+    with Screen(ve, "logs", "--raw", "box") as screen:
+        assert screen.end() == 0
+        screen.until(b"\x1b\\[2J")
+
+
+def test_destroy_asks(ve):
+    ve.ve("gone", start=False)
+    with Screen(ve, "destroy", "gone") as screen:
+        screen.until(rb"\[y/N\]")
+        screen.type(b"\n")
+        assert screen.end() == 1
+    assert ve.show("gone")["state"] == "stopped"
+    with Screen(ve, "destroy", "gone") as screen:
+        screen.until(rb"\[y/N\]")
+        screen.type(b"y\n")
+        assert screen.end() == 0
+    assert ve.api("GET", "/v1/ves/gone").error == "not-found"
+
+
+def test_an_interrupt_leaves_the_job(node):
+    node.ve("slow", kind="app", command=["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1; done"])
+    with Screen(node, "stop", "--timeout", "4", "slow") as screen:
+        screen.until(b"slow: ")
+        time.sleep(0.5)
+        screen.type(b"\x03")
+        assert screen.end() == 130 and screen.as_before()
+        screen.until(rb"job \d+ goes on; cancel it with terem jobs cancel \d+")
+    deadline = time.monotonic() + 20
+    while node.show("slow")["state"] != "stopped":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_progress_is_one_line(ve):
+    with Screen(ve, "restart", "box") as screen:
+        assert screen.end() == 0
+        assert screen.seen.rstrip().endswith(b"box: restarted")
+        assert screen.seen.count(b"\n") == 1
