@@ -17,12 +17,22 @@
 
 static void on_timer(uv_timer_t *timer);
 
+static unsigned connections(struct api *api)
+{
+    return MHD_get_daemon_info(api->mhd, MHD_DAEMON_INFO_CURRENT_CONNECTIONS)->num_connections;
+}
+
 static void pump(struct api *api)
 {
     if (api->closing)
         return;
+    unsigned had = connections(api);
     api->kicked = false;
     MHD_run(api->mhd);
+    /* At its limit it does not look at the listening socket, and only its next run after a
+     * connection has gone looks again (seen with 0.9.75). */
+    if (connections(api) < had)
+        api->kicked = true;
     MHD_UNSIGNED_LONG_LONG ms = 0;
     if (api->kicked || MHD_get_timeout(api->mhd, &ms) == MHD_YES)
         uv_timer_start(&api->timer, on_timer, ms, 0);

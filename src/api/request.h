@@ -177,6 +177,7 @@ int api_job_begin(struct request *r, const char *kind, const char *subject, cons
 int on_node(struct request *r, struct err *err);
 int on_openapi(struct request *r, struct err *err);
 int on_doctor(struct request *r, struct err *err);
+int on_metrics(struct request *r, struct err *err);
 int on_params(struct request *r, struct err *err);
 int on_param(struct request *r, struct err *err);
 int on_node_stop(struct request *r, struct err *err);

@@ -18,6 +18,8 @@ const struct route route_table[] = {
      200, 0},
     {"GET", "/v1/doctor", "getDoctor", on_doctor, NULL,
      "What the kernel offers, and what each missing thing costs", NULL, "Doctor", 200, 0},
+    {"GET", "/metrics", "getMetrics", on_metrics, NULL, "Counters of the VEs, as OpenMetrics text",
+     NULL, "application/openmetrics-text", 200, 0},
     {"GET", "/v1/params", "listParams", on_params, NULL, "The table of parameters", NULL,
      "ParamList", 200, 0},
     {"GET", "/v1/params/{key}", "getParam", on_param, NULL, "One parameter", NULL, "ParamRow", 200,

@@ -229,7 +229,7 @@ static void wait_for_watches(int wanted)
 
 static void test_reading(void **state)
 {
-    auto_answer struct answer a = {0}, b = {0}, c = {0}, d = {0};
+    auto_answer struct answer a = {0}, b = {0}, c = {0}, d = {0}, e = {0};
     struct stat st;
     ask("GET", "/v1", NULL, &a);
     expect(a, 200, "\"fake\"");
@@ -242,6 +242,10 @@ static void test_reading(void **state)
     ask("HEAD", "/v1/ves/web1", NULL, &d);
     assert_int_equal(d.status, 200);
     assert_int_equal(d.len, 0);
+    ask("GET", "/metrics", NULL, &e);
+    expect(e, 200, "\nterem_ve_cpu_seconds_total{ve=\"web1\"} 1.5\n");
+    expect(e, 200, "\nterem_ves{state=\"running\"} 1\n");
+    assert_string_equal(e.body + e.len - 6, "# EOF\n");
     assert_int_equal(stat(place.api, &st), 0);
     assert_int_equal(st.st_mode & 07777, 0660);
 }

@@ -157,7 +157,8 @@ static int missing(const char *name, struct err *err)
 
 int ve_list(struct ve_node *n, const char *label, json_t **ret, struct err *err)
 {
-    *ret = json_pack("[{s:s,s:s}]", "name", "web1", "label", label ? label : "");
+    *ret = json_pack("[{s:s,s:s,s:s,s:{s:i,s:i}}]", "name", "web1", "label", label ? label : "",
+                     "state", "running", "usage", "memory", 4096, "cpu_usec", 1500000);
     return 0;
 }
 

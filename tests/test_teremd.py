@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The daemon itself: how it is started, told, watched and burdened with clients."""
+import json
+import os
+import socket
+import subprocess
+import time
+
+import pytest
+
+DAEMON = "src/programs/teremd/teremd"
+
+
+def counters(pid):
+    """Context switches of a process so far: what wakes up shows here."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        return [line.split()[1] for line in file if "ctxt_switches" in line]
+
+
+def pss(pid):
+    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+        return int(next(line.split()[1] for line in file if line.startswith("Pss:")))
+
+
+def test_help_and_version(build):
+    for option, word in (("--help", "usage:"), ("--version", "teremd ")):
+        done = subprocess.run([os.path.join(build, DAEMON), option], capture_output=True, text=True,
+                              timeout=20, check=True)
+        assert done.stdout.startswith(word) and not done.stderr
+
+
+@pytest.mark.parametrize("line,words", [
+    ("workes = 2", ["line 1", "did you mean workers"]),
+    ("workers = 0", ["line 1", "workers"]),
+    ("workers = many", ["line 1", "many"]),
+    ("lxcfs = lxcfs", ["line 1", "absolute"]),
+    ("log.level = loud", ["line 1", "loud"]),
+    ("workers = 2\nworkers = 3", ["line 2", "twice"]),
+    ("just words", ["line 1"]),
+])
+def test_settings_are_read_strictly(build, tmp_path, line, words):
+    conf = tmp_path / "some.conf"
+    conf.write_text(line + "\n")
+    done = subprocess.run([os.path.join(build, DAEMON), "--root", str(tmp_path), "--config", str(conf)],
+                          capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 2, done
+    assert len(done.stderr.strip().splitlines()) == 1
+    for word in words:
+        assert word in done.stderr
+
+
+def test_a_settings_file_that_is_asked_for_must_be_there(build, tmp_path):
+    done = subprocess.run([os.path.join(build, DAEMON), "--root", str(tmp_path), "--config", "/none"],
+                          capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 1 and "/none" in done.stderr
+
+
+def test_tells_systemd(node, monkeypatch, tmp_path):
+    """READY=1 comes when the socket answers, STOPPING=1 at the end."""
+    node.term()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        told.bind(str(tmp_path / "notify"))
+        told.settimeout(20)
+        node.wrapper = ["env", f"NOTIFY_SOCKET={tmp_path}/notify"]
+        node.spawn()
+        assert told.recv(100) == b"READY=1"
+        assert node.ok("GET", "/v1")
+        node.term()
+        assert told.recv(100) == b"STOPPING=1"
+    node.wrapper = []
+    node.start()
+
+
+def test_a_passed_socket(node, tmp_path):
+    """Socket activation: it answers where systemd listens, and leaves that socket alone."""
+    node.term()
+    own, path = node.socket, str(tmp_path / "passed")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        listening.listen()
+        os.set_inheritable(listening.fileno(), True)
+        script = f'exec 3<&{listening.fileno()}; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"'
+        with open(node.log, "ab") as log:
+            node.daemon = subprocess.Popen(
+                ["bash", "-c", script, "bash", node.program, "--root", node.root], stderr=log,
+                stdin=subprocess.DEVNULL, start_new_session=True,
+                pass_fds=[listening.fileno()])
+        node.socket = path
+        node.wait_answer()
+        assert not os.path.exists(own)
+        assert node.term() == 0
+        assert os.path.exists(path)
+    node.socket = own
+    node.start()
+
+
+def test_idle_is_idle(node):
+    """With a VE that runs and a client that waits for events: not one wake-up."""
+    node.ve("web1")
+    line = node.connection()
+    line.request("GET", "/v1/events")
+    line.getresponse()
+    time.sleep(1.5)
+    before = counters(node.daemon.pid)
+    time.sleep(3)
+    assert counters(node.daemon.pid) == before
+    line.close()
+
+
+def knock(path):
+    """A connection, or None when nobody opens within a second."""
+    line = socket.socket(socket.AF_UNIX)
+    line.settimeout(20)
+    for _ in range(100):
+        try:
+            line.connect(path)
+            return line
+        except BlockingIOError:
+            time.sleep(0.01)
+    line.close()
+    return None
+
+
+def test_many_clients(node):
+    """More clients than there is room for: they wait for their turn, and nobody is lost."""
+    lines = []
+    try:
+        for _ in range(700):
+            line = knock(node.socket)
+            if not line:
+                break
+            lines.append(line)
+        assert len(lines) > 500
+        for line in lines[:400]:
+            line.sendall(b"GET /v1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        for line in lines[:400]:
+            assert line.recv(4096).startswith(b"HTTP/1.1 200")
+    finally:
+        for line in lines:
+            line.close()
+    line = knock(node.socket)
+    assert line, "nobody opens any more"
+    line.close()
+    assert node.ok("GET", "/v1")
+    deadline = time.monotonic() + 10
+    while (size := pss(node.daemon.pid)) > 24 * 1024:
+        assert time.monotonic() < deadline, size
+        time.sleep(0.2)
+
+
+def test_a_deaf_subscriber(node):
+    """It holds nobody up, and is told how much it missed when it listens again."""
+    node.ve("web1", start=False)
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.connect(node.socket)
+        deaf.settimeout(20)
+        deaf.sendall(b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+        time.sleep(0.2)
+        size = pss(node.daemon.pid)
+        label = "x" * 250
+        for number in range(3000):
+            node.ok("PATCH", "/v1/ves/web1", {"labels": {"n": f"{number}{label[:200]}"}})
+        assert pss(node.daemon.pid) < size + 4096
+        text = b""
+        while b"events.lost" not in text:
+            more = deaf.recv(65536)
+            assert more
+            text += more
+        line = next(part for part in text.splitlines() if b"events.lost" in part)
+        assert json.loads(line)["count"] > 100
+
+
+def test_the_document_is_openapi(shared):
+    """By openapi-spec-validator where it is; each schema by jsonschema; names within it always."""
+    document = shared.ok("GET", "/v1/openapi.json")
+    schemas = document["components"]["schemas"]
+    names = set()
+
+    def walk(value):
+        if isinstance(value, dict):
+            if "$ref" in value:
+                names.add(value["$ref"].rsplit("/", 1)[1])
+            for item in value.values():
+                walk(item)
+        elif isinstance(value, list):
+            for item in value:
+                walk(item)
+
+    walk(document)
+    assert names <= set(schemas)
+    ids = [operation["operationId"] for item in document["paths"].values()
+           for operation in item.values()]
+    assert len(ids) == len(set(ids))
+    for path, item in document["paths"].items():
+        for operation in item.values():
+            inside = {p["name"] for p in operation.get("parameters", []) if p["in"] == "path"}
+            assert inside == {part[1:-1] for part in path.split("/") if part.startswith("{")}
+            assert operation["responses"]
+    try:
+        import jsonschema
+    except ImportError:
+        pytest.skip("python3-jsonschema is not installed: only the names were checked")
+    for schema in schemas.values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+    shape = {"$ref": "#/components/schemas/Ve", "components": document["components"]}
+    shared.template()
+    if shared.api("GET", "/v1/ves/shaped").status == 404:
+        shared.ve("shaped", start=False)
+    for path, name in (("/v1", "Node"), ("/v1/doctor", "Doctor"), ("/v1/params", "ParamList"),
+                       ("/v1/ves", "VeList"), ("/v1/ves/shaped", "Ve"),
+                       ("/v1/templates", "TemplateList"), ("/v1/jobs?all=true", "JobList")):
+        jsonschema.Draft202012Validator(
+            {**shape, "$ref": f"#/components/schemas/{name}"}).validate(shared.ok("GET", path))
+    try:
+        import openapi_spec_validator
+    except ImportError:
+        return
+    openapi_spec_validator.validate(document)
+
+
+def test_metrics(shared):
+    shared.template()
+    if shared.api("GET", "/v1/ves/counted").status == 404:
+        shared.ve("counted")
+    answer = shared.api("GET", "/metrics")
+    text = answer.body.decode()
+    assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
+    assert text.endswith("# EOF\n")
+    assert 'terem_ves{state="running"} 1' in text
+    assert 'terem_ve_memory_bytes{ve="counted"} ' in text
