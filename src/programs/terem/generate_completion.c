@@ -310,9 +310,13 @@ void generate_fish(struct str *s)
                     (int)(space - c->name), c->name, space + 1);
         }
         fish_options(s, str_c(&condition), c->options);
-        if (c->complete || c->complete_more) {
+        /* fish does not count words for us: what may stand anywhere is offered everywhere. */
+        const enum complete both[] = {c->complete, c->complete_more};
+        for (size_t k = 0; k < ARRAY_SIZE(both); k++) {
+            if (both[k] == COMPLETE_NONE || (k && both[1] == both[0]))
+                continue;
             str_add(s, "complete -c terem%s", str_c(&condition));
-            fish_action(s, c->complete ? c->complete : c->complete_more, NULL);
+            fish_action(s, both[k], NULL);
             str_add(s, "\n");
         }
     }
