@@ -112,8 +112,9 @@ static int push_archive(const struct wish *w, int data, struct err *err)
     struct archive *in = archive_read_new(), *out = archive_write_disk_new();
     struct archive_entry *e;
     int r = 0;
-    /* chroot has happened by entering: "below path" is the working directory. */
-    if (chdir(w->path) < 0) {
+    /* chroot has happened by entering: "below path" is the working directory.  Like cp -r, it is
+     * made when only it is missing. */
+    if ((mkdir(w->path, 0755) < 0 && errno != EEXIST) || chdir(w->path) < 0) {
         archive_read_free(in);
         archive_write_free(out);
         return err_sys(err, "cannot enter %s", w->path);

@@ -140,8 +140,8 @@ static int push_directory(struct cli *cli, const struct args *a, const char *pat
 {
     char owner[32], group[32];
     const char *uid = args_get(a, "uid"), *gid = args_get(a, "gid");
-    str_print(owner, sizeof(owner), "--owner=+%s", uid ? uid : "0");
-    str_print(group, sizeof(group), "--group=+%s", gid ? gid : "0");
+    str_print(owner, sizeof(owner), "--owner=:%s", uid ? uid : "0");
+    str_print(group, sizeof(group), "--group=:%s", gid ? gid : "0");
     const char *argv[] = {"tar", "--numeric-owner", owner, group, "-C", a->pos[1], "-cf", "-", ".",
                           NULL};
     auto_client struct client *c = NULL;
