@@ -135,3 +135,9 @@ def test_counters(shared):
         shared.ve("cnt", params={"processes": "50"})
     text = shared.terem("counters", "cnt").stdout
     assert "processes" in text and "50" in text
+
+
+def test_node_stop_leaves_nothing(node):
+    node.ve("one")
+    node.terem("node", "stop", "--force")
+    assert not node.alive()

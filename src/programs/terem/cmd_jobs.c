@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* jobs list, jobs show, jobs cancel, node stop. */
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/number.h"
 #include "cli.h"
 #include "command.h"
@@ -11,6 +12,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 int cmd_jobs_list(struct cli *cli, const struct args *a, struct err *err)
 {
@@ -129,10 +131,24 @@ int cmd_jobs_cancel(struct cli *cli, const struct args *a, struct err *err)
     return 0;
 }
 
-/* Until nobody answers at the socket any more. */
-static void wait_gone(struct cli *cli)
+/* The process at the other end, to be waited for; -1 when that cannot be told. */
+static int peer_pidfd(int sock)
+{
+    struct ucred peer;
+    socklen_t len = sizeof(peer);
+    int fd = -1;
+    /* Process 1 would be a systemd that listens in teremd's place. */
+    if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.pid > 1)
+        fd_pidfd_open(peer.pid, &fd, NULL);
+    return fd;
+}
+
+/* Until nobody answers at the socket, and the process is gone. */
+static void wait_gone(struct cli *cli, int pidfd)
 {
     struct err err = {0};
+    if (pidfd >= 0 && fd_pidfd_wait_exit(pidfd, -1, NULL) == 0)
+        return;
     while (cli_call(cli, "GET", "/v1", NULL, NULL, &err) != -ERR_UNAVAILABLE) {
         err_clear(&err);
         poll(NULL, 0, 50);
@@ -146,12 +162,15 @@ int cmd_node_stop(struct cli *cli, const struct args *a, struct err *err)
     json_object_set_new(body, "force", json_boolean(args_has(a, "force")));
     struct request rq = {.method = "POST", .path = "/v1/node/stop", .body = body};
     int r = client_open(cli->place.api, &rq, &c, err);
-    if (r == 0)
-        r = client_json(c, &answer, err);
     if (r < 0)
         return r;
+    auto_fd int pidfd = peer_pidfd(c->fd);
+    r = client_json(c, &answer, err);
+    if (r < 0)
+        return r;
+    client_closep(&c); /* teremd may wait for its clients */
     if (!args_has(a, "no-wait"))
-        wait_gone(cli);
+        wait_gone(cli, pidfd);
     if (cli->json && answer)
         return cli_out_json(cli, answer, err);
     cli_say(cli, args_has(a, "no-wait") ? "the node is stopping" : "the node has stopped");
