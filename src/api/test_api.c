@@ -13,7 +13,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <sys/resource.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -78,6 +78,7 @@ static int start(void **state)
 {
     server = fork();
     if (server == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         int status = serve();
         fflush(NULL);
         exit(status); /* not _exit: the leak checker looks */
