@@ -2,7 +2,8 @@
 /*
  * hash — SHA-256 as the text that names layers and blobs.
  *
- * A file of its own because OpenSSL's headers and base/err.h both claim the name ERR_STATE.
+ * Nettle computes it: libarchive and GnuTLS bring it anyway, its licence goes with the
+ * GPL-2.0-only of libnftables, and it uses the processor's SHA instructions.
  */
 #pragma once
 
