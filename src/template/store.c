@@ -17,6 +17,8 @@
 
 int template_store_open(const char *state, struct template_store **ret, struct err *err)
 {
+    struct err own; /* err_wrap() keeps the kind only where there is a struct err */
+    err = err ? err : &own;
     auto_free struct template_store *s = calloc(1, sizeof(*s));
     if (!s)
         return err_set(err, ERR_EXHAUSTED, "out of memory");
@@ -161,6 +163,8 @@ static int not_there(struct template_store *s, const char *name, struct err *err
 
 int template_get(struct template_store *s, const char *name, struct template **ret, struct err *err)
 {
+    struct err own; /* err_wrap() keeps the kind only where there is a struct err */
+    err = err ? err : &own;
     int r = name_check_template(name, err);
     if (r < 0)
         return r;
@@ -315,6 +319,8 @@ static int lock_templates(struct template_store *s, int *ret_fd, struct err *err
 int template_remove(struct template_store *s, const char *name, const char *const *used,
                     size_t n_used, struct err *err)
 {
+    struct err own; /* err_wrap() keeps the kind only where there is a struct err */
+    err = err ? err : &own;
     int r = name_check_template(name, err);
     if (r < 0)
         return r;
@@ -358,6 +364,8 @@ static int remove_drafts(struct template_store *s, struct err *err)
 int template_recover(struct template_store *s, const char *const *used, size_t n_used,
                      struct err *err)
 {
+    struct err own; /* err_wrap() keeps the kind only where there is a struct err */
+    err = err ? err : &own;
     int r = remove_drafts(s, err);
     if (r < 0)
         return err_wrap(err, "cannot remove a half-made layer");
