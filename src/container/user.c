@@ -55,7 +55,7 @@ struct search {
 
 static bool match(const struct search *s, char *const *fields)
 {
-    uint32_t id;
+    uint32_t id = 0;
     return s->name ? str_eq(fields[0], s->name) : parse_id(fields[2], &id) && id == s->id;
 }
 

@@ -95,7 +95,8 @@ static const struct {
 static const unsigned long denied_ioctls[] = {TIOCSTI, TIOCLINUX};
 
 /* Families that a server speaks.  The others load kernel modules on demand that are seldom looked
- * after; AF_VSOCK even reaches the hypervisor around every namespace. */
+ * after; AF_VSOCK even reaches the hypervisor around every namespace.  Old 32-bit programs that
+ * use socketcall(2) hide the family from a filter; they keep the call, else they had no network. */
 static const int families[] = {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET};
 
 static const unsigned long namespace_flags[] = {CLONE_NEWUSER,  CLONE_NEWNS,  CLONE_NEWPID,
