@@ -163,9 +163,15 @@ static int open_leaf(int cgroup, int *ret_fd, struct err *err)
 
 static pid_t fork_middle(const struct container_exec *x, struct err *err)
 {
-    pid_t pid = namespace_fork(0, x->cgroup, NULL, err);
-    if (pid >= 0 || errno != EBUSY || x->cgroup < 0)
+    struct err why = {0};
+    pid_t pid = namespace_fork(0, x->cgroup, NULL, &why);
+    if (pid >= 0)
         return pid;
+    if (why.sys != EBUSY || x->cgroup < 0) {
+        if (err)
+            *err = why;
+        return pid;
+    }
     auto_fd int leaf = -1;
     int r = open_leaf(x->cgroup, &leaf, err);
     return r < 0 ? r : namespace_fork(0, leaf, NULL, err);
