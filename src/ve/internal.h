@@ -147,6 +147,10 @@ void ve_node_forget(struct ve *ve); /* takes it out of the table and frees it */
 void ve_node_sort(struct ve_node *node);
 int ve_used_layers(struct ve_node *node, const char ***ret, size_t *ret_n, struct err *err);
 int64_t ve_now_ms(void);
+/* Stops, closes and frees the malloc'ed libuv handle that *slot points to, and empties the slot;
+ * an empty one is fine. */
+#define ve_handle_close(slot) ve_handle_close_impl((void **)(slot))
+void ve_handle_close_impl(void **slot);
 uid_t ve_id_base(const struct ve *ve);
 uint32_t ve_slot_max(const struct ve_node *node);
 

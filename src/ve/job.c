@@ -174,23 +174,10 @@ int ve_job_list(struct ve_node *node, bool only_open, json_t **ret, struct err *
     return 0;
 }
 
-static void on_close_free(uv_handle_t *h)
-{
-    free(h);
-}
-
 static void job_close_worker(struct job *job)
 {
-    if (job->poll) {
-        uv_poll_stop(job->poll);
-        uv_close((uv_handle_t *)job->poll, on_close_free);
-        job->poll = NULL;
-    }
-    if (job->kill_timer) {
-        uv_timer_stop(job->kill_timer);
-        uv_close((uv_handle_t *)job->kill_timer, on_close_free);
-        job->kill_timer = NULL;
-    }
+    ve_handle_close(&job->poll);
+    ve_handle_close(&job->kill_timer);
     cleanup_fd(&job->sock);
     if (job->pid && job->counted)
         job->node->n_working--;

@@ -35,11 +35,6 @@ struct lxcfs {
     unsigned restarts;
 };
 
-static void on_close_free(uv_handle_t *h)
-{
-    free(h);
-}
-
 static bool mounted(const char *dir)
 {
     struct statfs s;
@@ -163,18 +158,13 @@ static void begin_again(struct ve_node *node)
 static void on_timer(uv_timer_t *t)
 {
     struct ve_node *node = t->data;
-    node->lxcfs->timer = NULL;
-    uv_close((uv_handle_t *)t, on_close_free);
+    ve_handle_close(&node->lxcfs->timer);
     begin_again(node);
 }
 
 static void unwatch(struct lxcfs *l)
 {
-    if (l->poll) {
-        uv_poll_stop(l->poll);
-        uv_close((uv_handle_t *)l->poll, on_close_free);
-        l->poll = NULL;
-    }
+    ve_handle_close(&l->poll);
     cleanup_fd(&l->pidfd);
     cleanup_fd(&l->dir_fd);
 }
@@ -241,10 +231,7 @@ void lxcfs_end(struct ve_node *node, bool stop)
     if (!l)
         return;
     node->lxcfs = NULL;
-    if (l->timer) {
-        uv_timer_stop(l->timer);
-        uv_close((uv_handle_t *)l->timer, on_close_free);
-    }
+    ve_handle_close(&l->timer);
     if (stop) {
         if (l->pidfd >= 0) {
             fd_pidfd_kill(l->pidfd, SIGTERM, NULL);

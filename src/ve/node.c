@@ -13,13 +13,24 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#define LOCK_FD 512 /* above what rooms hold: workers close it */
-
 int64_t ve_now_ms(void)
 {
     struct timespec ts;
     clock_gettime(CLOCK_REALTIME, &ts);
     return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+static void freed(uv_handle_t *h)
+{
+    free(h);
+}
+
+void ve_handle_close_impl(void **slot)
+{
+    uv_handle_t *h = *slot;
+    *slot = NULL;
+    if (h)
+        uv_close(h, freed);
 }
 
 /* ---- transactions ---- */
@@ -152,10 +163,7 @@ void ve_node_forget(struct ve *ve)
         break;
     }
     ve_unwatch_process(ve);
-    if (ve->restart_timer) {
-        uv_timer_stop(ve->restart_timer);
-        uv_close((uv_handle_t *)ve->restart_timer, (uv_close_cb)free);
-    }
+    ve_handle_close(&ve->restart_timer);
     ve_record_free(ve);
 }
 

@@ -53,11 +53,6 @@ static void on_sigchld(uv_signal_t *handle, int sig)
     }
 }
 
-static void on_close_free(uv_handle_t *h)
-{
-    free(h);
-}
-
 static int watch_children(struct ve_node *node, struct err *err)
 {
     node->sigchld = calloc(1, sizeof(*node->sigchld));
@@ -222,14 +217,8 @@ void ve_node_close(struct ve_node *node)
         kill(node->trash_pid, SIGKILL);
         waitpid(node->trash_pid, NULL, 0);
     }
-    if (node->trash_timer) {
-        uv_timer_stop(node->trash_timer);
-        uv_close((uv_handle_t *)node->trash_timer, on_close_free);
-    }
-    if (node->sigchld) {
-        uv_signal_stop(node->sigchld);
-        uv_close((uv_handle_t *)node->sigchld, on_close_free);
-    }
+    ve_handle_close(&node->trash_timer);
+    ve_handle_close(&node->sigchld);
     lxcfs_end(node, false);
     for (struct ve_watch *w = node->watches; w; w = w->next)
         w->dead = true;
