@@ -231,7 +231,8 @@ static int run_poweroff(struct ve *ve, struct err *err)
 {
     static const char *const argv[] = {"/sbin/poweroff", NULL};
     struct resource_cgroups c = {.v2 = -1};
-    struct container_exec x = {.pidfd = ve->pidfd, .argv = argv, .new_privileges = true};
+    struct container_exec x = {
+        .pidfd = ve->pidfd, .argv = argv, .own_init = true, .new_privileges = true};
     struct container_process p;
     if (cgroups_of(ve, &x, &c, err) < 0)
         return -err->kind;

@@ -93,7 +93,8 @@ static int parse(const struct ve *ve, const json_t *rq, struct request *ret, str
     ret->x.tty = json_is_true(json_object_get(rq, "tty"));
     ret->x.pidfd = ve->pidfd;
     ret->x.nesting = json_is_true(json_object_get(ve->spec, "nesting"));
-    ret->x.new_privileges = str_eq(json_string_value(json_object_get(ve->spec, "kind")), "system");
+    ret->x.own_init = str_eq(json_string_value(json_object_get(ve->spec, "kind")), "system");
+    ret->x.new_privileges = ret->x.own_init;
     if (want_text(rq, "user", &ret->x.user, err) < 0 ||
         want_text(rq, "workdir", &ret->x.workdir, err) < 0 ||
         want_size(rq, "rows", &ret->x.rows, err) < 0)
