@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -66,6 +65,21 @@ static int watch_children(struct ve_node *node, struct err *err)
 
 /* ---- opening ---- */
 
+/* A lock of fcntl(2) is the process's own: a forked worker that has not died yet, when teremd was
+ * killed, does not hold it, as it would one of flock(2). */
+static int lock_file(int fd, const char *state, struct err *err)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (fcntl(fd, F_SETLK, &lock) == 0)
+        return 0;
+    if (errno != EACCES && errno != EAGAIN)
+        return err_sys(err, "cannot lock %s/lock", state);
+    if (fcntl(fd, F_GETLK, &lock) < 0 || lock.l_type == F_UNLCK)
+        lock.l_pid = 0;
+    return err_set(err, ERR_BUSY, "another teremd (process %d) serves %s; stop it first",
+                   (int)lock.l_pid, state);
+}
+
 static int take_lock(struct ve_node *node, struct err *err)
 {
     const struct place *p = &node->config.place;
@@ -77,17 +91,17 @@ static int take_lock(struct ve_node *node, struct err *err)
     /* Layers hold other people's setuid programs: nobody else may walk in. */
     if (fchmod(state, 0700) < 0)
         return err_sys(err, "cannot protect %s", p->state);
-    auto_fd int fd = openat(state, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int fd = openat(state, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return err_sys(err, "cannot open %s/lock", p->state);
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-        return errno == EWOULDBLOCK
-                   ? err_set(err, ERR_BUSY, "another teremd serves %s; stop it first", p->state)
-                   : err_sys(err, "cannot lock %s/lock", p->state);
+    /* Moved out of the way before it is locked: closing any descriptor of the file unlocks it. */
     node->lock = fcntl(fd, F_DUPFD_CLOEXEC, LOCK_FD);
-    node->state_fd = steal_fd(&state);
+    close(fd);
     if (node->lock < 0)
         return err_sys(err, "cannot keep the lock");
+    node->state_fd = steal_fd(&state);
+    if (lock_file(node->lock, p->state, err) < 0)
+        return -err->kind;
     if (path_remove_tree_at(node->state_fd, "tmp", err) < 0 ||
         path_make_dir_at(node->state_fd, "tmp", 0700, &node->tmp_fd, err) < 0)
         return err_wrap(err, "%s", p->state);
@@ -160,7 +174,7 @@ static int open_all(struct ve_node *node, struct err *err)
         registry_open(p->state, &node->registry, err) < 0 || find_instance(node, err) < 0 ||
         open_rooms(node, err) < 0)
         return -err->kind;
-    int top = fcntl(node->lock, F_DUPFD_CLOEXEC, 0);
+    int top = fcntl(node->state_fd, F_DUPFD_CLOEXEC, 0);
     if (top < 0)
         return err_sys(err, "cannot duplicate a descriptor");
     close(top);
