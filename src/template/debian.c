@@ -35,14 +35,15 @@ static const char finish[] =
     "printf '127.0.0.1\\tlocalhost\\n::1\\tlocalhost ip6-localhost ip6-loopback\\n' >etc/hosts\n"
     "[ -e etc/default/locale ] || echo LANG=C.UTF-8 >etc/default/locale\n"
     /* What only waits or fails where there is no hardware and the network comes from outside;
-     * tmp.mount (Debian 13) would cost a file system for each VE. */
+     * tmp.mount and run-lock.mount (Debian 13) would cost two file systems for each VE. */
     "mkdir -p etc/systemd/system\n"
     "for unit in systemd-networkd-wait-online.service systemd-journald-audit.socket \\\n"
     "    systemd-udevd.service systemd-udevd-control.socket systemd-udevd-kernel.socket \\\n"
     "    systemd-udev-trigger.service systemd-modules-load.service \\\n"
     "    sys-kernel-debug.mount sys-kernel-tracing.mount sys-kernel-config.mount \\\n"
     "    sys-fs-fuse-connections.mount dev-hugepages.mount tmp.mount \\\n"
-    "    proc-sys-fs-binfmt_misc.automount e2scrub_reap.service; do\n"
+    "    run-lock.mount proc-sys-fs-binfmt_misc.automount systemd-remount-fs.service \\\n"
+    "    e2scrub_reap.service e2scrub_all.timer; do\n"
     "    ln -sf /dev/null \"etc/systemd/system/$unit\"\n"
     "done\n"
     /* A host key of its own for each VE: made before sshd first looks for it. */
@@ -53,7 +54,9 @@ static const char finish[] =
     "fi\n"
     "rm -rf var/lib/apt/lists/* var/cache/apt/*.bin var/log/*.log var/log/apt/* "
     "var/cache/ldconfig/aux-cache\n"
-    "mkdir -p var/lib/apt/lists/partial\n";
+    "mkdir -p var/lib/apt/lists/partial\n"
+    /* Nothing is to be brought up to date at the first start (systemd-update-done.service). */
+    "touch -r usr etc/.updated var/.updated\n";
 
 const struct debian *debian_find(const char *base)
 {
