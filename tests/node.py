@@ -67,7 +67,8 @@ class Node:
         self.cli = os.path.join(self.build, "src/programs/terem/terem")
         self.program = os.path.join(self.build, "src/programs/teremd/teremd")
         self.socket = os.path.join(self.root, "run/teremd.sock")
-        self.log = os.path.join(self.root, "teremd.log")
+        # Outside of the root: some tests make it full or read-only.
+        self.log = self.root.rstrip("/") + ".log"
         self.daemon_args, self.wrapper = list(daemon_args), list(wrapper)
         self.daemon = None
         self.instance = None
@@ -254,10 +255,19 @@ class Node:
         return [line for line in (done.stdout.splitlines() if done else [])
                 if line.split()[-1] == f"terem_{self.number}"]
 
+    def taken_over(self):
+        """Has another instance claimed our number since we gave it back?"""
+        try:
+            return os.readlink(f"/run/terem-instances/{self.number}") != self.root
+        except OSError:
+            return False
+
     def left(self):
         """What is on the machine although the node has stopped."""
-        found = [f"process {pid}: {command}" for pid, command in self.processes()]
-        found += [f"mount {at}" for at in self.mounts()]
+        found = [f"mount {at}" for at in self.mounts()]
+        if self.taken_over():
+            return found
+        found += [f"process {pid}: {command}" for pid, command in self.processes()]
         found += [f"cgroup {path}" for path in glob.glob("/sys/fs/cgroup/" + self.cgroup_name) +
                   glob.glob("/sys/fs/cgroup/*/" + self.cgroup_name)]
         found += [f"interface {name}" for name in self.interfaces()]
@@ -289,9 +299,13 @@ class Node:
             left += self.left()
             if left:
                 left.append(f"teremd said: {self.words(2000)}")
-            self.force()
+            if left:
+                self.force()
         if self.own_root:
             shutil.rmtree(self.root, ignore_errors=True)
+        if os.path.exists(self.log):
+            os.unlink(self.log)
+        if self.own_root:
             if os.path.exists(self.root):
                 left.append(f"directory {self.root}")
         self.instance = None
@@ -299,13 +313,15 @@ class Node:
 
     def force(self):
         """Takes away what a failed test left, so that the next one starts on clean ground."""
+        for at in reversed(self.mounts()):
+            subprocess.run(["umount", "-l", at], check=False, capture_output=True)
+        if self.taken_over():
+            return
         for pid, _ in self.processes():
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
-        for at in reversed(self.mounts()):
-            subprocess.run(["umount", "-l", at], check=False, capture_output=True)
         for name in self.interfaces() + [f"terem{self.number}"]:
             if os.path.exists(f"/sys/class/net/{name}"):
                 subprocess.run(["ip", "link", "delete", name], check=False, capture_output=True)

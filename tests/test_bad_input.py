@@ -47,6 +47,11 @@ def test_a_name_in_use(node):
 
 
 # ---- archives ----
+def stored(node):
+    """The layers on disk, whole ones and half ones."""
+    return sorted(os.listdir(os.path.join(node.root, "lib/layers")))
+
+
 def hostile():
     long = "d/" * 2000 + "x"
     return {
@@ -77,7 +82,7 @@ def test_hostile_archive(shared, tmp_path, what):
     """Refused with a sentence, or unpacked with every byte inside the layer."""
     path = tmp_path / "a.tar"
     path.write_bytes(tar(archive.system(hostile()[what]), format=tarfile.PAX_FORMAT))
-    passwd = open("/etc/passwd", "rb").read()
+    passwd, before = open("/etc/passwd", "rb").read(), stored(shared)
     answer = shared.api("POST", "/v1/templates?wait=true", {"name": "evil", "import": str(path)})
     layers = os.path.join(shared.root, "lib/layers")
     try:
@@ -94,9 +99,10 @@ def test_hostile_archive(shared, tmp_path, what):
                     assert not stat.S_ISCHR(info.st_mode) or info.st_rdev == 0
                     assert info.st_uid < 65536 and info.st_gid < 65536
         else:
-            assert answer.status < 500 and answer.json["error"]["message"].isprintable(), answer
+            assert answer.error in ("corrupt", "usage", "denied", "unsupported"), answer
+            assert answer.json["error"]["message"].isprintable(), answer
             assert shared.api("GET", "/v1/templates/evil").status == 404
-            assert [n for n in os.listdir(layers)] == []
+            assert stored(shared) == before
     finally:
         if answer.status == 200:
             shared.job("DELETE", "/v1/templates/evil")
@@ -107,7 +113,7 @@ def test_hostile_archive(shared, tmp_path, what):
 def test_truncated_anywhere(shared, tmp_path, pack):
     """Cut at 40 places: refused each time, and nothing stays."""
     data = pack(tar(archive.system()))
-    layers = os.path.join(shared.root, "lib/layers")
+    before = stored(shared)
     places = sorted({int(len(data) * n / 40) // (512 if pack is bytes else 1) *
                      (512 if pack is bytes else 1) for n in range(40)} | {1, 511, 513})
     for place in places:
@@ -116,12 +122,12 @@ def test_truncated_anywhere(shared, tmp_path, pack):
         answer = shared.api("POST", "/v1/templates?wait=true", {"name": "cut", "import": str(path)})
         assert answer.status >= 400, (place, len(data))
         assert answer.error in ("corrupt", "usage"), answer
-        assert os.listdir(layers) == [] and shared.api("GET", "/v1/templates/cut").status == 404
+        assert stored(shared) == before and shared.api("GET", "/v1/templates/cut").status == 404
 
 
 def test_bombs(shared, tmp_path):
     """A sparse file of 8 TiB, and a gzip of endless zeros: refused before the disk is full."""
-    free = shutil.disk_usage(shared.root).free
+    before, free = stored(shared), shutil.disk_usage(shared.root).free
     info = tarfile.TarInfo("huge")
     info.size = 1 << 43
     header = info.tobuf(tarfile.GNU_FORMAT)
@@ -140,11 +146,13 @@ def test_bombs(shared, tmp_path):
                         {"name": "bomb", "import": str(tmp_path / "sparse.tar")}, timeout=120)
     assert answer.status >= 400, answer
     assert shutil.disk_usage(shared.root).free > free * 0.9
-    assert os.listdir(os.path.join(shared.root, "lib/layers")) == []
+    assert stored(shared) == before
 
 
 def test_too_many_entries(shared, tmp_path):
-    """Ten million empty files in 20 KB of xz: refused at the bound, in bounded time."""
+    """Ten million files in a small archive: bounded, and a cancel stops it at once.  (The bound
+    itself is a unit test of the template room; to meet it here takes minutes.)"""
+    before = stored(shared)
     block = tarfile.TarInfo("d").tobuf(tarfile.USTAR_FORMAT)
     path = tmp_path / "many.tar.gz"
     chunk = block * 20000
@@ -152,10 +160,18 @@ def test_too_many_entries(shared, tmp_path):
         for _ in range(500):
             file.write(chunk)
         file.write(b"\0" * 1024)
-    answer = shared.api("POST", "/v1/templates?wait=true", {"name": "many", "import": str(path)},
-                        timeout=300)
-    assert answer.status >= 400 and shared.api("GET", "/v1/templates/many").status == 404
-    assert os.listdir(os.path.join(shared.root, "lib/layers")) == []
+    job = shared.ok("POST", "/v1/templates", {"name": "many", "import": str(path)})["id"]
+    time.sleep(3)
+    at = time.monotonic()
+    assert shared.ok("GET", "/v1") and time.monotonic() - at < 1, "the others are served"
+    shared.ok("DELETE", f"/v1/jobs/{job}")
+    shared.api("GET", f"/v1/jobs/{job}?wait=true", timeout=60)
+    assert shared.ok("GET", f"/v1/jobs/{job}")["state"] in ("cancelled", "failed")
+    assert shared.api("GET", "/v1/templates/many").status == 404
+    deadline = time.monotonic() + 60
+    while stored(shared) != before:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def lies():
@@ -191,14 +207,16 @@ def lies():
 
 @pytest.mark.parametrize("what", sorted(lies()))
 def test_image_that_lies(shared, tmp_path, what):
+    before = stored(shared)
     folder = oci(str(tmp_path / "image"), [tar(archive.system())], spoil=lies()[what])
     answer = shared.api("POST", "/v1/templates?wait=true", {"name": "lie", "import": "oci:" + folder})
     assert 400 <= answer.status < 500 or answer.error == "unsupported", answer
     assert shared.api("GET", "/v1/templates/lie").status == 404
-    assert os.listdir(os.path.join(shared.root, "lib/layers")) == []
+    assert stored(shared) == before
 
 
 def test_unknown_compression(shared, tmp_path):
+    before = stored(shared)
     for name, data in (("noise", os.urandom(4096)), ("empty", b""), ("text", b"hello\n" * 100)):
         path = tmp_path / name
         path.write_bytes(data)
@@ -210,7 +228,7 @@ def test_unknown_compression(shared, tmp_path):
         answer = shared.api("POST", "/v1/templates?wait=true", {"name": "odd", "import": source},
                             timeout=30)
         assert answer.status >= 400, source
-    assert os.listdir(os.path.join(shared.root, "lib/layers")) == []
+    assert stored(shared) == before
 
 
 # ---- disks ----
@@ -227,12 +245,11 @@ class Disk:
     def fill(self):
         """Leaves no free block."""
         path = os.path.join(self.at, "filler")
-        with open(path, "ab") as file:
+        with open(path, "ab", buffering=0) as file:
             for size in (1 << 20, 4096, 1):
                 try:
-                    while True:
-                        file.write(b"x" * size)
-                        file.flush()
+                    while file.write(b"x" * size) == size:
+                        pass
                 except OSError:
                     pass
         return path
@@ -345,15 +362,14 @@ def test_read_only(disk):
     disk, node = disk
     node.start()
     node.ve("web1", start=False)
-    node.term()
+    node.ok("POST", "/v1/node/stop", {"force": True})
+    node.daemon.wait(30)
     disk.remount("ro")
-    node.log = "/dev/null"
     done = subprocess.run([node.program, "--root", node.root], capture_output=True, text=True,
                           timeout=20, check=False)
     assert done.returncode == 1 and "ead-only" in done.stderr, done
     assert len(done.stderr.strip().splitlines()) == 1
     disk.remount("rw")
-    node.log = os.path.join(node.root, "teremd.log")
     node.start()
     assert node.state("web1") == "stopped"
 
@@ -362,7 +378,7 @@ def test_read_only(disk):
 def refuses_to_start(node):
     done = subprocess.run([node.program, "--root", node.root], capture_output=True, text=True,
                           timeout=20, check=False)
-    assert done.returncode == 1, done
+    assert done.returncode in (1, 2), done
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     return done.stderr
 
