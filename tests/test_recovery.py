@@ -156,13 +156,15 @@ def test_killed_during_churn(node):
 
 
 def settle(node, timeout=30):
-    """Until no job is open."""
+    """Until no job is open and no VE is on its way."""
     deadline = time.monotonic() + timeout
-    while jobs := node.ok("GET", "/v1/jobs"):
-        jobs = jobs if isinstance(jobs, list) else jobs["jobs"]
-        if not jobs:
+    while True:
+        moving = [ve["name"] for ve in node.ok("GET", "/v1/ves")
+                  if ve["state"] in ("starting", "stopping")]
+        jobs = node.ok("GET", "/v1/jobs")
+        if not moving and not jobs:
             return
-        assert time.monotonic() < deadline, jobs
+        assert time.monotonic() < deadline, (moving, jobs, node.words())
         time.sleep(0.05)
 
 

@@ -62,6 +62,30 @@ static void try_mount(const char *what, const char *source, const char *type, co
     rmdir("/mnt-attack");
 }
 
+/* A v1 hierarchy may be mounted (it shows the VE's own part): its limits must stay shut. */
+static void try_cgroup(const char *controller, const char *file)
+{
+    static const char *const others[] = {"release_agent", "notify_on_release", "cgroup.procs"};
+    char path[128], what[160];
+    mkdir("/mnt-attack", 0755);
+    if (mount("none", "/mnt-attack", "cgroup", 0, controller) < 0) {
+        tell(true, controller, "cgroup v1: %s", strerror(errno));
+        rmdir("/mnt-attack");
+        return;
+    }
+    snprintf(path, sizeof(path), "/mnt-attack/%s", file);
+    snprintf(what, sizeof(what), "cgroup v1 %s for writing", file);
+    refused(what, open(path, O_WRONLY));
+    for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++) {
+        snprintf(path, sizeof(path), "/mnt-attack/%s", others[i]);
+        snprintf(what, sizeof(what), "cgroup v1 %s of %s for writing", others[i], controller);
+        refused(what, open(path, O_WRONLY));
+    }
+    refused("a cgroup v1 of its own", mkdir("/mnt-attack/attack", 0755));
+    umount2("/mnt-attack", MNT_DETACH);
+    rmdir("/mnt-attack");
+}
+
 static int verb_mount(char **argv)
 {
     static const char *const disks[] = {"/dev/vda",  "/dev/sda",       "/dev/vda1",
@@ -74,7 +98,9 @@ static int verb_mount(char **argv)
     try_mount("configfs", "none", "configfs", NULL);
     try_mount("pstore", "none", "pstore", NULL);
     try_mount("devtmpfs", "none", "devtmpfs", NULL);
-    try_mount("cgroup v1 memory", "none", "cgroup", "memory");
+    try_cgroup("memory", "memory.limit_in_bytes");
+    try_cgroup("pids", "pids.max");
+    try_cgroup("devices", "devices.allow");
     try_mount("cgroup v1 release_agent", "none", "cgroup", "none,name=attack,release_agent=/x");
     return 0;
 }
@@ -308,6 +334,30 @@ static int verb_namespaces(char **argv)
     return 0;
 }
 
+static int run_verb(char **argv);
+
+static bool write_file(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY);
+    bool done = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+    if (fd >= 0)
+        close(fd);
+    return done;
+}
+
+/* The same attacks with the capabilities of a user namespace below the VE's. */
+static int verb_nested(char **argv)
+{
+    if (unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0) {
+        tell(true, "nested", "%s", strerror(errno));
+        return 0;
+    }
+    write_file("/proc/self/setgroups", "deny");
+    if (!write_file("/proc/self/uid_map", "0 0 1") || !write_file("/proc/self/gid_map", "0 0 1"))
+        tell(true, "nested", "no map: %s", strerror(errno));
+    return run_verb(argv);
+}
+
 /* ---- keys ---- */
 static int verb_keys(char **argv)
 {
@@ -511,15 +561,24 @@ static const struct verb {
     {"overwrite", verb_overwrite, 1},
     {"descriptors", verb_descriptors, 0},
     {"tiocsti", verb_tiocsti, 0},
+    {"nested", verb_nested, 1},
 };
 
-int main(int argc, char **argv)
+static int run_verb(char **argv)
 {
-    for (size_t i = 0; argc > 1 && i < sizeof(verbs) / sizeof(*verbs); i++)
-        if (strcmp(verbs[i].name, argv[1]) == 0 && argc - 2 >= verbs[i].args) {
-            int r = verbs[i].run(argv + 2);
+    int given = 0;
+    while (argv[given])
+        given++;
+    for (size_t i = 0; given && i < sizeof(verbs) / sizeof(*verbs); i++)
+        if (strcmp(verbs[i].name, argv[0]) == 0 && given - 1 >= verbs[i].args) {
+            int r = verbs[i].run(argv + 1);
             return r || broken ? 1 : 0;
         }
     fprintf(stderr, "usage: attack VERB [ARG…]\n");
     return 2;
+}
+
+int main(int argc, char **argv)
+{
+    return run_verb(argv + 1);
 }
