@@ -18,10 +18,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define auto_fd    __attribute__((cleanup(cleanup_fd)))
-#define auto_free  __attribute__((cleanup(cleanup_free)))
-#define auto_dir   __attribute__((cleanup(cleanup_dir)))
-#define auto_file  __attribute__((cleanup(cleanup_file)))
+#define auto_fd   __attribute__((cleanup(cleanup_fd)))
+#define auto_free __attribute__((cleanup(cleanup_free)))
+#define auto_dir  __attribute__((cleanup(cleanup_dir)))
+#define auto_file __attribute__((cleanup(cleanup_file)))
 /* For an owner of a room's own type: auto_clean(registry_close_p) struct registry *r = NULL; */
 #define auto_clean(fn) __attribute__((cleanup(fn)))
 

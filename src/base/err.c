@@ -15,13 +15,16 @@ static const struct err_row rows[ERR__COUNT] = {
     [ERR_EXISTS] = {"exists", 1, 409, "A thing of this name exists already."},
     [ERR_STATE] = {"state", 1, 409, "The thing's present state does not allow this."},
     [ERR_BUSY] = {"busy", 1, 409, "Another operation is at work on the thing; try again."},
-    [ERR_EXHAUSTED] = {"exhausted", 1, 507, "Disk, memory, ids or addresses are used up, or a limit "
-                                            "was met; the sentence says which."},
-    [ERR_UNSUPPORTED] = {"unsupported", 1, 501, "This kernel, file system or build lacks what is "
-                                                "needed; see terem doctor."},
+    [ERR_EXHAUSTED] = {"exhausted", 1, 507,
+                       "Disk, memory, ids or addresses are used up, or a limit "
+                       "was met; the sentence says which."},
+    [ERR_UNSUPPORTED] = {"unsupported", 1, 501,
+                         "This kernel, file system or build lacks what is "
+                         "needed; see terem doctor."},
     [ERR_DENIED] = {"denied", 1, 403, "Not permitted."},
-    [ERR_CORRUPT] = {"corrupt", 1, 422, "Stored or supplied bytes are damaged or not what they "
-                                        "claim to be."},
+    [ERR_CORRUPT] = {"corrupt", 1, 422,
+                     "Stored or supplied bytes are damaged or not what they "
+                     "claim to be."},
     [ERR_TIMEOUT] = {"timeout", 1, 504, "A deadline passed."},
     [ERR_CANCELLED] = {"cancelled", 1, 409, "The operation was cancelled."},
     [ERR_UNAVAILABLE] = {"unavailable", 1, 503, "A needed service does not answer."},

@@ -53,7 +53,7 @@ struct err_row {
     const char *name; /* stable machine name, e.g. "not-found" */
     int exit_status;  /* of the command line */
     int http_status;
-    const char *doc;  /* a sentence for the manual */
+    const char *doc; /* a sentence for the manual */
 };
 
 /* Never NULL: an unknown kind gives the row of ERR_INTERNAL. */
@@ -69,8 +69,7 @@ int err_set(struct err *err, enum err_kind kind, const char *fmt, ...)
 /* Like err_set for a failed system call: appends ": strerror(errno)", kind from errno. */
 int err_sys(struct err *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* The same for an errno that is not in `errno` (netlink, libraries); sys is positive. */
-int err_sysno(struct err *err, int sys, const char *fmt, ...)
-    __attribute__((format(printf, 3, 4)));
+int err_sysno(struct err *err, int sys, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* Puts "fmt: " before the text that *err has; returns -err->kind.  Too long is cut at the end. */
 int err_wrap(struct err *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Empties *err, for a failure that was dealt with. */

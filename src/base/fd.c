@@ -99,7 +99,8 @@ int fd_replace_file_at(int dirfd, const char *name, const void *buf, size_t len,
     const char *base = slash ? slash + 1 : name;
     if (str_print(tmp, sizeof(tmp), "%.*s.%s.new", (int)(base - name), name, base) < 0)
         return err_set(err, ERR_USAGE, "the name %s is too long", name);
-    auto_fd int fd = openat(dirfd, tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
+    auto_fd int fd =
+        openat(dirfd, tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
     if (fd < 0)
         return err_sys(err, "cannot create %s", tmp);
     if (fd_write_all(fd, buf, len, err) < 0 || (fsync(fd) < 0 && err_sys(err, "cannot sync"))) {

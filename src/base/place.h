@@ -15,12 +15,12 @@
 
 struct place {
     bool is_default;
-    char root[PLACE_MAX];   /* "" for the default instance, else the absolute DIR */
-    char state[PLACE_MAX];  /* registry, pool, layers, templates, logs */
-    char run[PLACE_MAX];    /* sockets, pids, the lxcfs mount */
-    char conf[PLACE_MAX];   /* terem.conf */
-    char api[PLACE_MAX];    /* Unix socket of teremd */
-    char keep[PLACE_MAX];   /* Unix socket of terem-keep */
+    char root[PLACE_MAX];  /* "" for the default instance, else the absolute DIR */
+    char state[PLACE_MAX]; /* registry, pool, layers, templates, logs */
+    char run[PLACE_MAX];   /* sockets, pids, the lxcfs mount */
+    char conf[PLACE_MAX];  /* terem.conf */
+    char api[PLACE_MAX];   /* Unix socket of teremd */
+    char keep[PLACE_MAX];  /* Unix socket of terem-keep */
 };
 
 /* root: NULL takes TEREM_ROOT from the environment, and without it the default instance.

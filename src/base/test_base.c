@@ -46,14 +46,14 @@ static void test_numbers(void **state)
     static const struct {
         const char *text;
         uint64_t bytes;
-    } sizes[] = {{"0", 0}, {"512M", 536870912}, {"1.5G", 1610612736}, {"1k", 1024},
-                 {"1KiB", 1024}, {"10b", 10}, {"2TB", 2199023255552}};
+    } sizes[] = {{"0", 0},       {"512M", 536870912}, {"1.5G", 1610612736},  {"1k", 1024},
+                 {"1KiB", 1024}, {"10b", 10},         {"2TB", 2199023255552}};
     for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
         assert_int_equal(number_parse_size(sizes[i].text, &v, NULL), 0);
         assert_true(v == sizes[i].bytes);
     }
-    static const char *bad_sizes[] = {"", "M", "-1M", "1.5", "0.3", "1..5G", "16E", "1Z", "1M x",
-                                      "1.0000000001G", "nan", "1e9"};
+    static const char *bad_sizes[] = {"",    "M",  "-1M",  "1.5",           "0.3", "1..5G",
+                                      "16E", "1Z", "1M x", "1.0000000001G", "nan", "1e9"};
     for (size_t i = 0; i < ARRAY_SIZE(bad_sizes); i++)
         assert_true(number_parse_size(bad_sizes[i], &v, NULL) < 0);
     assert_int_equal(number_parse_time("10m", &v, NULL), 0);
@@ -88,8 +88,17 @@ static const char *candidate(void *ctx, size_t i)
 
 static void test_names(void **state)
 {
-    static const char *bad[] = {"", "..", "/", "a/b", "Web1", "-a", "a-", "a\n", "\xff", "a_b",
-        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"};
+    static const char *bad[] = {"",
+                                "..",
+                                "/",
+                                "a/b",
+                                "Web1",
+                                "-a",
+                                "a-",
+                                "a\n",
+                                "\xff",
+                                "a_b",
+                                "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"};
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
         struct err e = {0};
         assert_int_equal(name_check_ve(bad[i], &e), -ERR_USAGE);

@@ -28,7 +28,7 @@ int keep_connect(const char *socket_path, const char *program, bool spawn, struc
                  struct err *err);
 void keep_close(struct keep *k);
 void keep_close_p(struct keep **k); /* for auto_clean() */
-int keep_fd(const struct keep *k); /* becomes readable (end of file) when terem-keep dies */
+int keep_fd(const struct keep *k);  /* becomes readable (end of file) when terem-keep dies */
 
 /* Gives it the VE's descriptors (duplicates; the caller keeps its own).  console_fd, log_dir_fd
  * may be -1.  The console becomes non-blocking, for all who share it.  An entry of that id is

@@ -42,14 +42,14 @@ int registry_commit(struct registry *r, struct err *err);
 void registry_rollback(struct registry *r);
 
 struct registry_ve {
-    int64_t id;           /* never used twice; names cgroup, tree and interface */
+    int64_t id; /* never used twice; names cgroup, tree and interface */
     char name[NAME_SIZE];
-    int state;            /* enum ve_state, as number; the ve room owns the meaning */
-    int want;             /* state that was asked for last, for recovery and autostart */
-    uint32_t slot;        /* 1…: id range and addresses; the lowest free at creation */
-    char *spec;           /* JSON: template, layers, labels, params, … what the owner asked for */
-    char *run;            /* JSON: pid, started, console …: what holds while it runs; or NULL */
-    int64_t created;      /* milliseconds since the epoch */
+    int state;       /* enum ve_state, as number; the ve room owns the meaning */
+    int want;        /* state that was asked for last, for recovery and autostart */
+    uint32_t slot;   /* 1…: id range and addresses; the lowest free at creation */
+    char *spec;      /* JSON: template, layers, labels, params, … what the owner asked for */
+    char *run;       /* JSON: pid, started, console …: what holds while it runs; or NULL */
+    int64_t created; /* milliseconds since the epoch */
 };
 void registry_ve_done(struct registry_ve *v); /* frees spec and run */
 
@@ -61,18 +61,19 @@ int registry_ve_update(struct registry *r, const struct registry_ve *v, struct e
 int registry_ve_delete(struct registry *r, int64_t id, struct err *err);
 /* In the order of id.  The callback must not keep the pointers nor walk the VEs again; it may
  * update or delete the VE that it was given.  Its negative return ends the walk. */
-int registry_ve_each(struct registry *r, int (*item)(void *ctx, const struct registry_ve *v,
-                     struct err *err), void *ctx, struct err *err);
+int registry_ve_each(struct registry *r,
+                     int (*item)(void *ctx, const struct registry_ve *v, struct err *err),
+                     void *ctx, struct err *err);
 
 struct registry_job {
     int64_t id;
-    int64_t ve;          /* 0: of no VE (templates) */
-    char subject[NAME_SIZE]; /* the VE's or template's name, for history */
-    char kind[24];       /* "start", "template-build", … */
-    int state;           /* enum ve_job_state */
-    char *request;       /* JSON of the request, or NULL */
-    int error_kind;      /* enum err_kind when failed */
-    char *error;         /* sentence, or NULL */
+    int64_t ve;                      /* 0: of no VE (templates) */
+    char subject[NAME_SIZE];         /* the VE's or template's name, for history */
+    char kind[24];                   /* "start", "template-build", … */
+    int state;                       /* enum ve_job_state */
+    char *request;                   /* JSON of the request, or NULL */
+    int error_kind;                  /* enum err_kind when failed */
+    char *error;                     /* sentence, or NULL */
     int64_t created, started, ended; /* milliseconds since the epoch; 0: not yet */
 };
 void registry_job_done(struct registry_job *j);

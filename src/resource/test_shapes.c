@@ -28,7 +28,7 @@ int __real_unlinkat(int fd, const char *name, int flags);
 int __wrap_unlinkat(int fd, const char *name, int flags);
 
 static char dir[64];
-static bool playing; /* the kernel's part */
+static bool playing;            /* the kernel's part */
 static const char *refuse_file; /* the next directories lack it */
 
 static void put(int fd, const char *file, const char *text)

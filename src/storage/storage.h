@@ -36,7 +36,7 @@ int storage_list(struct storage_pool *p, int64_t **ret, size_t *ret_n, struct er
 
 struct storage_space {
     uint64_t size_bytes, free_bytes, inodes, inodes_free;
-    char file_system[16]; /* "ext4" */
+    char file_system[16];  /* "ext4" */
     bool overlay_upper_ok; /* supports xattrs and d_type as overlay's upper needs */
 };
 int storage_space(struct storage_pool *p, struct storage_space *ret, struct err *err);

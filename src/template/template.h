@@ -41,19 +41,20 @@ enum template_init {
 };
 
 /* One template as read from its file; free with template_free(). */
-struct template {
+struct template
+{
     char name[NAME_SIZE];
     enum template_start start;
     enum template_init init;
-    char *init_path;   /* "/sbin/init", or NULL for app templates */
-    char **command;    /* NULL-terminated: OCI entrypoint + cmd, or NULL */
-    char **env;        /* NULL-terminated KEY=VALUE, or NULL */
-    char *workdir;     /* or NULL */
-    char *user;        /* "1000:1000", "www-data", or NULL for root */
-    char *source;      /* "built-in", "mmdebstrap bookworm", "oci:…", "tar:…" */
-    int64_t created;   /* seconds since the epoch */
-    uint64_t size;     /* bytes of file data in all its layers */
-    size_t n_layers;   /* lowest first */
+    char *init_path; /* "/sbin/init", or NULL for app templates */
+    char **command;  /* NULL-terminated: OCI entrypoint + cmd, or NULL */
+    char **env;      /* NULL-terminated KEY=VALUE, or NULL */
+    char *workdir;   /* or NULL */
+    char *user;      /* "1000:1000", "www-data", or NULL for root */
+    char *source;    /* "built-in", "mmdebstrap bookworm", "oci:…", "tar:…" */
+    int64_t created; /* seconds since the epoch */
+    uint64_t size;   /* bytes of file data in all its layers */
+    size_t n_layers; /* lowest first */
     char layers[TEMPLATE_LAYERS_MAX][TEMPLATE_DIGEST];
 };
 void template_free(struct template *t);
@@ -74,8 +75,8 @@ typedef int (*template_progress)(void *ctx, int percent, const char *text);
 
 struct template_request {
     const char *name;
-    const char *include;   /* build: "nginx,openssh-server", or NULL */
-    const char *source;    /* import: absolute file or directory, or "oci:/path[:tag]" */
+    const char *include; /* build: "nginx,openssh-server", or NULL */
+    const char *source;  /* import: absolute file or directory, or "oci:/path[:tag]" */
     template_progress progress;
     void *ctx;
     uint64_t max_bytes;   /* of file data; 0: what is free, less a reserve */

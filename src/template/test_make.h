@@ -15,7 +15,7 @@
 #include <cmocka.h>
 
 struct fixture {
-    char dir[64];     /* …/state is the store's, …/outside must never change */
+    char dir[64]; /* …/state is the store's, …/outside must never change */
     char state[80], outside[80], file[80];
     struct template_store *store;
     struct err err;
@@ -29,10 +29,10 @@ void fixture_assert_nothing(struct fixture *f);
 /* Root of the i-th layer of a template; the caller closes it. */
 int fixture_root(struct fixture *f, const char *name, size_t i);
 
-#define OK(f, x)                                                                                   \
-    do {                                                                                           \
-        if ((x) < 0)                                                                               \
-            fail_msg("%s: %s", #x, (f)->err.text);                                                 \
+#define OK(f, x)                                   \
+    do {                                           \
+        if ((x) < 0)                               \
+            fail_msg("%s: %s", #x, (f)->err.text); \
     } while (0)
 
 struct bytes {
@@ -45,12 +45,12 @@ void bytes_done(struct bytes *b);
 
 struct tar_item {
     const char *name;
-    char type;          /* '0' file, '1' hard link, '2' symbolic link, '3' char, '5' directory, … */
-    unsigned mode;      /* 0: 0755 of directories, 0644 of others */
+    char type;     /* '0' file, '1' hard link, '2' symbolic link, '3' char, '5' directory, … */
+    unsigned mode; /* 0: 0755 of directories, 0644 of others */
     unsigned uid, gid;
     const char *link;
     const char *data;
-    size_t len;         /* 0: strlen(data) */
+    size_t len; /* 0: strlen(data) */
     unsigned major, minor;
 };
 void tar_add(struct bytes *b, const struct tar_item *item);
