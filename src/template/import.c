@@ -151,7 +151,7 @@ static int import_layer(struct import *im, int dir, const struct image *image, s
         return damaged_layer(i, "is not compressed as its media type says", err);
     char text[64], raw[STREAM_DIGEST];
     str_print(text, sizeof(text), "unpacking layer %zu of %zu", i + 1, image->n_layers);
-    struct unpack_watch watch = {im->rq->progress, im->rq->ctx, text, from, to};
+    struct unpack_watch watch = {im->rq->progress, im->rq->ctx, text, from, to, true};
     auto_clean(layer_done) struct layer layer = LAYER_NONE;
     if ((r = unpack_layer(im->store, in, &im->left, &watch, &layer, raw, err)) < 0)
         return err_wrap(err, "layer %zu", i + 1);

@@ -4,8 +4,10 @@
  *
  * I own STATE/layers (one directory a layer, named by its digest, ids 0–65535 as in the archive)
  * and STATE/templates (one small JSON file a template: name, layers, how it starts).
- * I use libarchive, libcrypto, mmdebstrap, kernel/.  I never run anything of a template outside
- * a VE's isolation, and never write a byte outside the layer that is being made.
+ * I use libarchive, zlib, liblzma, libzstd, Nettle, jansson, tar, mmdebstrap.  I never run anything
+ * of a template outside a VE's isolation (mmdebstrap runs Debian's own package scripts, in PID and
+ * mount namespaces of their own), and never write a byte outside the layer that is being made.
+ * store.h has the layout on disk and who locks what.
  *
  * A layer's digest is "sha256:" and the hex SHA-256 of its uncompressed tar (an OCI diffID).
  * A layer is written under STATE/layers/.new-…, synced, and renamed: it is whole or not there.

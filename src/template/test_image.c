@@ -251,6 +251,29 @@ static void test_layout(void **state)
     }
 }
 
+/* `umoci insert` ends a layer with the last byte of the last file; data that lacks is told. */
+static void test_no_end(void **state)
+{
+    struct fixture *f = *state;
+    auto_free char *data = calloc(1, 1500);
+    memset(data, 'x', 1499);
+    for (size_t lack = 0; lack < 1300; lack += lack ? 100 : 1) {
+        auto_bytes struct bytes tar = {0};
+        tar_add(&tar, &(struct tar_item){"f", '0', .data = data});
+        tar.n = 512 + 1499 - lack;
+        auto_layout struct layout l = {0};
+        layout_begin(f, &l);
+        layout_layer(&l, &tar, T_GZIP, pack_gzip);
+        layout_end(&l);
+        assert_int_equal(import(f, l.dir), lack ? -ERR_CORRUPT : 0);
+        if (lack) {
+            fixture_assert_nothing(f);
+            continue;
+        }
+        OK(f, template_remove(f->store, "t", NULL, 0, &f->err));
+    }
+}
+
 /* Layers that are there are shared, and not even read. */
 static void test_shared(void **state)
 {
@@ -503,6 +526,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_layout, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(test_no_end, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_shared, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_wrong_types, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_wrong_digests, fixture_setup, fixture_teardown),

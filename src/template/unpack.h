@@ -3,19 +3,22 @@
  * unpack — a tar stream into a tree.
  *
  * libarchive reads the headers (ustar, pax, GNU, sparse files); tree.h writes.  A tar that has no
- * end marker (two blocks of zeros) was cut short: ERR_CORRUPT, which tar itself lets pass.
+ * end marker (two blocks of zeros) was cut short: ERR_CORRUPT, which tar itself lets pass.  Only
+ * where a digest will tell, as in images, it may be missing, and the padding of the last file with
+ * it: `umoci insert` (0.4.7) leaves both out.
  */
 #pragma once
 
 #include "template/store.h"
 #include "template/stream.h"
 
-/* How far a job is, for its owner. */
+/* How far a job is, for its owner; and what is known of the stream. */
 struct unpack_watch {
     template_progress progress; /* or NULL */
     void *ctx;
-    const char *text; /* "unpacking layer 2 of 5" */
-    int from, to;     /* percents of the whole that this stream is */
+    const char *text;  /* "unpacking layer 2 of 5" */
+    int from, to;      /* percents of the whole that this stream is */
+    bool digest_tells; /* whether it is whole: the end marker may be missing */
 };
 int unpack_tell(const struct unpack_watch *w, int percent, const char *text, struct err *err);
 
