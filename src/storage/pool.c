@@ -35,7 +35,7 @@ struct storage_pool {
 
 int storage_pool_open(const char *state, struct storage_pool **ret, struct err *err)
 {
-    struct err own; /* err_wrap() keeps the kind only where there is a struct err */
+    struct err own = {0}; /* err_wrap() keeps the kind only where there is a struct err */
     err = err ? err : &own;
     auto_free char *path = str_format("%s/pool", state);
     auto_free struct storage_pool *p = malloc(sizeof(*p));
@@ -201,7 +201,7 @@ static DIR *list(int dirfd)
 
 int storage_empty_trash(struct storage_pool *p, struct err *err)
 {
-    struct err own; /* err_wrap() keeps the kind only where there is a struct err */
+    struct err own = {0}; /* err_wrap() keeps the kind only where there is a struct err */
     err = err ? err : &own;
     auto_dir DIR *d = list(p->trash);
     if (!d)

@@ -109,7 +109,7 @@ static int unknown_base(const char *base, struct err *err)
 int template_build(struct template_store *s, const char *base, const struct template_request *rq,
                    struct err *err)
 {
-    struct err own; /* err_wrap() keeps the kind only where there is a struct err */
+    struct err own = {0}; /* err_wrap() keeps the kind only where there is a struct err */
     err = err ? err : &own;
     struct tree_limits limits;
     int r = store_check_name(s, rq->name, err);

@@ -317,7 +317,7 @@ static int split_source(struct import *im, char *source, bool *ret_image, struct
 
 int template_import(struct template_store *s, const struct template_request *rq, struct err *err)
 {
-    struct err own; /* err_wrap() keeps the kind only where there is a struct err */
+    struct err own = {0}; /* err_wrap() keeps the kind only where there is a struct err */
     err = err ? err : &own;
     int r = store_check_name(s, rq->name, err);
     if (r < 0)

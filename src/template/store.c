@@ -17,7 +17,7 @@
 
 int template_store_open(const char *state, struct template_store **ret, struct err *err)
 {
-    struct err own; /* err_wrap() keeps the kind only where there is a struct err */
+    struct err own = {0}; /* err_wrap() keeps the kind only where there is a struct err */
     err = err ? err : &own;
     auto_free struct template_store *s = calloc(1, sizeof(*s));
     if (!s)
@@ -163,7 +163,7 @@ static int not_there(struct template_store *s, const char *name, struct err *err
 
 int template_get(struct template_store *s, const char *name, struct template **ret, struct err *err)
 {
-    struct err own; /* err_wrap() keeps the kind only where there is a struct err */
+    struct err own = {0}; /* err_wrap() keeps the kind only where there is a struct err */
     err = err ? err : &own;
     int r = name_check_template(name, err);
     if (r < 0)
@@ -319,7 +319,7 @@ static int lock_templates(struct template_store *s, int *ret_fd, struct err *err
 int template_remove(struct template_store *s, const char *name, const char *const *used,
                     size_t n_used, struct err *err)
 {
-    struct err own; /* err_wrap() keeps the kind only where there is a struct err */
+    struct err own = {0}; /* err_wrap() keeps the kind only where there is a struct err */
     err = err ? err : &own;
     int r = name_check_template(name, err);
     if (r < 0)
@@ -364,7 +364,7 @@ static int remove_drafts(struct template_store *s, struct err *err)
 int template_recover(struct template_store *s, const char *const *used, size_t n_used,
                      struct err *err)
 {
-    struct err own; /* err_wrap() keeps the kind only where there is a struct err */
+    struct err own = {0}; /* err_wrap() keeps the kind only where there is a struct err */
     err = err ? err : &own;
     int r = remove_drafts(s, err);
     if (r < 0)
