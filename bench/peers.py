@@ -236,11 +236,13 @@ def wait_port_in(netns_path, port, deadline):
             if LIBC.setns(fd, CLONE_NEWNET):
                 os._exit(2)
             while time.monotonic() < deadline:
-                with socket.socket() as probe:
-                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                try:
+                    with socket.create_connection(("127.0.0.1", port), 2) as probe:
                         probe.sendall(b"GET / HTTP/1.0\r\n\r\n")
                         if probe.recv(15).startswith(b"HTTP/1.1 200"):
                             os._exit(0)
+                except OSError:
+                    pass
                 time.sleep(0.002)
             os._exit(1)
         except BaseException:

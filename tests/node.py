@@ -11,6 +11,7 @@ import glob
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -230,7 +231,7 @@ class Node:
         for pid in filter(str.isdigit, os.listdir("/proc")):
             try:
                 with open(f"/proc/{pid}/cmdline", "rb") as file:
-                    command = file.read().decode("utf-8", "replace").replace("\0", " ")
+                    words = file.read().decode("utf-8", "replace").split("\0")
                 with open(f"/proc/{pid}/cgroup", encoding="utf-8") as file:
                     cgroup = file.read()
                 with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
@@ -240,9 +241,9 @@ class Node:
             if state == "Z" or int(pid) == os.getpid():
                 continue
             if f":/{self.cgroup_name}/" in cgroup or f":/{self.cgroup_name}\n" in cgroup or \
-                    (self.root + "/" in command + "/" and "terem" in command.split(" ")[0]) or \
-                    ("lxcfs" in command and self.root in command):
-                mine.append((int(pid), command.strip()))
+                    (re.search("terem|lxcfs", words[0]) and
+                     any(word == self.root or word.startswith(self.root + "/") for word in words)):
+                mine.append((int(pid), " ".join(words).strip()))
         return mine
 
     def mounts(self):
