@@ -78,7 +78,7 @@ static int build_debian(struct template_store *s, const struct debian *d,
     auto_clean(layer_done) struct layer layer = LAYER_NONE;
     if ((r = stream_open_waiting(c.out, child_wait_output, &c, &in, err)) == 0)
         r = unpack_layer(s, in, limits, &watch, &layer, NULL, err);
-    if ((r = child_explain(&c, "mmdebstrap", r, err)) < 0)
+    if ((r = debian_explain(d, &c, r, err)) < 0)
         return r;
     auto_free char *source = str_format("mmdebstrap %s%s%s", d->suite, rq->include ? " with " : "",
                                         rq->include ? rq->include : "");

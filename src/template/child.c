@@ -89,6 +89,40 @@ int child_start(const char *const *argv, const struct child_how *how, struct chi
     return 0;
 }
 
+/*
+ * How well a line tells why the child failed.  A cause is followed by its effects (apt-get failed,
+ * so mmdebstrap's hook failed, so mmdebstrap failed), so of the best rank the first line counts;
+ * only of ordinary lines the last one.
+ */
+enum { NOISE = -1, ORDINARY, EFFECT, CAUSE, FULL };
+
+static int rank_of(const char *line)
+{
+    /* mmdebstrap 1.2 to 1.5 about its own processes and its tidying up after a failure. */
+    static const char *const noise[] = {"main() received signal", "setup() received signal",
+                                        "removing tempdir",       "hooklistener errored out",
+                                        "cleaning package lists", "received eof on socket"};
+    static const char *const effects[] = {"E: mmdebstrap failed",
+                                          "E: setup failed",
+                                          "E: run_chroot failed",
+                                          "E: apt-get ",
+                                          "E: env ",
+                                          "E: Sub-process ",
+                                          "tar: Exiting",
+                                          "tar: Error is not recoverable"};
+    if (strstr(line, "No space left on device"))
+        return FULL;
+    for (size_t i = 0; i < ARRAY_SIZE(noise); i++)
+        if (strstr(line, noise[i]))
+            return NOISE;
+    for (size_t i = 0; i < ARRAY_SIZE(effects); i++)
+        if (str_starts(line, effects[i]))
+            return EFFECT;
+    return str_starts(line, "E:") || str_starts(line, "tar: ") || str_starts(line, "dpkg: error")
+               ? CAUSE
+               : ORDINARY;
+}
+
 static void end_line(struct child *c)
 {
     while (c->line_len && strchr(" \t\r", c->line[c->line_len - 1]))
@@ -100,11 +134,11 @@ static void end_line(struct child *c)
     if (str_starts(c->line, "I: ") && !strstr(c->line, "/tmp/") && !strstr(c->line, "-hook=") &&
         !strstr(c->line, "signed-by"))
         str_print(c->said, sizeof(c->said), "%s", c->line + 3);
-    bool is_error = str_starts(c->line, "E:") || str_starts(c->line, "tar: ") ||
-                    str_starts(c->line, "dpkg: error");
-    if (is_error || !c->last_is_error)
-        str_print(c->last, sizeof(c->last), "%s", c->line);
-    c->last_is_error |= is_error;
+    int rank = rank_of(c->line);
+    if (rank > c->why_rank || (rank == ORDINARY && c->why_rank == ORDINARY)) {
+        str_print(c->why, sizeof(c->why), "%s", c->line);
+        c->why_rank = rank;
+    }
     c->line_len = 0;
 }
 
@@ -180,12 +214,18 @@ int child_finish(struct child *c, const char *name, struct err *err)
         return err_set(err, ERR_SYSTEM, "%s was killed by signal %d (%s)", name, WTERMSIG(status),
                        sigabbrev_np(WTERMSIG(status)));
     auto_str struct str s = str_init(1200);
-    str_escape(&s, c->last, strlen(c->last));
+    str_escape(&s, c->why, strlen(c->why));
     if (WEXITSTATUS(status) == 127)
         return err_set(err, ERR_NOT_FOUND, "cannot run %s: %s; install it and try again", name,
                        str_c(&s));
-    return err_set(err, ERR_SYSTEM, "%s failed (exit status %d): %s", name, WEXITSTATUS(status),
-                   str_c(&s));
+    if (c->why_rank == FULL)
+        return err_set(err, ERR_EXHAUSTED, "%s: %s; free some space and try again", name,
+                       str_c(&s));
+    if (c->why_rank == CAUSE)
+        return err_set(err, ERR_SYSTEM, "%s: %s", name,
+                       str_c(&s) + (str_starts(str_c(&s), "E: ") ? 3 : 0));
+    return err_set(err, ERR_SYSTEM, "%s failed (exit status %d)%s%s", name, WEXITSTATUS(status),
+                   s.len ? ": " : "", str_c(&s));
 }
 
 int child_explain(struct child *c, const char *name, int r, struct err *err)

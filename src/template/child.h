@@ -25,8 +25,8 @@ struct child {
     char line[256]; /* being assembled */
     size_t line_len;
     char said[256]; /* last line that tells how far it is */
-    char last[256]; /* last line that tells of an error, or else the last line */
-    bool last_is_error;
+    char why[256];  /* the line that tells best why it failed: see child.c */
+    int why_rank;
 };
 #define CHILD_NONE ((struct child){.pid = -1, .pidfd = -1, .out = -1, .log = -1})
 

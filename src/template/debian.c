@@ -11,7 +11,8 @@
 #define ARGS_MAX    64
 #define INCLUDE_MAX 8192
 
-static const struct debian bases[] = {{"debian-12", "bookworm"}, {"debian-13", "trixie"}};
+static const struct debian bases[] = {{"debian-12", "bookworm", "Debian 12"},
+                                      {"debian-13", "trixie", "Debian 13"}};
 
 /*
  * What people expect of a server that they log in to, and no more.  minbase brings dpkg, apt and
@@ -124,4 +125,32 @@ int debian_start(const struct debian *d, const char *include, const char *tmp, s
         argv[n++] = lines[i];
     return child_start(argv, &(struct child_how){.isolate = true, .tmpdir = tmp, .env = script},
                        ret, err);
+}
+
+/* The word behind `before` in text, without the marks around it. */
+static bool word_after(const char *text, const char *before, char *ret, size_t size)
+{
+    if (!str_starts(text, before))
+        return false;
+    text += strlen(before);
+    return str_print(ret, size, "%.*s", (int)strcspn(text, " '"), text) == 0 && *ret;
+}
+
+int debian_explain(const struct debian *d, struct child *c, int r, struct err *err)
+{
+    char name[256];
+    r = child_explain(c, "mmdebstrap", r, err);
+    if (r != -ERR_SYSTEM)
+        return r;
+    /* What apt 2.6 and 3.0 write; the names came through check_include(). */
+    if (word_after(c->why, "E: Unable to locate package ", name, sizeof(name)) ||
+        word_after(c->why, "E: Couldn't find any package by glob '", name, sizeof(name)) ||
+        word_after(c->why, "E: Couldn't find any package by regex '", name, sizeof(name)))
+        return err_set(err, ERR_NOT_FOUND, "there is no package %s in %s (%s)", name, d->title,
+                       d->suite);
+    if (word_after(c->why, "E: Package '", name, sizeof(name)) &&
+        strstr(c->why, "has no installation candidate"))
+        return err_set(err, ERR_NOT_FOUND, "the package %s cannot be installed from %s (%s)", name,
+                       d->title, d->suite);
+    return r;
 }

@@ -13,6 +13,7 @@
 struct debian {
     const char *base;  /* "debian-12" */
     const char *suite; /* "bookworm" */
+    const char *title; /* "Debian 12" */
 };
 
 /* NULL: no such base. */
@@ -20,3 +21,5 @@ const struct debian *debian_find(const char *base);
 /* Starts it; its output is the tar.  tmp: path of a directory for its temporary files. */
 int debian_start(const struct debian *d, const char *include, const char *tmp, struct child *ret,
                  struct err *err);
+/* child_explain(), with what apt says of packages as a sentence. */
+int debian_explain(const struct debian *d, struct child *c, int r, struct err *err);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "template/debian.h"
 #include "template/test_make.h"
 
 #include <fcntl.h>
@@ -68,9 +69,59 @@ static void test_busybox(void **state)
     assert_int_equal(fixture_entries(f, "templates"), 0);
 }
 
+/* What mmdebstrap writes when it fails, as it was seen, and the one sentence that is told. */
+static void test_why_mmdebstrap_failed(void **state)
+{
+    static const char end[] =
+        "E: setup failed: E: apt-get -o Dir::Bin::dpkg=env --yes install systemd x failed: 100\n"
+        "I: main() received signal PIPE: waiting for setup...\n"
+        "I: removing tempdir /tmp/mmdebstrap.ePTsVlYHIp...\n"
+        "E: mmdebstrap failed to run\n";
+    static const struct {
+        const char *log, *says;
+        int kind;
+    } rows[] = {
+        {"Reading package lists...\nE: Unable to locate package nosuchpkg\n",
+         "there is no package nosuchpkg in Debian 12 (bookworm)", ERR_NOT_FOUND},
+        {"E: Couldn't find any package by glob 'libfoo2.1'\n",
+         "there is no package libfoo2.1 in Debian 12 (bookworm)", ERR_NOT_FOUND},
+        {"E: Package 'foo' has no installation candidate\n",
+         "the package foo cannot be installed from Debian 12 (bookworm)", ERR_NOT_FOUND},
+        {"I: running apt-get update...\n"
+         "E: Failed to fetch http://deb.example/dists/x/InRelease  Could not resolve "
+         "'deb.example'\n"
+         "E: Some index files failed to download.\n",
+         "mmdebstrap: Failed to fetch http://deb.example/dists/x/InRelease  "
+         "Could not resolve 'deb.example'",
+         ERR_SYSTEM},
+        {"E: Failed to fetch x\n"
+         "dpkg: error processing archive a.deb (--unpack): No space left on device\n",
+         "mmdebstrap: dpkg: error processing archive a.deb (--unpack): No space left on device; "
+         "free some space and try again",
+         ERR_EXHAUSTED},
+        {"",
+         "mmdebstrap failed (exit status 25): E: setup failed: E: apt-get -o "
+         "Dir::Bin::dpkg=env --yes install systemd x failed: 100",
+         ERR_SYSTEM},
+    };
+    const struct debian *d = debian_find("debian-12");
+    assert_non_null(d);
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        auto_child struct child c = CHILD_NONE;
+        struct err err = {0};
+        auto_free char *env = str_format("SAID=%s%s", rows[i].log, end);
+        const char *argv[] = {"sh", "-c", "printf %s \"$SAID\" >&2; exit 25", NULL};
+        assert_int_equal(child_start(argv, &(struct child_how){.env = env}, &c, &err), 0);
+        /* The cut archive is an effect, too. */
+        assert_int_equal(debian_explain(d, &c, -ERR_CORRUPT, &err), -rows[i].kind);
+        assert_string_equal(err.text, rows[i].says);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_why_mmdebstrap_failed),
         cmocka_unit_test_setup_teardown(test_busybox, fixture_setup, fixture_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
