@@ -1,10 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "kernel/process.h"
 
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/str.h"
+
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdint.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #ifndef P_PIDFD
@@ -46,4 +52,39 @@ bool kernel_process_ended(int pidfd, struct kernel_exit *ret)
     if (ioctl(pidfd, PIDFD_GET_INFO_CALL, &info) == 0 && (info.mask & PIDFD_INFO_EXIT_BIT))
         decode(info.exit_code, ret);
     return true;
+}
+
+/* The mask after "SigCgt:\t" and the like: 16 hexadecimal digits (proc_pid_status(5)). */
+static bool in_mask(const char *status, const char *name, int sig)
+{
+    const char *p = strstr(status, name);
+    uint64_t mask = 0;
+    if (!p)
+        return false;
+    for (p += strlen(name); (*p >= '0' && *p <= '9') || (*p >= 'a' && *p <= 'f'); p++)
+        mask = mask << 4 | (uint64_t)(*p <= '9' ? *p - '0' : *p - 'a' + 10);
+    return mask >> (sig - 1) & 1;
+}
+
+/* While a process waits in sigtimedwait(2) (busybox's init does), its mask does not show the
+ * signals it waits for. */
+static bool waits_for_signals(pid_t pid)
+{
+    char path[48], want[16];
+    auto_free char *text = NULL;
+    str_print(path, sizeof(path), "/proc/%d/syscall", (int)pid);
+    str_print(want, sizeof(want), "%d ", SYS_rt_sigtimedwait);
+    return fd_read_file_at(AT_FDCWD, path, 4096, &text, NULL, NULL) == 0 && str_starts(text, want);
+}
+
+bool kernel_process_takes(pid_t pid, int sig)
+{
+    char path[48];
+    auto_free char *status = NULL;
+    if (waits_for_signals(pid))
+        return true;
+    str_print(path, sizeof(path), "/proc/%d/status", (int)pid);
+    if (fd_read_file_at(AT_FDCWD, path, 16384, &status, NULL, NULL) < 0)
+        return false;
+    return in_mask(status, "\nSigCgt:\t", sig) || in_mask(status, "\nSigBlk:\t", sig);
 }

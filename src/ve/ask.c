@@ -78,15 +78,15 @@ static int check_ve_job(struct ve *ve, const struct job_kind *kind, const json_t
     if (str_eq(kind->name, "destroy")) {
         if (json_is_true(json_object_get(options, "force")) || ve->state == VE_BROKEN)
             return 0;
-        return ve_state_check(name, ve->state, VE_EV_DESTROY, err);
+        return ve_state_check(name, ve->state, VE_EV_DESTROY, kind->name, err);
     }
     if (str_eq(kind->name, "pause"))
-        return ve_state_check(name, ve->state, VE_EV_PAUSE, err);
+        return ve_state_check(name, ve->state, VE_EV_PAUSE, kind->name, err);
     if (str_eq(kind->name, "resume"))
-        return ve_state_check(name, ve->state, VE_EV_RESUME, err);
+        return ve_state_check(name, ve->state, VE_EV_RESUME, kind->name, err);
     if (kind->event == VE_EVENT__COUNT)
         return 0;
-    return ve_state_check(name, ve->state, kind->event, err);
+    return ve_state_check(name, ve->state, kind->event, kind->name, err);
 }
 
 int ve_job_begin(struct ve_node *node, const char *kind_name, const char *subject,

@@ -36,8 +36,6 @@ static void check_cgroups(json_t *list, struct ve_node *node)
         {"memory", "memory.limit and every other memory row are refused"},
         {"cpu", "cpu.limit and the other cpu rows are refused"},
         {"pids", "the row \"processes\" is refused: a fork bomb is held by nothing else"},
-        {"cpuset", "cpu.cores is refused"},
-        {"io", "io rows are refused"},
     };
     for (size_t i = 0; i < ARRAY_SIZE(controllers); i++) {
         char name[48];

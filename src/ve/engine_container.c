@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The engine for VEs that share the host's kernel: hands each room's part to the next. */
 #include "base/fd.h"
+#include "kernel/process.h"
 #include "ve/internal.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <sys/wait.h>
+
+#define HANDLER_POLL_MS 10
+#define HANDLER_WAIT_MS 2000
 
 /* init's own signals to power off: systemd(1) SIGRTMIN+4, busybox init SIGUSR2. */
 static int shutdown_signal(const struct ve *ve)
@@ -248,15 +252,29 @@ static int run_poweroff(struct ve *ve, struct err *err)
     return 0;
 }
 
+/* A VE that was started a moment ago may not listen yet: waits a while, within the deadline. */
+static void wait_for_handler(struct ve *ve, int sig, int *timeout_ms)
+{
+    pid_t pid = (pid_t)json_integer_value(json_object_get(ve->run, "pid"));
+    for (int waited = 0; waited<HANDLER_WAIT_MS && * timeout_ms> 0; waited += HANDLER_POLL_MS) {
+        if (kernel_process_takes(pid, sig) ||
+            fd_pidfd_wait_exit(ve->pidfd, HANDLER_POLL_MS, NULL) != -ERR_TIMEOUT)
+            return;
+        *timeout_ms -= HANDLER_POLL_MS;
+    }
+}
+
 static int shutdown_ve(struct ve *ve, int timeout_ms, struct err *err)
 {
     int sig = shutdown_signal(ve);
     struct err ignored;
+    if (sig)
+        wait_for_handler(ve, sig, &timeout_ms);
     if (sig ? fd_pidfd_kill(ve->pidfd, sig, err) < 0 : run_poweroff(ve, err) < 0) {
         /* gone already is what was wanted */
         return fd_pidfd_wait_exit(ve->pidfd, 0, &ignored) == 0 ? 0 : -err->kind;
     }
-    return fd_pidfd_wait_exit(ve->pidfd, timeout_ms, err);
+    return fd_pidfd_wait_exit(ve->pidfd, timeout_ms < 0 ? 0 : timeout_ms, err);
 }
 
 static int kill_ve(struct ve *ve, struct err *err)

@@ -9,6 +9,7 @@
 #include "base/fd.h"
 #include "base/number.h"
 #include "base/path.h"
+#include "base/title.h"
 #include "ve/internal.h"
 
 #include <archive.h>
@@ -260,6 +261,7 @@ static void work(struct ve *ve, struct task *t) __attribute__((noreturn));
 static void work(struct ve *ve, struct task *t)
 {
     struct answer a = {0};
+    title_set("terem-files", ve->rec.name);
     if (ve->state == VE_STOPPED) {
         if (engine_container.with_files(ve, fork_and_wait, t, &a.error) < 0)
             fd_send(t->sock, &a, sizeof(a), NULL, 0, NULL);

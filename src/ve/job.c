@@ -7,6 +7,7 @@
  * the last one is the result, with the descriptors that its kind promises.
  */
 #include "base/fd.h"
+#include "base/title.h"
 #include "ve/internal.h"
 
 #include <errno.h>
@@ -104,6 +105,9 @@ static void worker_main(struct job *job)
     sigaction(SIGTERM, &sa, NULL);
     struct wire w = {.type = WIRE_RESULT, .percent = -1};
     struct err e = {0};
+    char what[96];
+    str_print(what, sizeof(what), "%s %s", job->rec.kind, job->rec.subject);
+    title_set("terem-worker", what);
     if (job->kind->work(job, &e) < 0)
         w.error = e;
     memcpy(w.result, job->result, sizeof(w.result));

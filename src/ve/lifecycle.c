@@ -27,7 +27,7 @@ static const struct engine_ops *engine_of(const struct ve *ve)
 int ve_move(struct ve *ve, enum ve_event event, struct job *job, struct err *err)
 {
     enum ve_state from = ve->state, to = ve_state_next(from, event);
-    if (ve_state_check(ve->rec.name, from, event, err) < 0)
+    if (ve_state_check(ve->rec.name, from, event, NULL, err) < 0)
         return -err->kind;
     ve->state = to;
     if (ve_record_save(ve, err) < 0) {
@@ -50,14 +50,51 @@ void ve_unwatch_process(struct ve *ve)
     cleanup_fd(&ve->pidfd);
 }
 
+static bool is_system(const struct ve *ve)
+{
+    return str_eq(json_string_value(json_object_get(ve->spec, "kind")), "system");
+}
+
+/* reboot(2) in a pid namespace ends its init by SIGHUP, halt and power-off by SIGINT (reboot(2),
+ * "Behavior inside PID namespaces"). */
+static const char *exit_how(const struct ve *ve, const struct kernel_exit *x)
+{
+    if (!x->known)
+        return "unknown";
+    if (is_system(ve) && x->signal == SIGINT)
+        return "poweroff";
+    if (is_system(ve) && x->signal == SIGHUP)
+        return "reboot";
+    return x->signal ? "killed" : "exited";
+}
+
+static void exit_reason(const struct ve *ve, const struct kernel_exit *x, char reason[96])
+{
+    struct resource_usage u;
+    char limit[PARAM_TEXT];
+    const struct param_row *row = param_find("memory.limit");
+    if (x->signal == SIGKILL && ve->state != VE_STOPPING &&
+        resource_usage(ve->node->resources, ve->rec.id, &u, NULL) == 0 && u.oom_kills > 0)
+        str_print(reason, 96, "out of memory (memory.limit=%s)",
+                  param_format(row, param_set_get(&ve->params, "memory.limit"), limit));
+    else
+        str_print(reason, 96, "%s", ve->state == VE_STOPPING ? "asked to stop" : "ended by itself");
+}
+
 static void record_exit(struct ve *ve, const struct kernel_exit *x)
 {
-    const char *how = !x->known ? "unknown" : x->signal ? "killed" : "exited";
-    const char *reason = ve->state == VE_STOPPING ? "asked to stop" : "ended by itself";
-    json_t *e = json_pack("{s:s, s:i, s:s, s:I}", "how", how, "status", x->known ? x->status : -1,
+    const char *how = exit_how(ve, x);
+    bool asked_inside = str_eq(how, "poweroff") || str_eq(how, "reboot");
+    char reason[96];
+    exit_reason(ve, x, reason);
+    json_t *e = json_pack("{s:s, s:i, s:s, s:I}", "how", how, "status",
+                          !x->known      ? -1
+                          : asked_inside ? 0
+                                         : x->status,
                           "reason", reason, "time", (json_int_t)ve_now_ms());
     json_object_set_new(e, "signal",
-                        x->signal ? json_string(sigabbrev_np(x->signal)) : json_null());
+                        x->signal && !asked_inside ? json_string(sigabbrev_np(x->signal))
+                                                   : json_null());
     json_object_set_new(ve->run, "last_exit", e);
     json_array_append_new(ve->node->pending, json_pack("{s:s, s:s, s:O}", "type", "ve.exit", "ve",
                                                        ve->rec.name, "last_exit", e));
@@ -236,19 +273,10 @@ static bool wants_restart(struct ve *ve)
 {
     const json_t *x = json_object_get(ve->run, "last_exit");
     const char *how = json_string_value(json_object_get(x, "how"));
-    const char *sig = json_string_value(json_object_get(x, "signal"));
     const char *policy = json_string_value(json_object_get(ve->spec, "restart"));
-    bool system = str_eq(json_string_value(json_object_get(ve->spec, "kind")), "system");
-    /* reboot(2) in a pid namespace ends its init by SIGHUP, halt and power-off by SIGINT
-     * (reboot(2), "Behavior inside PID namespaces"). */
-    if (system && str_eq(sig, "HUP"))
-        return true;
-    if (str_eq(policy, "always"))
-        return true;
-    bool good =
-        system ? str_eq(sig, "INT")
-               : str_eq(how, "exited") && json_integer_value(json_object_get(x, "status")) == 0;
-    return str_eq(policy, "on-failure") && !good;
+    bool good = json_integer_value(json_object_get(x, "status")) == 0;
+    return str_eq(how, "reboot") || str_eq(policy, "always") ||
+           (str_eq(policy, "on-failure") && !good);
 }
 
 static void on_restart_timer(uv_timer_t *t)

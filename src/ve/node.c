@@ -131,8 +131,10 @@ int ve_find_err(struct ve_node *node, const char *name, struct ve **ret, struct 
         return 0;
     }
     const char *near = name_suggest(name, name_at, node);
-    return err_set(err, ERR_NOT_FOUND, "%s: there is no such VE%s%s%s", name,
-                   near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+    if (near)
+        return err_set(err, ERR_NOT_FOUND, "%s: there is no such VE; did you mean %s?", name, near);
+    return err_set(err, ERR_NOT_FOUND, "%s: there is no such VE; terem list shows those there are",
+                   name);
 }
 
 int ve_node_add(struct ve_node *node, struct ve *ve, struct err *err)

@@ -6,6 +6,7 @@
  * is restarted.  It stays outside of the VE; only the command is inside.
  */
 #include "base/fd.h"
+#include "base/title.h"
 #include "keep/frame.h"
 #include "ve/internal.h"
 
@@ -109,7 +110,10 @@ static int find_running(struct ve_node *node, const char *name, struct ve **ret,
     struct ve *ve = *ret;
     if (ve->state == VE_PAUSED)
         return err_set(err, ERR_STATE, "%s: it is paused; resume it first", name);
-    if (ve->state != VE_RUNNING || ve->pidfd < 0 || ve->gone)
+    if (ve->gone || ve->state == VE_STARTING || ve->state == VE_STOPPING)
+        return err_set(err, ERR_STATE, "%s: it is %s; try again when that has ended", name,
+                       ve->state == VE_STARTING ? "starting" : "stopping");
+    if (ve->state != VE_RUNNING || ve->pidfd < 0)
         return err_set(err, ERR_STATE, "%s: it is %s; start it first", name,
                        ve_state_name(ve->state));
     return 0;
@@ -294,6 +298,7 @@ static void session_main(const char *name, struct request *rq, struct resource_c
     struct err e = {0};
     struct relay *r = calloc(1, sizeof(*r));
     setsid();
+    title_set("terem-session", name);
     fcntl(client, F_SETFL, fcntl(client, F_GETFL) & ~O_NONBLOCK);
     if (!r)
         _exit(1);

@@ -51,28 +51,33 @@ enum ve_state ve_state_next(enum ve_state s, enum ve_event e)
     return (enum ve_state)(table[s][e] - 1);
 }
 
-int ve_state_check(const char *name, enum ve_state s, enum ve_event e, struct err *err)
+static const char *next_step(enum ve_state s, enum ve_event e)
+{
+    if (s == VE_STARTING || s == VE_STOPPING)
+        return "; try again when that has ended";
+    switch (e) {
+    case VE_EV_START:
+        return s == VE_PAUSED   ? "; resume it"
+               : s == VE_BROKEN ? "; stop it to have it put right, or destroy it"
+                                : " already";
+    case VE_EV_STOP:
+        return " already";
+    case VE_EV_PAUSE:
+        return s == VE_STOPPED ? "; start it first" : s == VE_PAUSED ? " already" : "";
+    case VE_EV_RESUME:
+        return s == VE_STOPPED ? "; start it" : s == VE_RUNNING ? ", not paused" : "";
+    case VE_EV_DESTROY:
+        return "; stop it first, or destroy it with force";
+    default:
+        return "";
+    }
+}
+
+int ve_state_check(const char *name, enum ve_state s, enum ve_event e, const char *verb,
+                   struct err *err)
 {
     if (ve_state_next(s, e) != VE_STATE__COUNT)
         return 0;
-    const char *next = "";
-    switch (e) {
-    case VE_EV_START:
-        next = s == VE_BROKEN ? "; destroy it, or stop it to try to put it right" : "";
-        break;
-    case VE_EV_STOP:
-    case VE_EV_PAUSE:
-        next = s == VE_STOPPED ? "; start it first" : "";
-        break;
-    case VE_EV_RESUME:
-        next = s == VE_RUNNING ? ": there is nothing to resume" : "";
-        break;
-    case VE_EV_DESTROY:
-        next = "; stop it first, or destroy it with --force";
-        break;
-    default:
-        break;
-    }
-    return err_set(err, ERR_STATE, "%s: cannot %s: it is %s%s", name, ve_event_name(e),
-                   ve_state_name(s), next);
+    return err_set(err, ERR_STATE, "%s: cannot %s: it is %s%s", name,
+                   verb ? verb : ve_event_name(e), ve_state_name(s), next_step(s, e));
 }

@@ -39,5 +39,7 @@ const char *ve_state_name(enum ve_state s);
 const char *ve_event_name(enum ve_event e);
 /* The state after, or VE_STATE__COUNT when the event is not allowed in this state. */
 enum ve_state ve_state_next(enum ve_state s, enum ve_event e);
-/* ERR_STATE with a sentence of what to do instead ("web1 is stopped; start it first"). */
-int ve_state_check(const char *name, enum ve_state s, enum ve_event e, struct err *err);
+/* ERR_STATE with a sentence of what to do instead: "web1: cannot pause: it is stopped; start it
+ * first".  verb: what was asked for, or NULL for the event's name. */
+int ve_state_check(const char *name, enum ve_state s, enum ve_event e, const char *verb,
+                   struct err *err);

@@ -17,7 +17,7 @@ static void test_every_state_and_event(void **state)
         for (int e = 0; e < VE_EVENT__COUNT; e++) {
             struct err err = {0};
             enum ve_state next = ve_state_next((enum ve_state)s, (enum ve_event)e);
-            int r = ve_state_check("web1", (enum ve_state)s, (enum ve_event)e, &err);
+            int r = ve_state_check("web1", (enum ve_state)s, (enum ve_event)e, NULL, &err);
             if (next == VE_STATE__COUNT) {
                 assert_int_equal(r, -ERR_STATE);
                 assert_true(str_starts(err.text, "web1: cannot "));
