@@ -1,13 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/*
- * fuzz_param — arbitrary bytes as an assignment.  With clang -fsanitize=fuzzer -DTEREM_LIBFUZZER
- * it searches; otherwise its main() replays every file of the directory that it is given.
- */
+/* fuzz_param — arbitrary bytes as an assignment. */
 #include "base/cleanup.h"
-#include "base/fd.h"
 #include "param/param.h"
 
-#include <fcntl.h>
 #include <stdint.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -47,27 +42,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check_round_trip(&param_table[i], eq ? eq + 1 : text);
     return 0;
 }
-
-#ifndef TEREM_LIBFUZZER
-int main(int argc, char **argv)
-{
-    auto_dir DIR *dir = argc == 2 ? opendir(argv[1]) : NULL;
-    if (!dir) {
-        fprintf(stderr, "usage: %s CORPUS-DIRECTORY\n", argv[0]);
-        return 2;
-    }
-    size_t n = 0;
-    for (struct dirent *e; (e = readdir(dir));) {
-        auto_free char *data = NULL;
-        size_t size;
-        if (e->d_name[0] == '.')
-            continue;
-        if (fd_read_file_at(dirfd(dir), e->d_name, 1 << 20, &data, &size, NULL) < 0)
-            return 1;
-        LLVMFuzzerTestOneInput((const uint8_t *)data, size);
-        n++;
-    }
-    printf("%zu inputs\n", n);
-    return n ? 0 : 1;
-}
-#endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * fuzz_http — the first byte chooses how the rest is cut into reads; every cut must give the same
- * body.  With clang -fsanitize=fuzzer it searches; linked with replay.c it replays a corpus.
+ * body.
  */
 #include "base/cleanup.h"
 #include "http.h"
