@@ -17,7 +17,7 @@ int cli_call(struct cli *cli, const char *method, const char *path, const json_t
     auto_client struct client *c = NULL;
     auto_json json_t *doc = NULL;
     struct request rq = {.method = method, .path = path, .body = body};
-    int r = client_open(cli->place.api, &rq, &c, err);
+    int r = client_open(&cli->place, &rq, &c, err);
     if (r == 0)
         r = client_json(c, &doc, err);
     if (r == 0 && ret) {

@@ -11,8 +11,9 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-static int connect_to(const char *socket_path, struct client *c, struct err *err)
+static int connect_to(const struct place *place, struct client *c, struct err *err)
 {
+    const char *socket_path = place->api;
     struct sockaddr_un sa = {.sun_family = AF_UNIX};
     if (str_print(sa.sun_path, sizeof(sa.sun_path), "%s", socket_path) < 0)
         return err_set(err, ERR_USAGE, "the path of the socket is too long: %s", socket_path);
@@ -28,10 +29,9 @@ static int connect_to(const char *socket_path, struct client *c, struct err *err
             "cannot reach teremd at %s: %s; run this as root or as a member of the group "
             "terem",
             socket_path, strerror(sys));
-    return err_set(err, ERR_UNAVAILABLE,
-                   "cannot reach teremd at %s: %s; start it with systemctl start terem (or teremd "
-                   "--root DIR)",
-                   socket_path, strerror(sys));
+    return err_set(err, ERR_UNAVAILABLE, "cannot reach teremd at %s: %s; start it with %s%s",
+                   socket_path, strerror(sys),
+                   *place->root ? "teremd --root " : "systemctl start terem", place->root);
 }
 
 /* MSG_NOSIGNAL: SIGPIPE is for standard output only. */
@@ -80,7 +80,7 @@ static int send_request(struct client *c, const struct request *rq, struct err *
     return send_all(c->fd, s.buf, s.len, err);
 }
 
-int client_open(const char *socket_path, const struct request *rq, struct client **ret,
+int client_open(const struct place *place, const struct request *rq, struct client **ret,
                 struct err *err)
 {
     /* Not calloc: buf need not be touched. */
@@ -91,7 +91,7 @@ int client_open(const char *socket_path, const struct request *rq, struct client
     memset(&c->http, 0, offsetof(struct http_reader, line));
     c->head_told = c->chunked_upload = c->eof = false;
     c->at = c->have = 0;
-    int r = connect_to(socket_path, c, err);
+    int r = connect_to(place, c, err);
     if (r < 0)
         return r;
     r = send_request(c, rq, err);

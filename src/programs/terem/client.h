@@ -7,11 +7,12 @@
  *
  *     auto_client struct client *c = NULL;
  *     struct request rq = {.method = "GET", .path = "/v1/ves"};
- *     if (client_open(socket, &rq, &c, err) < 0 || client_json(c, &ves, err) < 0) …
+ *     if (client_open(&place, &rq, &c, err) < 0 || client_json(c, &ves, err) < 0) …
  */
 #pragma once
 
 #include "base/err.h"
+#include "base/place.h"
 #include "base/str.h"
 #include "http.h"
 
@@ -50,7 +51,8 @@ enum client_event {
 };
 
 /* Connects and sends the head and the JSON body.  ERR_UNAVAILABLE tells how to start teremd. */
-int client_open(const char *socket, const struct request *rq, struct client **ret, struct err *err);
+int client_open(const struct place *place, const struct request *rq, struct client **ret,
+                struct err *err);
 void client_close(struct client *c);
 #define auto_client __attribute__((cleanup(client_closep)))
 static inline void client_closep(struct client **c)

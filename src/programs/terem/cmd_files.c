@@ -149,7 +149,7 @@ static int push_directory(struct cli *cli, const struct args *a, const char *pat
     pid_t pid;
     struct request rq = {
         .method = "PUT", .path = path, .upload = "application/x-tar", .upload_size = -1};
-    int r = client_open(cli->place.api, &rq, &c, err);
+    int r = client_open(&cli->place, &rq, &c, err);
     if (r == 0)
         r = spawn_tar(argv, STDOUT_FILENO, &fd, &pid, err);
     if (r < 0)
@@ -173,7 +173,7 @@ static int push_file(struct cli *cli, const char *path, int fd, const struct sta
                          .path = path,
                          .upload = "application/octet-stream",
                          .upload_size = S_ISREG(st->st_mode) ? (int64_t)st->st_size : -1};
-    int r = client_open(cli->place.api, &rq, &c, err);
+    int r = client_open(&cli->place, &rq, &c, err);
     if (r < 0)
         return r;
     return finish_push(cli, c, push_bytes(c, fd, name, err), name, err);
@@ -322,7 +322,7 @@ int cmd_pull(struct cli *cli, const struct args *a, struct err *err)
         return r;
     client_encode(&path, a->pos[1]);
     struct request rq = {.method = "GET", .path = str_c(&path)};
-    r = client_open(cli->place.api, &rq, &c, err);
+    r = client_open(&cli->place, &rq, &c, err);
     if (r == 0)
         r = client_head(c, err);
     if (r == 0)

@@ -120,7 +120,7 @@ int cmd_jobs_cancel(struct cli *cli, const struct args *a, struct err *err)
     int r = job_path(a, "", &path, &id, err);
     struct request rq = {.method = "DELETE", .path = str_c(&path)};
     if (r == 0)
-        r = client_open(cli->place.api, &rq, &c, err);
+        r = client_open(&cli->place, &rq, &c, err);
     if (r == 0)
         r = client_json(c, &job, err);
     if (r < 0)
@@ -161,7 +161,7 @@ int cmd_node_stop(struct cli *cli, const struct args *a, struct err *err)
     auto_client struct client *c = NULL;
     json_object_set_new(body, "force", json_boolean(args_has(a, "force")));
     struct request rq = {.method = "POST", .path = "/v1/node/stop", .body = body};
-    int r = client_open(cli->place.api, &rq, &c, err);
+    int r = client_open(&cli->place, &rq, &c, err);
     if (r < 0)
         return r;
     auto_fd int pidfd = peer_pidfd(c->fd);

@@ -57,7 +57,7 @@ static int print_log(struct cli *cli, const char *path, struct sink *sink, struc
     struct request rq = {.method = "GET", .path = path};
     const char *span;
     ssize_t n;
-    int r = client_open(cli->place.api, &rq, &c, err);
+    int r = client_open(&cli->place, &rq, &c, err);
     if (r == 0)
         r = client_head(c, err);
     if (r < 0)
@@ -88,7 +88,7 @@ static int follow(struct cli *cli, const char *name, const char *log_path, struc
     if (r < 0)
         return r;
     struct request rq = {.method = "GET", .path = str_c(&path), .upgrade = true};
-    r = client_open(cli->place.api, &rq, &c, err);
+    r = client_open(&cli->place, &rq, &c, err);
     if (r == 0)
         r = client_head(c, err);
     if (r == 0 && !http_upgraded(&c->http))

@@ -243,7 +243,7 @@ int cmd_events(struct cli *cli, const struct args *a, struct err *err)
     struct request rq = {.method = "GET", .path = "/v1/events", .stream = true};
     const char *span;
     ssize_t n;
-    int r = client_open(cli->place.api, &rq, &c, err);
+    int r = client_open(&cli->place, &rq, &c, err);
     if (r == 0)
         r = client_head(c, err);
     if (r < 0)

@@ -71,7 +71,7 @@ static int open_stream(struct cli *cli, const char *method, const char *path, co
 {
     auto_client struct client *c = NULL;
     struct request rq = {.method = method, .path = path, .body = body, .upgrade = true};
-    int r = client_open(cli->place.api, &rq, &c, err);
+    int r = client_open(&cli->place, &rq, &c, err);
     if (r == 0)
         r = client_head(c, err);
     if (r < 0)

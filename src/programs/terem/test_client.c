@@ -19,7 +19,8 @@
 #include <cmocka.h>
 
 struct can {
-    char dir[64], socket[96];
+    char dir[64];
+    struct place place;
     pid_t pid;
 };
 
@@ -47,9 +48,10 @@ static void open_can(struct can *c, const char *const *answers, size_t n, size_t
 {
     str_print(c->dir, sizeof(c->dir), "/tmp/terem-cli-XXXXXX");
     assert_non_null(mkdtemp(c->dir));
-    str_print(c->socket, sizeof(c->socket), "%s/s", c->dir);
+    c->place = (struct place){0};
+    str_print(c->place.api, sizeof(c->place.api), "%s/s", c->dir);
     struct sockaddr_un sa = {.sun_family = AF_UNIX};
-    str_print(sa.sun_path, sizeof(sa.sun_path), "%s", c->socket);
+    str_print(sa.sun_path, sizeof(sa.sun_path), "%s", c->place.api);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
     assert_int_equal(listen(fd, 16), 0);
@@ -74,7 +76,7 @@ static void close_can(struct can *c)
 {
     kill(c->pid, SIGKILL);
     waitpid(c->pid, NULL, 0);
-    unlink(c->socket);
+    unlink(c->place.api);
     rmdir(c->dir);
 }
 
@@ -84,7 +86,7 @@ static int ask(const char *answer, size_t step, json_t **ret, struct err *err)
     open_can(&can, &answer, 1, step);
     auto_client struct client *c = NULL;
     struct request rq = {.method = "GET", .path = "/v1/ves"};
-    int r = client_open(can.socket, &rq, &c, err);
+    int r = client_open(&can.place, &rq, &c, err);
     if (r == 0)
         r = client_json(c, ret, err);
     close_can(&can);
@@ -151,9 +153,13 @@ static void test_no_server(void **state)
     auto_client struct client *c = NULL;
     struct request rq = {.method = "GET", .path = "/v1/ves"};
     struct err err = {0};
-    assert_int_equal(client_open("/tmp/terem-is-not-here", &rq, &c, &err), -ERR_UNAVAILABLE);
-    assert_non_null(strstr(err.text, "cannot reach teremd at /tmp/terem-is-not-here"));
-    assert_non_null(strstr(err.text, "systemctl start terem"));
+    struct place place = {.api = "/tmp/terem-is-not-here"};
+    assert_int_equal(client_open(&place, &rq, &c, &err), -ERR_UNAVAILABLE);
+    assert_string_equal(err.text, "cannot reach teremd at /tmp/terem-is-not-here: No such file or "
+                                  "directory; start it with systemctl start terem");
+    str_print(place.root, sizeof(place.root), "/tmp/root");
+    assert_int_equal(client_open(&place, &rq, &c, &err), -ERR_UNAVAILABLE);
+    assert_non_null(strstr(err.text, "; start it with teremd --root /tmp/root"));
 }
 
 static void test_encode(void **state)
@@ -201,7 +207,7 @@ static int run_work(const char *const *answers, size_t n_answers, size_t n, stru
     static const struct work_words words = {"starting", "started"};
     struct cli cli = {.quiet = true, .status = -1};
     open_can(&can, answers, n_answers, SIZE_MAX);
-    str_print(cli.place.api, sizeof(cli.place.api), "%s", can.socket);
+    cli.place = can.place;
     struct work *w = work_new(n);
     for (size_t i = 0; i < n; i++) {
         w[i].subject = "a";
@@ -273,7 +279,7 @@ static void test_session(void **state)
     int pair[2], status = -1;
     enum session_end end;
     open_can(&can, answers, 1, SIZE_MAX);
-    assert_int_equal(client_open(can.socket, &rq, &c, &err), 0);
+    assert_int_equal(client_open(&can.place, &rq, &c, &err), 0);
     assert_int_equal(client_head(c, &err), 0);
     assert_true(http_upgraded(&c->http));
     close_can(&can);

@@ -130,7 +130,7 @@ static int open_request(struct run *run, struct work *w, const char *method, con
     client_close(w->client);
     w->client = NULL;
     str_clear(&w->line);
-    return client_open(run->cli->place.api, &rq, &w->client, &w->err);
+    return client_open(&run->cli->place, &rq, &w->client, &w->err);
 }
 
 /* The answer is whole.  A job that was only begun is waited for by a second request. */
