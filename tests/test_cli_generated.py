@@ -33,7 +33,7 @@ def test_a_page_for_each_command(cli, pages):
     for command in commands(cli):
         page = pages / f"terem-{command.replace(' ', '-')}.1"
         assert page.read_text().startswith(".\\\""), command
-    assert (pages / "terem.1").exists() and (pages / "terem-params.7").exists()
+    assert (pages / "terem.1").exists() and (pages / "terem-parameters.7").exists()
 
 
 @pytest.mark.skipif(not shutil.which("groff"), reason="groff is not installed")

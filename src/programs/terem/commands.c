@@ -229,7 +229,7 @@ const struct command command_table[] = {
      .detail = "Makes a VE from a template. Its name is 1 to 63 of a-z, 0-9 and -. A system VE "
                "boots the init of its template; an application VE (--app, or a COMMAND) runs one "
                "command, by default that of its template.\n\n"
-               "Parameters are those of terem-params(7).",
+               "Parameters are those of terem-parameters(7).",
      .examples = {"terem create web1 --template debian-12 --start",
                   "terem create web1 -t debian-12 -s memory.limit=512M -s cpu.limit=50 -l tier=web",
                   "terem create job1 -t busybox --start -- /bin/sh -c 'echo hello'"}},
@@ -368,8 +368,9 @@ const struct command command_table[] = {
      .complete_more = COMPLETE_ASSIGNMENTS,
      .options = set_options,
      .run = cmd_set,
-     .detail = "All changes are made together or not at all, and live unless terem-params(7) says "
-               "otherwise. KEY=default takes the parameter's default again.",
+     .detail =
+         "All changes are made together or not at all, and live unless terem-parameters(7) says "
+         "otherwise. KEY=default takes the parameter's default again.",
      .examples = {"terem set web1 memory.limit=1G cpu.limit=200", "terem set web1 --label tier=db",
                   "terem set web1 cpu.limit=default --autostart on"}},
     {.name = "params",
@@ -379,7 +380,7 @@ const struct command command_table[] = {
      .complete = COMPLETE_PARAMS,
      .options = params_options,
      .run = cmd_params,
-     .detail = "The table of terem-params(7).",
+     .detail = "The table of terem-parameters(7).",
      .examples = {"terem params", "terem params memory.limit"}},
     {.name = "counters",
      .summary = "show what a VE holds of each limited resource",

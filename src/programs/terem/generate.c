@@ -45,7 +45,7 @@ static int man(const char *path, struct err *err)
     }
     if (r == 0) {
         generate_man_params(&s);
-        r = write_page(dir, "terem-params", 7, &s, err);
+        r = write_page(dir, "terem-parameters", 7, &s, err);
     }
     if (r == 0) {
         generate_man_conf(&s);

@@ -83,7 +83,7 @@ static void options(struct str *s, const struct option_spec *list)
 
 static void see_also(struct str *s, const char *more)
 {
-    str_add(s, ".SH SEE ALSO\n.BR terem (1),\n%s.BR terem\\-params (7),\n.BR terem.conf (5)\n",
+    str_add(s, ".SH SEE ALSO\n.BR terem (1),\n%s.BR terem\\-parameters (7),\n.BR terem.conf (5)\n",
             more);
 }
 
@@ -161,8 +161,9 @@ void generate_man_terem(struct str *s)
     str_add(s, ".SH SYNOPSIS\n\\fBterem\\fR [\\fB\\-\\-root\\fR \\fIDIR\\fR] \\fICOMMAND\\fR "
                "[\\fIOPTION\\fR...] [\\fIWORD\\fR...]\n.SH DESCRIPTION\n");
     paragraphs(s, "A virtual environment (VE) is a complete server of its own: root user, files, "
-                  "processes, addresses, firewall and services, with a guaranteed share of the "
-                  "machine. terem makes, runs and looks after them; the work is done by teremd, to "
+                  "processes, addresses, firewall and services, within limits that you set. "
+                  "Guarantees of resources are not in this version. terem makes, runs and looks "
+                  "after them; the work is done by teremd, to "
                   "which terem speaks over a Unix socket.\n\n"
                   "What takes time is a job of teremd. On a terminal its progress is shown in one "
                   "line; elsewhere each change of it is a line on standard error. Ctrl-C ends the "
@@ -190,7 +191,7 @@ void generate_man_terem(struct str *s)
                ".SH EXIT STATUS\n0: done, 1: failed, 2: wrong usage, 130: interrupted while "
                "waiting. Of several VEs, 1 when any failed. terem\\-exec(1) has its own.\n");
     errors(s);
-    str_add(s, ".SH SEE ALSO\n.BR terem\\-params (7),\n.BR terem.conf (5)\n");
+    str_add(s, ".SH SEE ALSO\n.BR terem\\-parameters (7),\n.BR terem.conf (5)\n");
 }
 
 static void param_facts(struct str *s, const struct param_row *row)
@@ -215,7 +216,7 @@ static void param_facts(struct str *s, const struct param_row *row)
 
 void generate_man_params(struct str *s)
 {
-    title(s, "terem-params", "7", "resource parameters of VEs");
+    title(s, "terem-parameters", "7", "resource parameters of VEs");
     str_add(s, ".SH DESCRIPTION\n");
     paragraphs(s, "Set by terem create --set KEY=VALUE and terem set VE KEY=VALUE. A guarantee is "
                   "kept under all conditions; a soft limit may be exceeded for a time or at a "

@@ -207,7 +207,7 @@ static void test_params_page(void **state)
             str_add(&key, *p == '-' ? "\\-" : "%c", *p);
         str_add(&key, "\\fR\n");
         if (!strstr(str_c(&page), str_c(&key)))
-            fail_msg("%s is missing in terem-params(7)", param_table[i].key);
+            fail_msg("%s is missing in terem-parameters(7)", param_table[i].key);
     }
 }
 
