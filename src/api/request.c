@@ -423,13 +423,23 @@ static enum MHD_Result take_body(struct request *r, const char *data, size_t siz
     return MHD_YES;
 }
 
+/* No body, and null as clients write it that always send one, mean no field. */
+static bool is_nothing(const struct str *body)
+{
+    static const char space[] = " \t\r\n";
+    const char *p = str_c(body) + strspn(str_c(body), space);
+    if (str_starts(p, "null"))
+        p += 4;
+    return !p[strspn(p, space)] && !memchr(str_c(body), 0, body->len);
+}
+
 static int handle(struct request *r, struct err *err)
 {
     bool has_schema = r->route->body && !(r->route->flags & ROUTE_UPLOAD);
     if (has_schema) {
-        const char *text = r->body.len ? str_c(&r->body) : "{}";
-        int rc = schema_parse(r->api->schema, r->route->body, text, r->body.len ? r->body.len : 2,
-                              &r->json, err);
+        bool nothing = is_nothing(&r->body);
+        int rc = schema_parse(r->api->schema, r->route->body, nothing ? "{}" : str_c(&r->body),
+                              nothing ? 2 : r->body.len, &r->json, err);
         if (rc < 0)
             return rc;
         str_done(&r->body);

@@ -102,8 +102,16 @@ static int job_id(const struct request *r, int64_t *ret, struct err *err)
 int on_jobs(struct request *r, struct err *err)
 {
     json_t *list = NULL;
+    const char *limit = url_query(&r->url, "limit");
+    uint64_t most = UINT64_MAX;
+    if (limit)
+        number_parse(limit, 0, UINT32_MAX, &most, NULL); /* was checked */
     int rc = ve_job_list(r->api->node, !request_flag(r, "all"), &list, err);
-    return rc < 0 ? rc : request_json(r, MHD_HTTP_OK, list, NULL, err);
+    if (rc < 0)
+        return rc;
+    for (size_t n = json_array_size(list); n > most; n--)
+        json_array_remove(list, n - 1);
+    return request_json(r, MHD_HTTP_OK, list, NULL, err);
 }
 
 int on_job(struct request *r, struct err *err)

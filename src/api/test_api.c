@@ -325,7 +325,9 @@ static void test_bad_bodies(void **state)
         {"POST", "/v1/ves", "{\"name\":\"web1\"}", 409, "exists"},
         {"POST", "/v1/ves/web1/stop", "{\"timeout\":-1}", 400, "at least 0"},
         {"POST", "/v1/ves/web1/stop", "{\"timeout\":1.5}", 400, "not number"},
-        {"POST", "/v1/ves/web1/start", "{\"x\":1}", 400, "takes no body"},
+        {"POST", "/v1/ves/web1/start", "{\"x\":1}", 400, "has no field"},
+        {"POST", "/v1/ves/web1/start", "nul", 400, "JSON"},
+        {"POST", "/v1/ves", " null ", 400, "needs the field \\\"name\\\""},
         {"POST", "/v1/ves/web1/exec", "{\"command\":[\"ls\"],\"tty\":true}", 400, "Upgrade"},
         {"POST", "/v1/templates", "{\"name\":\"a\"}", 400, "build"},
         {"POST", "/v1/templates", "{\"import\":\"/a\"}", 400, "name"},
@@ -380,6 +382,18 @@ static void test_jobs(void **state)
     expect(b, 200, "\"done\"");
     ask("POST", "/v1/ves/web1/pause?wait=true", NULL, &c);
     expect(c, 507, "there is no room");
+    /* Clients that always send a body send one that says nothing. */
+    static const char *const nothing[] = {"", "{}", "null", " null\n"};
+    for (size_t i = 0; i < ARRAY_SIZE(nothing); i++) {
+        auto_answer struct answer n = {0};
+        ask("POST", "/v1/ves/web1/resume?wait=true", nothing[i], &n);
+        expect(n, 200, "\"resume\"");
+    }
+    auto_answer struct answer none = {0}, one = {0};
+    ask("GET", "/v1/jobs?all=true&limit=0", NULL, &none);
+    expect(none, 200, "[]");
+    ask("GET", "/v1/jobs?limit=1", NULL, &one);
+    expect(one, 200, "\"open\":true");
     ask("GET", "/v1/jobs/1?wait=true", NULL, &d);
     expect(d, 200, "\"done\"");
     ask_with("POST", "/v1/ves/web1/restart", "Accept: application/x-ndjson\r\n", NULL, &e);

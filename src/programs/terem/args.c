@@ -161,6 +161,13 @@ static int short_options(struct args *a, char **argv, int argc, int *i, struct e
     return 0;
 }
 
+/* "use: terem list [OPTION...]" */
+static void add_usage(struct str *s, const struct command *c)
+{
+    str_add(s, "use: terem %s%s%s%s", c->name, c->options ? " [OPTION...]" : "",
+            *c->usage ? " " : "", c->usage);
+}
+
 static int check_count(const struct args *a, struct err *err)
 {
     const struct command *c = a->command;
@@ -168,13 +175,14 @@ static int check_count(const struct args *a, struct err *err)
         return unknown_word(a->group, NULL, err);
     if (!c || args_has(a, "help") || (a->n_pos >= c->min && a->n_pos <= c->max))
         return 0;
+    auto_str struct str use = str_init(512);
+    add_usage(&use, c);
     if (a->n_pos > c->max) {
         auto_str struct str s = str_init(256);
         str_escape(&s, a->pos[c->max], strnlen(a->pos[c->max], 40));
-        return err_set(err, ERR_USAGE, "\"%s\" is one word too many; use: terem %s %s", str_c(&s),
-                       c->name, c->usage);
+        return err_set(err, ERR_USAGE, "\"%s\" is one word too many; %s", str_c(&s), str_c(&use));
     }
-    return err_set(err, ERR_USAGE, "a word is missing; use: terem %s %s", c->name, c->usage);
+    return err_set(err, ERR_USAGE, "a word is missing; %s", str_c(&use));
 }
 
 static int command_word(struct args *a, const char *text, struct err *err)

@@ -120,6 +120,19 @@ static int build_spec(const struct args *a, json_t *spec, struct err *err)
     return r;
 }
 
+/* A VE whose first start failed is there nevertheless. */
+static int tell_made(const struct work *w, int r, struct err *err)
+{
+    if (r == 0 || !w->doc || !str_eq(cli_text(w->doc, "kind"), "start"))
+        return r;
+    char why[sizeof(err->text)];
+    str_print(why, sizeof(why), "%s", err->text);
+    return err_set(err, (enum err_kind)err->kind,
+                   "%.300s; it is created and stopped: terem start %s tries again, terem destroy "
+                   "%s deletes it",
+                   why, w->subject, w->subject);
+}
+
 int cmd_create(struct cli *cli, const struct args *a, struct err *err)
 {
     static const struct work_words made = {"creating", "created"};
@@ -139,6 +152,8 @@ int cmd_create(struct cli *cli, const struct args *a, struct err *err)
         w->body = json_incref(spec);
         r = work_run(cli, w, 1, args_has(a, "start") ? &started : &made, false,
                      args_has(a, "no-wait"), err);
+        if (!args_has(a, "no-wait") && !cli->json)
+            r = tell_made(w, r, err);
     }
     work_free(w, 1);
     return r;

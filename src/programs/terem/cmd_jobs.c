@@ -14,6 +14,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#define JOBS_SHOWN 50
+
 int cmd_jobs_list(struct cli *cli, const struct args *a, struct err *err)
 {
     static const char *const heads[] = {"JOB", "KIND", "SUBJECT", "STATE", "CREATED", "TEXT"};
@@ -23,8 +25,13 @@ int cmd_jobs_list(struct cli *cli, const struct args *a, struct err *err)
     int64_t now = text_now();
     size_t i;
     json_t *j;
-    int r = cli_call(cli, "GET", args_has(a, "all") ? "/v1/jobs?all=true" : "/v1/jobs", NULL, &list,
-                     err);
+    auto_str struct str path = str_init(256);
+    const char *limit = args_get(a, "limit");
+    uint64_t most = JOBS_SHOWN;
+    if (limit && number_parse(limit, 1, UINT32_MAX, &most, err) < 0)
+        return err_wrap(err, "--limit");
+    str_add(&path, "/v1/jobs?limit=%" PRIu64 "%s", most, args_has(a, "all") ? "&all=true" : "");
+    int r = cli_call(cli, "GET", str_c(&path), NULL, &list, err);
     if (r < 0)
         return r;
     if (cli->json)

@@ -17,7 +17,7 @@
 struct life {
     const char *verb;
     struct work_words words;
-    const char *from; /* states, each between spaces; NULL: any */
+    const char *from; /* states, each between spaces */
 };
 
 static const struct life life_start = {"start", {"starting", "started"}, " stopped broken "};
@@ -27,7 +27,8 @@ static const struct life life_kill = {
     "kill", {"killing", "killed"}, " running paused starting stopping "};
 static const struct life life_pause = {"pause", {"pausing", "paused"}, " running "};
 static const struct life life_resume = {"resume", {"resuming", "resumed"}, " paused "};
-static const struct life life_destroy = {"destroy", {"destroying", "destroyed"}, NULL};
+static const struct life life_destroy = {
+    "destroy", {"destroying", "destroyed"}, " stopped broken "};
 
 static void free_names(char ***names)
 {
@@ -37,11 +38,12 @@ static void free_names(char ***names)
     *names = NULL;
 }
 
-static bool state_fits(const struct life *life, const char *state)
+static bool state_fits(const struct args *a, const struct life *life, const char *state)
 {
     char padded[40];
-    return !life->from ||
-           (str_print(padded, sizeof(padded), " %s ", state) == 0 && strstr(life->from, padded));
+    if (life == &life_destroy && args_has(a, "force"))
+        return true;
+    return str_print(padded, sizeof(padded), " %s ", state) == 0 && strstr(life->from, padded);
 }
 
 static int select_names(struct cli *cli, const struct args *a, const struct life *life, char ***ret,
@@ -67,7 +69,7 @@ static int select_names(struct cli *cli, const struct args *a, const struct life
     auto_clean(free_names) char **names = calloc(n + 1, sizeof(*names));
     for (size_t i = 0; names && i < n; i++) {
         const json_t *ve = json_array_get(ves, i);
-        if (!state_fits(life, cli_text(ve, "state")))
+        if (!state_fits(a, life, cli_text(ve, "state")))
             continue;
         if (!(names[k] = strdup(cli_text(ve, "name"))))
             return err_set(err, ERR_EXHAUSTED, "out of memory");
@@ -75,6 +77,10 @@ static int select_names(struct cli *cli, const struct args *a, const struct life
     }
     if (!names)
         return err_set(err, ERR_EXHAUSTED, "out of memory");
+    if (label && n == 0 && !cli->quiet) /* not a failure, as with kubectl; but perhaps a mistake */
+        cli_complain("no VE has the label %s", label);
+    else if (k == 0)
+        cli_say(cli, "no VE to %s", life->verb);
     *ret = steal_ptr(&names);
     *ret_n = k;
     return 0;
@@ -173,17 +179,17 @@ static int run_life(struct cli *cli, const struct args *a, const struct life *li
     auto_clean(free_names) char **names = NULL;
     size_t n = 0;
     bool by_label = args_has(a, "label"), all = args_has(a, "all");
-    if ((a->n_pos > 0) + by_label + all != 1)
+    if ((a->n_pos > 0) + by_label + all > 1)
+        return err_set(err, ERR_USAGE, "give names, or --all, or --label: not more than one");
+    if (!a->n_pos && !by_label && !all)
         return err_set(err, ERR_USAGE, "terem %s needs names of VEs, or --label, or --all",
                        life->verb);
     int r =
         a->n_pos ? given_names(a, &names, &n, err) : select_names(cli, a, life, &names, &n, err);
     if (r < 0)
         return r;
-    if (n == 0) {
-        cli_say(cli, "no VE to %s", life->verb);
+    if (n == 0)
         return cli->json ? work_run(cli, NULL, 0, &life->words, true, false, err) : 0;
-    }
     if (life == &life_destroy && (r = confirm_destroy(a, names, n, err)) < 0)
         return r;
     return begin_all(cli, a, life, names, n, err);

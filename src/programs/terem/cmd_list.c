@@ -176,7 +176,9 @@ int cmd_list(struct cli *cli, const struct args *a, struct err *err)
             text_cell(&t, str_c(&cell));
         }
     }
-    if (json_array_size(ves) == 0 && cli->out_tty)
+    if (json_array_size(ves) == 0 && cli->out_tty && args_has(a, "label"))
+        str_add(&out, "No VE has this label.\n");
+    else if (json_array_size(ves) == 0 && cli->out_tty)
         str_add(&out, "There is no VE here; terem create makes one.\n");
     else
         text_table_render(&t, &out, 0);

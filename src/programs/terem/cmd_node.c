@@ -6,6 +6,7 @@
 #include "command.h"
 #include "param/param.h"
 #include "text.h"
+#include "ve_text.h"
 #include "work.h"
 
 #include <string.h>
@@ -214,9 +215,9 @@ static void event_words(struct str *s, const json_t *e)
     } else {
         text_add(s, str_starts(type, "ve.") ? type + 3 : type);
     }
-    if (json_is_object(last) && *cli_text(last, "reason")) {
+    if (json_is_object(last)) {
         str_add(s, ": ");
-        text_add(s, cli_text(last, "reason"));
+        ve_text_exit(s, last);
     }
 }
 

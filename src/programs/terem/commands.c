@@ -141,8 +141,11 @@ static const struct option_spec build_options[] = {
 };
 
 static const struct option_spec no_wait_options[] = {OPT_NO_WAIT, END};
-static const struct option_spec jobs_options[] = {{"all", 'a', NULL, "also those that have ended"},
-                                                  END};
+static const struct option_spec jobs_options[] = {
+    {"all", 'a', NULL, "also those that have ended, the newest first"},
+    {"limit", 'n', "COUNT", "at most so many (default: 50)"},
+    END,
+};
 static const struct option_spec params_options[] = {
     {"all", 'a', NULL, "also those that this version cannot set yet"}, END};
 static const struct option_spec node_options[] = {
@@ -155,7 +158,8 @@ static const struct option_spec node_options[] = {
     .complete_more = COMPLETE_VES
 #define LIFE_DETAIL                                                                         \
     "Several VEs are worked on at the same time. Each one that fails is named on standard " \
-    "error, the others are done nevertheless, and the exit status is 1.\n\n"                \
+    "error, the others are done nevertheless, and the exit status is 1. With --all or "     \
+    "--label there may be none: that is told, and is no failure.\n\n"                       \
     "SIGINT (Ctrl-C) ends the waiting, not the work: terem jobs cancel ends the work."
 
 const struct command command_table[] = {
@@ -282,7 +286,8 @@ const struct command command_table[] = {
      .options = destroy_options,
      .run = cmd_destroy,
      .detail = "There is no way back. On a terminal it asks first, in a pipe it does not. A VE "
-               "that runs is refused without --force.\n\n" LIFE_DETAIL,
+               "that runs is refused without --force; --all and --label mean those that are "
+               "stopped or broken, with --force all.\n\n" LIFE_DETAIL,
      .examples = {"terem destroy web1", "terem destroy --label tier=test --force --yes"}},
     {.name = "list",
      .summary = "list the VEs",

@@ -10,6 +10,7 @@
 #include "param/param.h"
 #include "progress.h"
 #include "text.h"
+#include "ve_text.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -101,7 +102,9 @@ static void test_bad_args(void **state)
         {"migrate web1", "does not have migrate yet"},
         {"list --jsn", "did you mean --json?"},
         {"create", "a word is missing"},
-        {"create a b", "\"b\" is one word too many"},
+        {"create a b", "\"b\" is one word too many; use: terem create [OPTION...] VE ["},
+        {"list extra", "too many; use: terem list [OPTION...]"},
+        {"top nope", "too many; use: terem top"},
         {"create a --template", "--template needs a value"},
         {"list --json=1", "--json takes no value"},
         {"list -Z", "there is no option -Z"},
@@ -211,6 +214,31 @@ static void test_params_page(void **state)
     }
 }
 
+static void test_exit_words(void **state)
+{
+    static const struct {
+        const char *json, *says;
+    } rows[] = {
+        {"{\"how\":\"exited\",\"status\":4,\"signal\":null,\"reason\":\"ended by itself\"}",
+         "exited with 4 (ended by itself)"},
+        {"{\"how\":\"killed\",\"status\":137,\"signal\":\"KILL\","
+         "\"reason\":\"out of memory (memory.limit=5M)\"}",
+         "killed by SIGKILL (out of memory (memory.limit=5M))"},
+        {"{\"how\":\"poweroff\",\"status\":0,\"signal\":null,\"reason\":\"asked to stop\"}",
+         "powered off (asked to stop)"},
+        {"{\"how\":\"reboot\",\"status\":0,\"signal\":null,\"reason\":null}", "rebooted"},
+        {"{\"how\":\"unknown\",\"status\":-1,\"signal\":null,"
+         "\"reason\":\"the machine was restarted\"}",
+         "ended (the machine was restarted)"},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        auto_str struct str s = str_init(BIG);
+        auto_json json_t *e = json_loads(rows[i].json, 0, NULL);
+        ve_text_exit(&s, e);
+        assert_string_equal(str_c(&s), rows[i].says);
+    }
+}
+
 static void test_width(void **state)
 {
     static const struct {
@@ -314,7 +342,7 @@ int main(void)
         cmocka_unit_test(test_table),       cmocka_unit_test(test_generated),
         cmocka_unit_test(test_params_page), cmocka_unit_test(test_width),
         cmocka_unit_test(test_text_table),  cmocka_unit_test(test_progress),
-        cmocka_unit_test(test_logtext),
+        cmocka_unit_test(test_logtext),     cmocka_unit_test(test_exit_words),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

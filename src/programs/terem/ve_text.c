@@ -101,19 +101,34 @@ static void times(struct str *s, const json_t *ve, int64_t now)
     }
 }
 
+void ve_text_exit(struct str *s, const json_t *e)
+{
+    const char *how = cli_text(e, "how"), *reason = cli_text(e, "reason");
+    if (str_eq(how, "poweroff"))
+        str_add(s, "powered off");
+    else if (str_eq(how, "reboot"))
+        str_add(s, "rebooted");
+    else if (str_eq(how, "exited"))
+        str_add(s, "exited with %" JSON_INTEGER_FORMAT, cli_int(e, "status"));
+    else if (str_eq(how, "killed") && !cli_is_null(e, "signal")) {
+        str_add(s, "killed by SIG");
+        text_add(s, cli_text(e, "signal"));
+    } else
+        str_add(s, "ended");
+    if (*reason) {
+        str_add(s, " (");
+        text_add(s, reason);
+        str_add(s, ")");
+    }
+}
+
 static void last_exit(struct str *s, const json_t *ve)
 {
     const json_t *e = json_object_get(ve, "last_exit");
     if (!json_is_object(e))
         return;
     head(s, "last exit");
-    const char *reason = cli_text(e, "reason");
-    if (*reason)
-        text_add(s, reason);
-    else if (cli_is_null(e, "signal"))
-        str_add(s, "exited with status %" JSON_INTEGER_FORMAT, cli_int(e, "status"));
-    else
-        str_add(s, "killed by signal %" JSON_INTEGER_FORMAT, cli_int(e, "signal"));
+    ve_text_exit(s, e);
     str_add(s, ", ");
     text_add_time(s, cli_int(e, "time"));
     str_add(s, "\n");
