@@ -84,6 +84,8 @@ help: ## this list
 	@echo; echo "PREFIX=$(PREFIX) BUILD=$(BUILD) RUN=$(RUN) DESTDIR=$(DESTDIR)"
 
 $(BUILD)/build.ninja:
+	@command -v meson >/dev/null || \
+	  { echo "what the build needs is missing; install it with: sudo tools/install-packages build"; exit 1; }
 	@meson setup $(BUILD) --prefix=$(PREFIX)
 
 .PHONY: build run clean-run install uninstall deb check unit system attack fuzz bench bench-doc \
