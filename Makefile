@@ -53,6 +53,10 @@ attack: build ## (root) attacks from inside a VE
 fuzz: build ## replay the fuzzers' corpora
 	@$(CHECK) fuzz
 
+fuzz-long: ## search with every fuzzer for SECONDS=60 each (clang, libFuzzer)
+	@tools/install-packages build fuzz
+	@tools/fuzz $(or $(SECONDS),60)
+
 bench: build ## (root) measure Terem and its peers side by side
 	@tools/install-packages run bench
 	@$(PYTHON) bench/bench --build $(BUILD) $(BENCH)
@@ -75,7 +79,7 @@ lint: ## cppcheck, shellcheck, and the direction of includes between rooms
 
 ##@ Clean
 clean: ## remove the build directories
-	rm -rf $(BUILD) $(BUILD)-sanitize
+	rm -rf $(BUILD) $(BUILD)-sanitize build-fuzz
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } \
@@ -88,5 +92,5 @@ $(BUILD)/build.ninja:
 	  { echo "what the build needs is missing; install it with: sudo tools/install-packages build"; exit 1; }
 	@meson setup $(BUILD) --prefix=$(PREFIX)
 
-.PHONY: build run clean-run install uninstall deb check unit system attack fuzz bench bench-doc \
+.PHONY: build run clean-run install uninstall deb check unit system attack fuzz fuzz-long bench bench-doc \
         sanitize format format-check lint clean help

@@ -51,9 +51,8 @@ def cgroups():
 
 
 def interfaces():
-    for name in os.listdir("/sys/class/net"):
-        if name.startswith("terem"):
-            yield f"interface {name}"
+    for path in glob.glob("/sys/class/net/terem*"):
+        yield f"interface {os.path.basename(path)}"
 
 
 def tables():
