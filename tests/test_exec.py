@@ -97,6 +97,12 @@ def test_a_command_that_is_not_there(ve):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+def test_a_user_or_directory_that_is_not_there(ve):
+    for option, value in (("-u", "nosuch"), ("-w", "/nodir")):
+        done = ve.terem("exec", option, value, "box", "--", "true", check=False)
+        assert done.returncode == 125 and value in done.stderr
+
+
 def test_user_env_and_workdir(ve):
     result = ve.run("box", "/bin/sh", "-c", "id -u; pwd; echo $COLOUR", user="1234:1235",
                     workdir="/tmp", env={"COLOUR": "green"})

@@ -290,8 +290,11 @@ int process_execute(const struct process_spec *spec, struct err *err)
     if ((r = confine(spec, &user, err)) < 0)
         return r;
     const char *dir = spec->workdir ? spec->workdir : "/";
+    /* ERR_NOT_FOUND is only for the command itself: a shell tells the two apart by it. */
     if (chdir(dir) < 0)
-        return err_sys(err, "cannot enter directory %s", dir);
+        return errno == ENOENT || errno == ENOTDIR
+                   ? err_set(err, ERR_USAGE, "there is no directory %s", dir)
+                   : err_sys(err, "cannot enter directory %s", dir);
     const char *path = env_get(&env, "PATH");
     if ((r = find_program(spec->argv[0], path && *path ? path : DEFAULT_PATH, file, err)) < 0)
         return r;

@@ -94,12 +94,11 @@ static void test_exec_refused(void **state)
         {"/etc/passwd", NULL, NULL, "cannot execute /etc/passwd: Permission denied", ERR_DENIED},
         {"/etc/script", NULL, NULL, "/etc/script: its interpreter is missing", ERR_NOT_FOUND},
         {"/etc/garbage", NULL, NULL, "/etc/garbage: not a program for this machine", ERR_USAGE},
-        {"true", "nobody", NULL, "there is no user nobody", ERR_NOT_FOUND},
-        {"true", "web:nobody", NULL, "there is no group nobody", ERR_NOT_FOUND},
-        {"true", "65536", NULL, "there is no user 65536", ERR_NOT_FOUND},
+        {"true", "nobody", NULL, "there is no user nobody", ERR_USAGE},
+        {"true", "web:nobody", NULL, "there is no group nobody", ERR_USAGE},
+        {"true", "65536", NULL, "there is no user 65536", ERR_USAGE},
         {"true", ":", NULL, "\":\" is not a user", ERR_USAGE},
-        {"true", NULL, "/none", "cannot enter directory /none: No such file or directory",
-         ERR_NOT_FOUND},
+        {"true", NULL, "/none", "there is no directory /none", ERR_USAGE},
     };
     struct err e = {0};
     assert_int_equal(fixture_exec(f,

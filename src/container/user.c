@@ -122,7 +122,7 @@ int user_parse(const char *spec, const char *passwd, const char *group, struct u
     } else {
         s.name = name;
         if (!each_line(passwd, 7, passwd_line, &s))
-            return err_set(err, ERR_NOT_FOUND, "there is no user %s", name);
+            return err_set(err, ERR_USAGE, "there is no user %s", name);
     }
     if (u.name[0])
         each_line(group, 4, member_line, &u);
@@ -133,7 +133,7 @@ int user_parse(const char *spec, const char *passwd, const char *group, struct u
         } else {
             g.name = colon + 1;
             if (!each_line(group, 4, group_line, &g))
-                return err_set(err, ERR_NOT_FOUND, "there is no group %s", colon + 1);
+                return err_set(err, ERR_USAGE, "there is no group %s", colon + 1);
         }
         u.n_groups = 0; /* an explicit group stands alone */
     }
