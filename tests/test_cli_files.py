@@ -56,7 +56,22 @@ def test_half_a_file_is_none(ve, tmp_path):
     assert target.read_text() == "old" and os.listdir(tmp_path) == ["kept"]
 
 
+def test_a_file_goes_into_a_directory(ve, tmp_path):
+    source = tmp_path / "f1"
+    source.write_text("one")
+    ve.terem("push", "box", source, "/root")
+    assert ve.sh("box", "cat /root/f1") == "one"
+    ve.sh("box", "mkdir /root/f1d; ln -s f1d /root/link")
+    ve.terem("push", source, "box:/root/link")
+    assert ve.sh("box", "cat /root/f1d/f1") == "one"
+    assert ve.terem("pull", "box:/root/f1d/f1", "-").stdout == "one"
+    ve.sh("box", "mkdir -p /root/full/f1")
+    done = ve.terem("push", "box", source, "/root/full", check=False)
+    assert done.returncode == 1 and "directory" in done.stderr.lower()
+
+
 @pytest.mark.parametrize("args,status", [
+    (["push", "/etc/hostname", "/x"], 2), (["pull", "box"], 2), (["pull", "box:relative"], 2),
     (["push", "box", "/none", "/x"], 1), (["push", "box", "/etc/hostname", "relative"], 2),
     (["push", "box", "-", "/dir/"], 2), (["pull", "box", "relative"], 2),
     (["push", "box", "/etc/hostname", "/no/such/dir/x"], 1),

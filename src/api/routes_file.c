@@ -55,6 +55,8 @@ int on_file_put(struct request *r, struct err *err)
     str_print(octal, sizeof(octal), "%04o", bits);
     json_t *options = json_pack("{s:s,s:s,s:I,s:I,s:b}", "path", path, "mode", octal, "uid",
                                 id_of(r, "uid"), "gid", id_of(r, "gid"), "archive", is_tar(r));
+    if (url_query(&r->url, "name"))
+        json_object_set_new(options, "name", json_string(url_query(&r->url, "name")));
     int rc = ve_push(r->api->node, r->name, options, fd, on_pushed, p, err);
     json_decref(options);
     if (rc < 0)

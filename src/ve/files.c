@@ -16,6 +16,7 @@
 #include <archive_entry.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -39,6 +40,7 @@ struct answer {
 
 struct wish { /* what is to be done */
     const char *path;
+    const char *name; /* of a pushed file when path is a directory; or NULL */
     unsigned mode;
     bool has_mode, archive;
     uint64_t uid, gid;
@@ -53,6 +55,10 @@ static int parse(const json_t *options, struct wish *w, struct err *err)
         return err_set(err, ERR_USAGE, "path must be absolute, as seen inside the VE");
     if (strlen(w->path) >= 4096)
         return err_set(err, ERR_USAGE, "path is longer than 4095 bytes");
+    w->name = json_string_value(json_object_get(options, "name"));
+    if (w->name && (!*w->name || strlen(w->name) > NAME_MAX || strchr(w->name, '/') ||
+                    str_eq(w->name, ".") || str_eq(w->name, "..")))
+        return err_set(err, ERR_USAGE, "name must be the name of a file without its directories");
     if (mode && number_parse_mode(mode, &w->mode, err) < 0)
         return -err->kind;
     w->has_mode = mode != NULL;
@@ -87,12 +93,18 @@ static int copy(int from, int to, struct err *err)
 
 static int push_file(const struct wish *w, int data, struct err *err)
 {
+    const int flags = O_WRONLY | O_CREAT | O_TRUNC | O_NOCTTY | O_NONBLOCK;
     auto_fd int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
     auto_fd int fd = -1;
     struct stat st;
-    if (path_open_in_root(root, w->path, O_WRONLY | O_CREAT | O_TRUNC | O_NOCTTY | O_NONBLOCK,
-                          w->mode, &fd, err) < 0)
-        return -err->kind;
+    int r = path_open_in_root(root, w->path, flags, w->mode, &fd, err);
+    if (r < 0 && err->sys == EISDIR && w->name) { /* into it, as cp(1) does */
+        auto_free char *inside = str_format("%s/%s", w->path, w->name);
+        r = inside ? path_open_in_root(root, inside, flags, w->mode, &fd, err)
+                   : err_set(err, ERR_EXHAUSTED, "out of memory");
+    }
+    if (r < 0)
+        return r;
     if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
         return err_set(err, ERR_USAGE, "%s is not a regular file", w->path);
     if (copy(data, fd, err) < 0)

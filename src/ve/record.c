@@ -149,15 +149,14 @@ static int from_template(const struct template *t, const json_t *rq, json_t *spe
         return err_set(err, ERR_USAGE, "kind must be \"system\" or \"app\"");
     if (system && t->start != TEMPLATE_SYSTEM)
         return err_set(err, ERR_USAGE,
-                       "template %s has no init of its own; create it as an application (--app)",
+                       "template %s has no init of its own; create it as an application VE",
                        t->name);
     if (system && has_command)
         return err_set(err, ERR_USAGE,
                        "a system VE boots its own init and takes no command; "
                        "leave the command out or create it as an application");
     if (!system && !has_command && (!t->command || !t->command[0]))
-        return err_set(err, ERR_USAGE, "template %s names no command to run; give one after \"--\"",
-                       t->name);
+        return err_set(err, ERR_USAGE, "template %s names no command to run; give one", t->name);
     json_object_set_new(spec, "kind", json_string(system ? "system" : "app"));
     json_object_set_new(spec, "template", json_string(t->name));
     json_t *layers = json_array();
@@ -235,7 +234,9 @@ int ve_record_check(struct ve_node *node, const json_t *rq, json_t **ret_spec,
     if (name_check_ve(name, err) < 0)
         return -err->kind;
     if (ve_find(node, name))
-        return err_set(err, ERR_EXISTS, "%s: there is a VE of this name already", name);
+        return err_set(err, ERR_EXISTS,
+                       "%s: there is a VE of this name already; choose another name or destroy it",
+                       name);
     auto_template struct template *t = NULL;
     if (name_check_template(template_name ? template_name : "busybox", err) < 0 ||
         template_get(node->templates, template_name ? template_name : "busybox", &t, err) < 0)

@@ -101,7 +101,8 @@ int ve_logs_open(struct ve_node *node, const char *name, int ret_fds[2], struct 
 
 /* Files in and out of a VE (running or stopped), as its root sees them.  data_fd: a file open for
  * reading (push) or writing (pull), which stays the caller's.
- * options: {"path":"/etc/motd","mode":"0644","uid":0,"gid":0,"archive":false}; archive: the data
+ * options: {"path":"/etc/motd","mode":"0644","uid":0,"gid":0,"archive":false,
+ * "name":"motd"}; name: of the file when path is a directory, may be left out; archive: the data
  * is a tar of what is, or shall be, below path.  Pull's result: {"archive":true|false,
  * "mode":"0644"}: a directory is always an archive. */
 int ve_push(struct ve_node *node, const char *name, const json_t *options, int data_fd,

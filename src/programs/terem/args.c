@@ -164,8 +164,7 @@ static int short_options(struct args *a, char **argv, int argc, int *i, struct e
 /* "use: terem list [OPTION...]" */
 static void add_usage(struct str *s, const struct command *c)
 {
-    str_add(s, "use: terem %s%s%s%s", c->name, c->options ? " [OPTION...]" : "",
-            *c->usage ? " " : "", c->usage);
+    str_add(s, "use: terem %s [OPTION...]%s%s", c->name, *c->usage ? " " : "", c->usage);
 }
 
 static int check_count(const struct args *a, struct err *err)

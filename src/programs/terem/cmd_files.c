@@ -74,8 +74,10 @@ static int add_number(struct str *path, const struct args *a, const char *option
     return 0;
 }
 
-/* PATH, or PATH/BASE when it ends with a slash. */
-static int add_path(struct str *path, const char *target, const char *source, struct err *err)
+/* PATH, or PATH/BASE when it ends with a slash; BASE also as the name for a file where PATH turns
+ * out to be a directory. */
+static int add_path(struct str *path, const char *target, const char *source, bool is_file,
+                    struct err *err)
 {
     auto_str struct str s = str_init(8192);
     auto_free char *copy = strdup(source);
@@ -88,12 +90,17 @@ static int add_path(struct str *path, const char *target, const char *source, st
     if (target[0] != '/')
         return err_set(err, ERR_USAGE, "the path inside the VE must begin with /: %s", target);
     str_add(&s, "%s", target);
+    bool has_base = *base && !str_eq(source, "-") && !str_eq(base, ".") && !str_eq(base, "..");
     if (str_ends(target, "/")) {
-        if (str_eq(source, "-") || !*base || str_eq(base, ".") || str_eq(base, ".."))
+        if (!has_base)
             return err_set(err, ERR_USAGE, "say the whole path of the file inside the VE");
         str_add(&s, "%s", base);
     }
     client_encode(path, str_c(&s));
+    if (is_file && has_base) {
+        str_add(path, "&name=");
+        client_encode(path, base);
+    }
     return s.failed ? err_set(err, ERR_USAGE, "the path is too long") : 0;
 }
 
@@ -136,13 +143,14 @@ static int finish_push(struct cli *cli, struct client *c, int r, const char *wha
     return 0;
 }
 
-static int push_directory(struct cli *cli, const struct args *a, const char *path, struct err *err)
+static int push_directory(struct cli *cli, const struct args *a, const char *source,
+                          const char *path, struct err *err)
 {
     char owner[32], group[32];
     const char *uid = args_get(a, "uid"), *gid = args_get(a, "gid");
     str_print(owner, sizeof(owner), "--owner=:%s", uid ? uid : "0");
     str_print(group, sizeof(group), "--group=:%s", gid ? gid : "0");
-    const char *argv[] = {"tar", "--numeric-owner", owner, group, "-C", a->pos[1], "-cf", "-", ".",
+    const char *argv[] = {"tar", "--numeric-owner", owner, group, "-C", source, "-cf", "-", ".",
                           NULL};
     auto_client struct client *c = NULL;
     auto_fd int fd = -1;
@@ -162,7 +170,7 @@ static int push_directory(struct cli *cli, const struct args *a, const char *pat
         *err = tar_err;
         return -tar_err.kind;
     }
-    return finish_push(cli, c, r, a->pos[1], err);
+    return finish_push(cli, c, r, source, err);
 }
 
 static int push_file(struct cli *cli, const char *path, int fd, const struct stat *st,
@@ -179,26 +187,52 @@ static int push_file(struct cli *cli, const char *path, int fd, const struct sta
     return finish_push(cli, c, push_bytes(c, fd, name, err), name, err);
 }
 
+/* "web1:/etc/motd", as scp(1) has it: the VE's name into *ret_ve (yours), the path behind it. */
+static int split(const char *word, char **ret_ve, const char **ret_path, struct err *err)
+{
+    const char *colon = strchr(word, ':');
+    *ret_path = colon + 1;
+    *ret_ve = strndup(word, (size_t)(colon - word));
+    return *ret_ve ? 0 : err_set(err, ERR_EXHAUSTED, "out of memory");
+}
+
+static int missing_word(const struct args *a, struct err *err)
+{
+    return err_set(err, ERR_USAGE, "a word is missing; use: terem %s [OPTION...] %s",
+                   a->command->name, a->command->usage);
+}
+
 int cmd_push(struct cli *cli, const struct args *a, struct err *err)
 {
     auto_str struct str path = str_init(65536);
-    const char *source = a->pos[1], *mode = args_get(a, "mode");
+    const char *ve = a->pos[0], *source = a->pos[1], *target = a->pos[2];
+    const char *mode = args_get(a, "mode");
+    auto_free char *owned = NULL;
     auto_fd int fd = -1;
     struct stat st;
     unsigned bits;
+    int r = 0;
+    if (a->n_pos == 2) { /* SOURCE VE:PATH */
+        if (!strchr(a->pos[1], ':'))
+            return missing_word(a, err);
+        source = a->pos[0];
+        if ((r = split(a->pos[1], &owned, &target, err)) < 0)
+            return r;
+        ve = owned;
+    }
     if (str_eq(source, "-"))
         fd = dup(STDIN_FILENO);
     else
         fd = open(source, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &st) < 0)
         return err_sys(err, "cannot open %s", source);
-    int r = cli_ve_path(&path, a->pos[0], "/files?path=", err);
+    r = cli_ve_path(&path, ve, "/files?path=", err);
     if (r == 0)
-        r = add_path(&path, a->pos[2], source, err);
+        r = add_path(&path, target, source, !S_ISDIR(st.st_mode), err);
     if (r == 0 && mode && (r = number_parse_mode(mode, &bits, err)) < 0)
         r = err_wrap(err, "--mode");
     if (r == 0 && S_ISDIR(st.st_mode))
-        r = push_directory(cli, a, str_c(&path), err);
+        r = push_directory(cli, a, source, str_c(&path), err);
     else if (r == 0) {
         if (!mode)
             bits = S_ISREG(st.st_mode) ? st.st_mode & 0777 : 0644;
@@ -210,7 +244,7 @@ int cmd_push(struct cli *cli, const struct args *a, struct err *err)
             r = push_file(cli, str_c(&path), fd, &st, source, err);
     }
     if (r == 0)
-        cli_say(cli, "%s: pushed", a->pos[0]);
+        cli_say(cli, "%s: pushed", ve);
     return r;
 }
 
@@ -312,15 +346,27 @@ int cmd_pull(struct cli *cli, const struct args *a, struct err *err)
 {
     auto_str struct str path = str_init(65536), target = str_init(8192);
     auto_client struct client *c = NULL;
-    const char *dest = a->n_pos > 2 ? a->pos[2] : ".";
-    int r = cli_ve_path(&path, a->pos[0], "/files?path=", err);
-    if (r == 0 && a->pos[1][0] != '/')
-        r = err_set(err, ERR_USAGE, "the path inside the VE must begin with /: %s", a->pos[1]);
+    const char *ve = a->pos[0], *from = a->pos[1];
+    auto_free char *owned = NULL;
+    size_t used = 2; /* words before DEST */
+    int r = 0;
+    if (strchr(a->pos[0], ':') && a->n_pos < 3) { /* VE:PATH [DEST] */
+        used = 1;
+        if ((r = split(a->pos[0], &owned, &from, err)) < 0)
+            return r;
+        ve = owned;
+    } else if (a->n_pos < 2) {
+        return missing_word(a, err);
+    }
+    const char *dest = a->n_pos > used ? a->pos[used] : ".";
+    r = cli_ve_path(&path, ve, "/files?path=", err);
+    if (r == 0 && from[0] != '/')
+        r = err_set(err, ERR_USAGE, "the path inside the VE must begin with /: %s", from);
     if (r == 0 && !str_eq(dest, "-"))
-        r = target_of(a->pos[1], dest, &target, err);
+        r = target_of(from, dest, &target, err);
     if (r < 0)
         return r;
-    client_encode(&path, a->pos[1]);
+    client_encode(&path, from);
     struct request rq = {.method = "GET", .path = str_c(&path)};
     r = client_open(&cli->place, &rq, &c, err);
     if (r == 0)

@@ -398,15 +398,16 @@ const struct command command_table[] = {
      .examples = {"terem counters web1"}},
     {.name = "push",
      .summary = "copy a file or a directory into a VE",
-     .usage = "VE SOURCE PATH",
-     .min = 3,
+     .usage = "VE SOURCE PATH | SOURCE VE:PATH",
+     .min = 2,
      .max = 3,
      .complete = COMPLETE_VES,
      .complete_more = COMPLETE_FILES,
      .options = push_options,
      .run = cmd_push,
      .detail = "SOURCE is a file, a directory, or - for standard input. PATH is absolute inside "
-               "the VE; when it ends with / the source's name is added. Of a directory the "
+               "the VE; when it ends with / the source's name is added, and a file goes into a "
+               "directory that is there. Of a directory the "
                "contents go below PATH. What is made belongs to root there unless --uid and --gid "
                "say otherwise.",
      .examples = {"terem push web1 ./site.conf /etc/nginx/conf.d/",
@@ -414,8 +415,8 @@ const struct command command_table[] = {
                   "echo hi | terem push web1 - /etc/motd"}},
     {.name = "pull",
      .summary = "copy a file or a directory out of a VE",
-     .usage = "VE PATH [DEST]",
-     .min = 2,
+     .usage = "VE PATH [DEST] | VE:PATH [DEST]",
+     .min = 1,
      .max = 3,
      .complete = COMPLETE_VES,
      .complete_more = COMPLETE_FILES,

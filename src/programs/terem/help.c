@@ -90,8 +90,8 @@ void help_command(struct str *s, const struct command *c, size_t columns)
 {
     if (columns > 100)
         columns = 100;
-    str_add(s, "terem %s — %s\n\nUsage: terem %s%s%s%s\n\n", c->name, c->summary, c->name,
-            c->options ? " [OPTION...]" : "", *c->usage ? " " : "", c->usage);
+    str_add(s, "terem %s — %s\n\nUsage: terem %s [OPTION...]%s%s\n\n", c->name, c->summary, c->name,
+            *c->usage ? " " : "", c->usage);
     wrap(s, c->detail, 0, columns);
     if (c->options) {
         str_add(s, "\nOptions:\n");

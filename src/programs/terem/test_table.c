@@ -104,7 +104,7 @@ static void test_bad_args(void **state)
         {"create", "a word is missing"},
         {"create a b", "\"b\" is one word too many; use: terem create [OPTION...] VE ["},
         {"list extra", "too many; use: terem list [OPTION...]"},
-        {"top nope", "too many; use: terem top"},
+        {"top nope", "too many; use: terem top [OPTION...]"},
         {"create a --template", "--template needs a value"},
         {"list --json=1", "--json takes no value"},
         {"list -Z", "there is no option -Z"},
