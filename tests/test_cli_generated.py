@@ -93,3 +93,8 @@ def test_bash_completes(shared, cli):
     assert complete(cli, "terem", "--root", shared.root, "exec", "") == ["web1"]
     assert complete(cli, "terem", "set", "web1", "memory.li") == ["memory.limit="]
     assert complete(cli, "terem", "--root", shared.root, "create", "x", "-t", "") == ["busybox"]
+    assert complete(cli, "terem", "help", "te") == ["template"]
+    assert complete(cli, "terem", "help", "template", "re") == ["remove"]
+    shared.ok("PATCH", "/v1/ves/web1", {"labels": {"tier": "web", "x": "$(touch /tmp/terem-bad)"}})
+    assert complete(cli, "terem", "start", "--label", "", TEREM_ROOT=shared.root) == ["tier=web"]
+    assert not os.path.exists("/tmp/terem-bad")

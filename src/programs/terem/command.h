@@ -23,7 +23,9 @@ enum complete {
     COMPLETE_JOBS,
     COMPLETE_PARAMS,
     COMPLETE_ASSIGNMENTS, /* key= of a parameter */
-    COMPLETE_COMMANDS,
+    COMPLETE_LABELS,      /* key=value */
+    COMPLETE_COMMANDS,    /* first words of commands, groups among them */
+    COMPLETE_IN_GROUP,    /* second words of the group that stands before */
     COMPLETE_FILES,
     COMPLETE_WORDS, /* those in option_spec.words */
 };

@@ -36,9 +36,9 @@ const struct command_group command_groups[] = {
     {                                                             \
         "all", 'a', NULL, "every VE in a state that this changes" \
     }
-#define OPT_LABEL                                                \
-    {                                                            \
-        "label", 'l', "K=V", "every such VE that has this label" \
+#define OPT_LABEL                                                                 \
+    {                                                                             \
+        "label", 'l', "K=V", "every such VE that has this label", COMPLETE_LABELS \
     }
 #define OPT_ENV                                                                   \
     {                                                                             \
@@ -77,7 +77,7 @@ static const struct option_spec create_options[] = {
     {"template", 't', "NAME", "the template it is made from (default: busybox)",
      COMPLETE_TEMPLATES},
     {"set", 's', "KEY=VALUE", "a resource parameter (may be repeated)", COMPLETE_ASSIGNMENTS},
-    {"label", 'l', "K=V", "a label (may be repeated)"},
+    {"label", 'l', "K=V", "a label (may be repeated)", COMPLETE_LABELS},
     {"app", 0, NULL, "an application VE: one command, no init of its own"},
     OPT_ENV,
     OPT_USER,
@@ -92,7 +92,7 @@ static const struct option_spec create_options[] = {
 };
 
 static const struct option_spec set_options[] = {
-    {"label", 'l', "K[=V]", "set a label; without =V remove it (may be repeated)"},
+    {"label", 'l', "K[=V]", "set a label; without =V remove it (may be repeated)", COMPLETE_LABELS},
     {"autostart", 0, "on|off", "start it when teremd starts", COMPLETE_WORDS, "on off"},
     {"restart", 0, "WHEN", "start it again when it ends: no, on-failure or always", COMPLETE_WORDS,
      "no on-failure always"},
@@ -101,7 +101,7 @@ static const struct option_spec set_options[] = {
 };
 
 static const struct option_spec list_options[] = {
-    {"label", 'l', "K=V", "only VEs that have this label"},
+    {"label", 'l', "K=V", "only VEs that have this label", COMPLETE_LABELS},
     {"columns", 'c', "NAMES",
      "which columns: among name, id, state, kind, template, address, memory, pids, uptime, labels, "
      "created"},
@@ -477,7 +477,7 @@ const struct command command_table[] = {
      .usage = "[COMMAND]",
      .max = 2,
      .complete = COMPLETE_COMMANDS,
-     .complete_more = COMPLETE_COMMANDS,
+     .complete_more = COMPLETE_IN_GROUP,
      .run = cmd_help,
      .detail = "Without a command it lists them all.",
      .examples = {"terem help", "terem help create"}},
@@ -491,9 +491,9 @@ const struct command command_table[] = {
      .detail = "For the build."},
     {.name = "_complete",
      .summary = "print the words that may stand here",
-     .usage = "ves|templates|jobs|params|commands",
+     .usage = "ves|templates|jobs|params|labels|commands|words [GROUP]",
      .min = 1,
-     .max = 1,
+     .max = 2,
      .run = cmd_complete,
      .detail = "For completion scripts."},
 };

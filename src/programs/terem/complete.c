@@ -27,6 +27,47 @@ static void names(struct cli *cli, const char *path, const char *member, struct 
     }
 }
 
+/* The shell takes the words apart and expands them: values that it would act upon stay out. */
+static void labels(struct cli *cli, struct str *out)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                "0123456789._:/@%+,-";
+    auto_json json_t *list = NULL, *seen = json_object();
+    size_t i;
+    json_t *ve, *value;
+    const char *key;
+    if (cli_call(cli, "GET", "/v1/ves", NULL, &list, NULL) < 0)
+        return;
+    json_array_foreach(list, i, ve) json_object_foreach(json_object_get(ve, "labels"), key, value)
+    {
+        const char *text = json_string_value(value);
+        auto_str struct str word = str_init(1024);
+        str_add(&word, "%s=%s", key, text ? text : "");
+        if (!text || text[strspn(text, plain)] || key[strspn(key, plain)] || word.failed ||
+            json_object_get(seen, str_c(&word)))
+            continue;
+        json_object_set_new(seen, str_c(&word), json_true());
+        str_add(out, "%s\n", str_c(&word));
+    }
+}
+
+/* First words of commands, each group once; or the second words of one group. */
+static void words(const char *group, struct str *out)
+{
+    size_t n = group ? strlen(group) : 0;
+    for (const struct command_group *g = command_groups; g->name && !group; g++)
+        str_add(out, "%s\n", g->name);
+    for (size_t i = 0; i < command_table_size; i++) {
+        const char *name = command_table[i].name;
+        if (help_hidden(&command_table[i]))
+            continue;
+        if (!group && !strchr(name, ' '))
+            str_add(out, "%s\n", name);
+        else if (group && str_starts(name, group) && name[n] == ' ')
+            str_add(out, "%s\n", name + n + 1);
+    }
+}
+
 int cmd_complete(struct cli *cli, const struct args *a, struct err *err)
 {
     auto_str struct str out = str_init(TEXT_MAX);
@@ -37,6 +78,10 @@ int cmd_complete(struct cli *cli, const struct args *a, struct err *err)
         names(cli, "/v1/templates", "name", &out);
     } else if (str_eq(what, "jobs")) {
         names(cli, "/v1/jobs", "id", &out);
+    } else if (str_eq(what, "labels")) {
+        labels(cli, &out);
+    } else if (str_eq(what, "words")) {
+        words(a->n_pos > 1 ? a->pos[1] : NULL, &out);
     } else if (str_eq(what, "params")) {
         for (size_t i = 0; i < param_table_size; i++)
             if (!(param_table[i].flags & PARAM_PLANNED))
