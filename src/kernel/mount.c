@@ -102,7 +102,14 @@ static int set_fd(int fs, const char *key, int fd)
     return fsconfig(fs, FSCONFIG_SET_FD, key, NULL, fd);
 }
 
-/* 1: this kernel takes no descriptors here (before 6.13). */
+/* How kernels before 6.13 refuse a descriptor: 6.1 to 6.4 (options as text) EOPNOTSUPP, 6.5 to 6.12
+ * EINVAL, and EBADF because fsconfig(2) took none that was opened with O_PATH. */
+static bool takes_no_fd(int cause)
+{
+    return cause == EOPNOTSUPP || cause == EINVAL || cause == EBADF;
+}
+
+/* 1: this kernel takes no descriptors here. */
 static int overlay_by_fd(const int *layers, size_t n_layers, int upper, int work, int *ret_fd,
                          struct err *err)
 {
@@ -110,7 +117,7 @@ static int overlay_by_fd(const int *layers, size_t n_layers, int upper, int work
     if (fs < 0)
         return err_sys(err, "cannot open file system overlay");
     if (set_fd(fs, "upperdir", upper) < 0)
-        return errno == EINVAL ? 1 : err_sys(err, "the overlay refuses its writable tree");
+        return takes_no_fd(errno) ? 1 : err_sys(err, "the overlay refuses its writable tree");
     if (set_fd(fs, "workdir", work) < 0)
         return err_sys(err, "the overlay refuses its work directory");
     for (size_t i = n_layers; i-- > 0;) /* the overlay wants its topmost layer first */
