@@ -137,6 +137,39 @@ def test_counters(shared):
     assert "processes" in text and "50" in text
 
 
+def test_many_at_once(node):
+    """--all and --label mean the VEs that the verb can change, and none is no failure."""
+    node.ve("up", labels={"set": "a"})
+    node.ve("down", start=False, labels={"set": "a"})
+    done = node.terem("destroy", "--label", "set=b")
+    assert "no VE has the label set=b" in done.stderr and done.stdout == ""
+    node.terem("destroy", "--label", "set=a")
+    assert [ve["name"] for ve in node.json("list")] == ["up"]
+    assert node.terem("destroy", "--all").stdout == "no VE to destroy\n"
+    done = node.terem("stop", "--all", "up", check=False)
+    assert done.returncode == 2 and "not more than one" in done.stderr
+    assert len(node.json("jobs", "list", "--all", "--limit", "2")) == 2
+    node.terem("destroy", "--all", "--force")
+    assert node.json("list") == []
+
+
+def test_a_first_start_that_fails(node):
+    node.template()
+    done = node.terem("create", "x", "--start", "--", "/none", check=False)
+    assert done.returncode == 1 and "created and stopped: terem start x" in done.stderr
+    assert node.show("x")["state"] == "stopped"
+    done = node.terem("create", "x", check=False)
+    assert done.returncode == 1 and "choose another name" in done.stderr
+
+
+def test_how_it_ended(node):
+    node.template()
+    node.terem("create", "x", "--start", "--", "/bin/sh", "-c", "exit 4")
+    node.wait_state("x", "stopped")
+    assert "exited with 4 (ended by itself), 20" in node.terem("show", "x").stdout
+    node.terem("destroy", "x")
+
+
 def test_node_stop_leaves_nothing(node):
     node.ve("one")
     node.terem("node", "stop", "--force")

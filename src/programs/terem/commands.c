@@ -329,8 +329,9 @@ const struct command command_table[] = {
                "object.",
      .examples = {"terem exec web1 -- ls -l /", "echo hello | terem exec web1 -- tee /tmp/x",
                   "terem exec -u www-data web1 -- id"},
-     .status = "That of the command; 128 + N when signal N killed it. 125: terem itself failed, "
-               "126: the command cannot be run, 127: there is no such command."},
+     .status = "That of the command; 128 + N when signal N killed it. 125: terem itself failed, or "
+               "the user or directory is not there, 126: the command cannot be run, 127: there is "
+               "no such command."},
     {.name = "enter",
      .summary = "open a login shell in a VE",
      .usage = "VE",
