@@ -1,14 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * fuzz_user — arbitrary bytes as a user, /etc/passwd and /etc/group, parted by NUL bytes.  With
- * clang -fsanitize=fuzzer -DTEREM_LIBFUZZER it searches; otherwise its main() replays every file
- * of the directory that it is given.
+ * fuzz_user — arbitrary bytes as a user, /etc/passwd and /etc/group, parted by NUL bytes.
  */
 #include "base/cleanup.h"
-#include "base/fd.h"
 #include "container/internal.h"
 
-#include <fcntl.h>
 #include <stdint.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -36,27 +32,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             abort();
     return 0;
 }
-
-#ifndef TEREM_LIBFUZZER
-int main(int argc, char **argv)
-{
-    auto_dir DIR *d = argc == 2 ? opendir(argv[1]) : NULL;
-    if (!d) {
-        fprintf(stderr, "usage: fuzz_user DIRECTORY\n");
-        return 2;
-    }
-    size_t n = 0;
-    for (struct dirent *e; (e = readdir(d));) {
-        auto_free char *data = NULL;
-        size_t len;
-        if (e->d_name[0] == '.')
-            continue;
-        if (fd_read_file_at(dirfd(d), e->d_name, 65536, &data, &len, NULL) < 0)
-            return 1;
-        LLVMFuzzerTestOneInput((const uint8_t *)data, len);
-        n++;
-    }
-    printf("%zu inputs\n", n);
-    return n ? 0 : 1;
-}
-#endif
