@@ -23,6 +23,14 @@
 #define BATCH_REQUESTS 32
 #define MESSAGE_MAX    512 /* no request of ours is longer */
 
+/* Between looks at what the kernel does in the background: 10 µs, 20 µs, … 164 ms, 0.33 s in all.
+ */
+#define PAUSE_MIN_NS 10000
+#define PAUSE_MAX_NS 163840000
+
+/* linux/if.h, which does not go together with net/if.h */
+#define IF_OPER_UP 6
+
 struct request {
     const char *what; /* "cannot add a route": a literal */
     int fine;         /* errno that means success, or 0 */
@@ -360,6 +368,9 @@ static void read_link(const struct nlmsghdr *h, struct netlink_link *l)
         case IFLA_MTU:
             l->mtu = mnl_attr_get_u32(a);
             break;
+        case IFLA_OPERSTATE:
+            l->operstate = mnl_attr_get_u8(a);
+            break;
         case IFLA_LINK: /* left out by the kernel when both indexes happen to be equal */
             l->peer = (int)mnl_attr_get_u32(a);
             break;
@@ -399,6 +410,18 @@ int netlink_link_get(struct netlink *nl, const char *name, struct netlink_link *
     if (r < 0)
         return err_wrap(err, "%s", name);
     *ret = l;
+    return 0;
+}
+
+int netlink_link_wait(struct netlink *nl, const char *name, struct err *err)
+{
+    for (long pause = PAUSE_MIN_NS; pause <= PAUSE_MAX_NS; pause *= 2) {
+        struct netlink_link l;
+        int r = netlink_link_get(nl, name, &l, err);
+        if (r < 0 || l.operstate == IF_OPER_UP)
+            return r;
+        nanosleep(&(struct timespec){.tv_nsec = pause}, NULL);
+    }
     return 0;
 }
 
@@ -629,8 +652,7 @@ static int one_route(void *ctx, const struct nlmsghdr *h, struct err *err)
 
 void netlink_address_wait(struct netlink *nl, struct netlink_ip ip)
 {
-    /* 10 µs, 20 µs, … 10 ms: 20 ms in all. */
-    for (long pause = 10000; pause <= 10240000; pause *= 2) {
+    for (long pause = PAUSE_MIN_NS; pause <= PAUSE_MAX_NS; pause *= 2) {
         struct nlmsghdr *h = begin(nl, RTM_GETROUTE, 0, "cannot look a route up", 0);
         struct rtmsg *m = mnl_nlmsg_put_extra_header(h, sizeof(*m));
         m->rtm_family = (uint8_t)ip.family;

@@ -86,11 +86,16 @@ struct netlink_link {
     char name[IFNAMSIZ];
     char kind[16]; /* "veth", "bridge"; "" for hardware and lo */
     unsigned flags, mtu;
+    uint8_t operstate;                                   /* of linux/if.h; 6 is up */
     uint64_t rx_bytes, rx_packets, tx_bytes, tx_packets; /* only from netlink_link_get() */
 };
 /* ERR_NOT_FOUND when there is none of that name. */
 int netlink_link_get(struct netlink *nl, const char *name, struct netlink_link *ret,
                      struct err *err);
+/* Until a link that is up, and whose other end is, sends packets; at most a third of a second.  The
+ * kernel makes it ready from a work queue and drops what is sent before; asking for the link does
+ * that at once since 6.7, but not in 6.1. */
+int netlink_link_wait(struct netlink *nl, const char *name, struct err *err);
 /* All links of a kind, or all when kind is NULL. */
 int netlink_link_each(struct netlink *nl, const char *kind,
                       int (*item)(void *ctx, const struct netlink_link *l, struct err *err),
@@ -105,9 +110,9 @@ struct netlink_address {
 /* There already: fine. */
 void netlink_address_add(struct netlink *nl, const struct netlink_address *a);
 void netlink_address_delete(struct netlink *nl, const struct netlink_address *a);
-/* Until the address takes packets, at most 20 ms: an IPv6 address that was added, even without
- * duplicate address detection, gets its local route later, from a work queue (addrconf.c of
- * Linux 6.18, addrconf_dad_work()). */
+/* Until the address takes packets, at most a third of a second: an IPv6 address that was added,
+ * even without duplicate address detection, gets its local route later, from a work queue
+ * (addrconf.c of Linux 6.18, addrconf_dad_work()). */
 void netlink_address_wait(struct netlink *nl, struct netlink_ip ip);
 int netlink_address_each(struct netlink *nl,
                          int (*item)(void *ctx, const struct netlink_address *a, struct err *err),

@@ -384,12 +384,10 @@ int network_attach(struct network_node *n, int64_t id, int netns_fd,
     r = lay_host_side(n, nl, &c, err);
     if (r == 0)
         r = lay_inner_side(&c, netns_fd, err);
-    /* The host's end had no carrier when it went up; the kernel tells it later, from a work
-     * queue, and drops what is sent before.  Asking for the link does that now (rtnl_getlink(),
-     * since 6.7 and 6.1.68).  The inner end needs nothing: it went up with its carrier. */
-    struct netlink_link l;
+    /* The host's end had no carrier when it went up.  The inner end needs nothing: it went up with
+     * its carrier. */
     if (r == 0)
-        r = netlink_link_get(nl, c.name, &l, err);
+        r = netlink_link_wait(nl, c.name, err);
     if (r < 0) {
         netlink_link_delete(nl, c.host);
         netlink_commit(nl, NULL);
