@@ -25,7 +25,7 @@ static int make_namespaces(const struct container_plan *plan, struct err *err)
 {
     int flags = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWCGROUP;
     if (access("/proc/self/ns/time_for_children", F_OK) == 0)
-        flags |= CLONE_NEWTIME; /* entered at exec */
+        flags |= CLONE_NEWTIME; /* entered when its clocks are set */
     if (unshare(flags) < 0)
         return err_sys(err, "cannot make its namespaces");
     return 0;
@@ -204,7 +204,8 @@ static int run(const struct container_plan *plan, int sock, int slave, struct er
     }
     const int keep[] = {sock, spec.program};
     if ((r = process_stdio(in, slave, slave, keep, 2, err)) < 0 ||
-        (r = message_expect(sock, MESSAGE_GO, NULL, NULL, 0, err)) < 0)
+        (r = message_expect(sock, MESSAGE_GO, NULL, NULL, 0, err)) < 0 ||
+        (r = namespace_join_clocks(err)) < 0)
         return r;
     return process_execute(&spec, err);
 }

@@ -118,6 +118,14 @@ int namespace_zero_clocks(pid_t pid, struct err *err)
     return r < 0 ? err_wrap(err, "cannot set the clocks of the time namespace") : 0;
 }
 
+int namespace_join_clocks(struct err *err)
+{
+    auto_fd int fd = open("/proc/self/ns/time_for_children", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT ? 0 : err_sys(err, "cannot open its time namespace");
+    return setns(fd, CLONE_NEWTIME) < 0 ? err_sys(err, "cannot enter its time namespace") : 0;
+}
+
 int namespace_enter(int pidfd, int flags, struct err *err)
 {
     if (flags & CLONE_NEWTIME && access("/proc/self/ns/time", F_OK) < 0)

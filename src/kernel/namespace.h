@@ -27,9 +27,13 @@ pid_t namespace_fork_owned(uint64_t flags, int cgroup, uid_t owner, int *ret_pid
                            struct err *err);
 /* Ids 0…count-1 of the process's user namespace are base… outside; groups likewise. */
 int namespace_map_ids(pid_t pid, uid_t base, uint32_t count, struct err *err);
-/* Sets the clocks "since boot" to zero in the time namespace for the children of the calling
- * process (or for itself after exec).  Without time namespaces: does nothing. */
+/* Sets the clocks "since boot" to zero in the time namespace that the process has made and not
+ * yet joined.  Without time namespaces: does nothing. */
 int namespace_zero_clocks(pid_t pid, struct err *err);
+/* Joins the time namespace that the caller has made by unshare(CLONE_NEWTIME): its clocks can be
+ * set no more.  By itself a process is in it after exec only since Linux 6.3; before, its children
+ * would be, and not it.  Needs /proc. */
+int namespace_join_clocks(struct err *err);
 /* setns(2) by a pidfd into the given namespaces at once; those that the kernel lacks are left
  * out.  The pid namespace holds for children. */
 int namespace_enter(int pidfd, int flags, struct err *err);
