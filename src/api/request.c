@@ -58,8 +58,10 @@ static void request_detach(struct request *r)
     hangup_stop(r);
     ve_unwatch(r->watch);
     r->watch = NULL;
-    if (r->pending)
+    if (r->pending) {
         r->pending->r = NULL;
+        ve_pull_cancel(r->api->node, r->pending); /* nobody is left to take what it reads */
+    }
     r->pending = NULL;
 }
 

@@ -362,6 +362,10 @@ int ve_push(struct ve_node *n, const char *name, const json_t *options, int data
     return 0;
 }
 
+void ve_pull_cancel(struct ve_node *n, const void *ctx)
+{
+}
+
 int ve_pull(struct ve_node *n, const char *name, const json_t *options, int data_fd,
             ve_result_fn fn, void *ctx, struct err *err)
 {

@@ -10,6 +10,7 @@
 
 #define HANDLER_POLL_MS 10
 #define HANDLER_WAIT_MS 2000
+#define POWEROFF_MS     5000
 
 /* init's own signals to power off: systemd(1) SIGRTMIN+4, busybox init SIGUSR2. */
 static int shutdown_signal(const struct ve *ve)
@@ -230,8 +231,9 @@ static int cgroups_of(struct ve *ve, struct container_exec *x, struct resource_c
     return 0;
 }
 
-/* SysV and OpenRC have no signal that means power off: run their own command inside. */
-static int run_poweroff(struct ve *ve, struct err *err)
+/* SysV and OpenRC have no signal that means power off: run their own command inside.  It is the
+ * VE's own program: it gets a while, and nobody reads what it says. */
+static int run_poweroff(struct ve *ve, int *timeout_ms, struct err *err)
 {
     static const char *const argv[] = {"/sbin/poweroff", NULL};
     struct resource_cgroups c = {.v2 = -1};
@@ -244,10 +246,15 @@ static int run_poweroff(struct ve *ve, struct err *err)
     resource_cgroups_done(&c);
     if (r < 0)
         return r;
-    waitpid(p.pid, NULL, 0);
     cleanup_fd(&p.in);
     cleanup_fd(&p.out);
     cleanup_fd(&p.error);
+    int patience = *timeout_ms < POWEROFF_MS ? *timeout_ms : POWEROFF_MS;
+    if (fd_pidfd_wait_exit(p.pidfd, patience, NULL) < 0) {
+        *timeout_ms -= patience;
+        fd_pidfd_kill(p.pidfd, SIGKILL, NULL);
+    }
+    waitpid(p.pid, NULL, 0);
     cleanup_fd(&p.pidfd);
     return 0;
 }
@@ -270,7 +277,7 @@ static int shutdown_ve(struct ve *ve, int timeout_ms, struct err *err)
     struct err ignored;
     if (sig)
         wait_for_handler(ve, sig, &timeout_ms);
-    if (sig ? fd_pidfd_kill(ve->pidfd, sig, err) < 0 : run_poweroff(ve, err) < 0) {
+    if (sig ? fd_pidfd_kill(ve->pidfd, sig, err) < 0 : run_poweroff(ve, &timeout_ms, err) < 0) {
         /* gone already is what was wanted */
         return fd_pidfd_wait_exit(ve->pidfd, 0, &ignored) == 0 ? 0 : -err->kind;
     }

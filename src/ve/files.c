@@ -21,9 +21,16 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 
+#define KEEP_FREE    (64 * 1024 * 1024) /* bytes that a pull leaves free on the host */
+#define SIZELESS_MAX (16 * 1024 * 1024)
+
 struct transfer { /* what teremd waits for */
+    struct transfer *next;
+    int pidfd; /* of the worker */
+    bool push;
     struct ve_node *node;
     int64_t stopped_ve; /* id of the stopped VE that is held meanwhile, or 0 */
     char name[64];
@@ -75,11 +82,12 @@ static int parse(const json_t *options, struct wish *w, struct err *err)
 
 /* ---- inside ---- */
 
-static int copy(int from, int to, struct err *err)
+/* Copies at most `max` bytes. */
+static int copy(int from, int to, uint64_t max, struct err *err)
 {
     char buf[65536];
-    for (;;) {
-        ssize_t n = read(from, buf, sizeof(buf));
+    while (max) {
+        ssize_t n = read(from, buf, max < sizeof(buf) ? (size_t)max : sizeof(buf));
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
@@ -88,7 +96,52 @@ static int copy(int from, int to, struct err *err)
             return 0;
         if (fd_write_all(to, buf, (size_t)n, err) < 0)
             return -err->kind;
+        max -= (uint64_t)n;
     }
+    return 0;
+}
+
+/* What goes out of a VE lies on the host's disk until the client has taken it. */
+static int check_room(int data, uint64_t need, struct err *err)
+{
+    struct statvfs v;
+    if (fstatvfs(data, &v) < 0)
+        return err_sys(err, "cannot look at the host's free space");
+    uint64_t room = (uint64_t)v.f_bavail * v.f_frsize;
+    if (room < KEEP_FREE || room - KEEP_FREE < need)
+        return err_set(err, ERR_EXHAUSTED,
+                       "the host has not enough free space to hand it out; "
+                       "free some, or read it in parts with exec");
+    return 0;
+}
+
+/* A file of at most the size that it has now, its holes as holes. */
+static int copy_sparse(int from, int to, uint64_t size, struct err *err)
+{
+    off_t end = (off_t)size, at = 0;
+    if (ftruncate(to, end) < 0)
+        return err_sys(err, "cannot make room");
+    while (at < end) {
+        off_t data = lseek(from, at, SEEK_DATA);
+        if (data < 0 && errno == ENXIO) /* only a hole is left */
+            return 0;
+        off_t hole = data < 0 ? -1 : lseek(from, data, SEEK_HOLE);
+        if (data < 0 || hole < 0) { /* a file system without either: it is all data */
+            data = at;
+            hole = end;
+        }
+        if (data >= end)
+            return 0;
+        if (hole > end)
+            hole = end;
+        if (lseek(from, data, SEEK_SET) < 0 || lseek(to, data, SEEK_SET) < 0)
+            return err_sys(err, "cannot read");
+        int r = copy(from, to, (uint64_t)(hole - data), err);
+        if (r < 0)
+            return r;
+        at = hole;
+    }
+    return 0;
 }
 
 static int push_file(const struct wish *w, int data, struct err *err)
@@ -107,7 +160,7 @@ static int push_file(const struct wish *w, int data, struct err *err)
         return r;
     if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
         return err_set(err, ERR_USAGE, "%s is not a regular file", w->path);
-    if (copy(data, fd, err) < 0)
+    if (copy(data, fd, UINT64_MAX, err) < 0)
         return err_wrap(err, "%s", w->path);
     if (fchown(fd, (uid_t)w->uid, (gid_t)w->gid) < 0 || (w->has_mode && fchmod(fd, w->mode) < 0))
         return err_sys(err, "cannot set owner and mode of %s", w->path);
@@ -187,10 +240,14 @@ static int pull_archive(const char *path, int data, struct err *err)
         k = archive_read_next_header2(disk, e);
         if (k == ARCHIVE_EOF)
             break;
+        if (k == ARCHIVE_FAILED) /* it went while we looked, or cannot be read: as tar does */
+            continue;
         if (k < ARCHIVE_WARN) {
             r = archive_error(disk, err, path);
             break;
         }
+        if ((r = check_room(data, (uint64_t)archive_entry_size(e), err)) < 0)
+            break;
         archive_read_disk_descend(disk);
         if (archive_write_header(out, e) < ARCHIVE_WARN)
             continue; /* a socket: nothing that a tar can carry */
@@ -199,7 +256,8 @@ static int pull_archive(const char *path, int data, struct err *err)
         auto_fd int fd =
             open(archive_entry_sourcepath(e), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
         ssize_t n;
-        while (fd >= 0 && (n = read(fd, buf, sizeof(buf))) > 0)
+        la_int64_t left = archive_entry_size(e); /* as its header says, though it may grow */
+        while (fd >= 0 && left > 0 && (n = read(fd, buf, sizeof(buf))) > 0 && (left -= n, true))
             if (archive_write_data(out, buf, (size_t)n) < 0) {
                 r = archive_error(out, err, "cannot write the archive");
                 break;
@@ -228,7 +286,12 @@ static int pull(const struct wish *w, int data, struct answer *a, struct err *er
         return pull_archive(w->path, data, err);
     if (!S_ISREG(st.st_mode))
         return err_set(err, ERR_USAGE, "%s is neither a file nor a directory", w->path);
-    return copy(fd, data, err);
+    /* Files of proc and the like have no size and may have no end. */
+    if (st.st_size == 0)
+        return copy(fd, data, SIZELESS_MAX, err);
+    if (check_room(data, (uint64_t)st.st_blocks * 512, err) < 0)
+        return -err->kind;
+    return copy_sparse(fd, data, (uint64_t)st.st_size, err);
 }
 
 struct task { /* in the worker */
@@ -289,6 +352,7 @@ static void transfer_freed(uv_handle_t *h)
 {
     struct transfer *t = h->data;
     close(t->sock);
+    cleanup_fd(&t->pidfd);
     free(t);
 }
 
@@ -300,6 +364,12 @@ static void on_answer(uv_poll_t *poll, int status, int events)
     struct err e = {0};
     char mode[16];
     uv_poll_stop(poll);
+    for (struct transfer **p = &t->node->transfers; *p; p = &(*p)->next) {
+        if (*p == t) {
+            *p = t->next;
+            break;
+        }
+    }
     struct ve *ve = t->stopped_ve ? ve_by_id(t->node, t->stopped_ve) : NULL;
     if (ve)
         ve->transfers--;
@@ -354,6 +424,11 @@ static int transfer(struct ve_node *node, const char *name, bool push, const jso
     }
     *t = (struct transfer){.node = node, .sock = sv[0], .fn = fn, .ctx = ctx};
     str_print(t->name, sizeof(t->name), "%s", name);
+    t->pidfd = -1;
+    fd_pidfd_open(pid, &t->pidfd, &(struct err){0});
+    t->push = push;
+    t->next = node->transfers;
+    node->transfers = t;
     if (!running) {
         t->stopped_ve = ve->rec.id;
         ve->transfers++;
@@ -374,4 +449,12 @@ int ve_pull(struct ve_node *node, const char *name, const json_t *options, int d
             ve_result_fn fn, void *ctx, struct err *err)
 {
     return transfer(node, name, false, options, data_fd, fn, ctx, err);
+}
+
+/* The worker's death closes its end of the socket, and on_answer() does the rest. */
+void ve_pull_cancel(struct ve_node *node, const void *ctx)
+{
+    for (struct transfer *t = node->transfers; t; t = t->next)
+        if (t->ctx == ctx && !t->push)
+            fd_pidfd_kill(t->pidfd, SIGKILL, &(struct err){0});
 }

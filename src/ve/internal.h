@@ -22,6 +22,7 @@
 #include <signal.h>
 
 struct job;
+struct transfer; /* files.c */
 
 struct ve {
     struct ve_node *node;
@@ -34,6 +35,7 @@ struct ve {
     uv_poll_t *exit_poll; /* on a duplicate of pidfd */
     struct job *job;      /* at work or queued, or NULL */
     struct job *next_job; /* a kill that waits for `job` to be cancelled */
+    bool unsaved;         /* the registry could not take its record yet */
     unsigned transfers;   /* files going in or out while it is stopped: it must not start */
     bool gone;            /* that process has ended */
     unsigned restarts;    /* in a row, for the restart policy's delay */
@@ -125,8 +127,10 @@ struct ve_node {
     size_t workers_max;
     size_t n_ended; /* since the last prune */
     struct session *sessions;
+    struct transfer *transfers;
     struct ve_watch *watches;
-    bool closing, in_transaction;
+    bool closing, in_transaction, some_unsaved, saving_unsaved;
+    int64_t last_unsaved_job; /* ids of jobs that the registry could not take: -1, -2, … */
     uv_signal_t *sigchld;
     pid_t trash_pid;
     uv_timer_t *trash_timer;
@@ -182,6 +186,10 @@ void ve_watches_sweep(struct ve_node *node);
 int ve_begin(struct ve_node *node, struct err *err);
 int ve_commit(struct ve_node *node, struct err *err);
 void ve_rollback(struct ve_node *node);
+/* What has happened has happened, though the registry could not take it: the events go out, and
+ * the records of VEs marked unsaved are written with the next transaction that succeeds. */
+void ve_abandon(struct ve_node *node);
+void ve_mark_unsaved(struct ve *ve);
 
 /* job.c */
 /* Begins a job of a kind whose conditions the caller has checked.  ve may be NULL. */

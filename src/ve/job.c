@@ -272,7 +272,9 @@ static void job_end(struct job *job, const struct err *error)
     }
     /* The VE's own rows were saved by done() or failed() inside the transaction of this row. */
     if (store_row(job, &e) < 0 || ve_commit(node, &e) < 0) {
-        ve_rollback(node);
+        ve_abandon(node);
+        if (job->ve)
+            ve_mark_unsaved(job->ve);
         log_error(job->rec.subject, job->rec.id, "cannot record the end of %s: %s", job->rec.kind,
                   e.text);
     }
@@ -393,6 +395,7 @@ static int record_start(struct job *job, struct err *err)
         ve && job->kind->event != VE_EVENT__COUNT &&
         !(job->kind->event == VE_EV_STOP && (ve->state == VE_STOPPING || ve->state == VE_STOPPED));
     int want = ve ? ve->rec.want : 0;
+    enum ve_state state = ve ? ve->state : VE_ABSENT;
     if (ve && job->kind->want != VE_STATE__COUNT)
         ve->rec.want = (int)job->kind->want;
     if (ve_begin(node, err) < 0 || store_row(job, err) < 0 ||
@@ -400,9 +403,23 @@ static int record_start(struct job *job, struct err *err)
               : ve && ve->rec.want != want && ve_record_save(ve, err) < 0) ||
         ve_commit(node, err) < 0) {
         ve_rollback(node);
-        if (ve)
-            ve->rec.want = want;
-        return -err->kind;
+        if (!ve || job->kind->event != VE_EV_STOP) {
+            if (ve) {
+                ve->rec.want = want;
+                ve->state = state;
+            }
+            return -err->kind;
+        }
+        /* What ends processes and frees space does not wait for a disk that is full: after a
+         * crash of teremd the VE would be found, alive or dead, and dealt with. */
+        log_error(job->rec.subject, 0, "%s goes on without its record: %s", job->rec.kind,
+                  err->text);
+        err_clear(err);
+        if (!job->stored)
+            job->rec.id = --node->last_unsaved_job;
+        if (move)
+            ve->state = VE_STOPPING;
+        ve_mark_unsaved(ve);
     }
     return 0;
 }
@@ -429,7 +446,8 @@ void job_continue(struct job *job, const struct job_kind *kind)
     if (kind->event != VE_EVENT__COUNT && ve_move(job->ve, kind->event, job, &e) < 0)
         log_error(job->rec.subject, job->rec.id, "%s", e.text);
     if (ve_commit(job->node, &e) < 0) {
-        ve_rollback(job->node);
+        ve_abandon(job->node);
+        ve_mark_unsaved(job->ve);
         log_error(job->rec.subject, job->rec.id, "%s", e.text);
     }
     run_work(job);

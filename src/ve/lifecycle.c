@@ -31,8 +31,14 @@ int ve_move(struct ve *ve, enum ve_event event, struct job *job, struct err *err
         return -err->kind;
     ve->state = to;
     if (ve_record_save(ve, err) < 0) {
-        ve->state = from;
-        return err_wrap(err, "%s: cannot record that it is %s", ve->rec.name, ve_state_name(to));
+        err_wrap(err, "%s: cannot record that it is %s", ve->rec.name, ve_state_name(to));
+        if (event == VE_EV_START || event == VE_EV_STOP) { /* a wish: its asker decides */
+            ve->state = from;
+            return -err->kind;
+        }
+        log_error(ve->rec.name, job ? job->rec.id : 0, "%s", err->text); /* a fact: it stands */
+        ve_mark_unsaved(ve);
+        err_clear(err);
     }
     json_t *e = json_pack("{s:s, s:s, s:s, s:s}", "type", "ve.state", "ve", ve->rec.name, "from",
                           ve_state_name(from), "to", ve_state_name(to));

@@ -35,6 +35,25 @@ void ve_handle_close_impl(void **slot)
 
 /* ---- transactions ---- */
 
+/* Still no room: they stay marked, and this transaction will most likely fail too. */
+static void save_unsaved(struct ve_node *node)
+{
+    struct err e;
+    for (size_t i = 0; i < node->n_ves; i++)
+        if (node->ves[i]->unsaved && ve_record_save(node->ves[i], &e) < 0)
+            return;
+    node->saving_unsaved = true;
+}
+
+static void unsaved_are_saved(struct ve_node *node)
+{
+    for (size_t i = 0; i < node->n_ves && node->saving_unsaved; i++)
+        node->ves[i]->unsaved = false;
+    if (node->saving_unsaved)
+        node->some_unsaved = false;
+    node->saving_unsaved = false;
+}
+
 int ve_begin(struct ve_node *node, struct err *err)
 {
     if (node->in_transaction)
@@ -42,7 +61,14 @@ int ve_begin(struct ve_node *node, struct err *err)
     if (registry_begin(node->registry, err) < 0)
         return -err->kind;
     node->in_transaction = true;
+    if (node->some_unsaved)
+        save_unsaved(node);
     return 0;
+}
+
+void ve_mark_unsaved(struct ve *ve)
+{
+    ve->unsaved = ve->node->some_unsaved = true;
 }
 
 static void emit_pending(struct ve_node *node)
@@ -63,15 +89,24 @@ int ve_commit(struct ve_node *node, struct err *err)
     if (registry_commit(node->registry, err) < 0)
         return -err->kind;
     node->in_transaction = false;
+    unsaved_are_saved(node);
     emit_pending(node);
     return 0;
+}
+
+void ve_abandon(struct ve_node *node)
+{
+    if (node->in_transaction)
+        registry_rollback(node->registry);
+    node->in_transaction = node->saving_unsaved = false;
+    emit_pending(node);
 }
 
 void ve_rollback(struct ve_node *node)
 {
     if (node->in_transaction)
         registry_rollback(node->registry);
-    node->in_transaction = false;
+    node->in_transaction = node->saving_unsaved = false;
     json_array_clear(node->pending);
 }
 

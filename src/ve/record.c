@@ -34,6 +34,8 @@ static int check_strings(const json_t *v, const char *key, struct err *err)
             return err_set(err, ERR_USAGE, "%s must be a list of texts of at most %d bytes", key,
                            TEXT_MAX);
     }
+    if (json_array_size(v) && !*json_string_value(json_array_get(v, 0)))
+        return err_set(err, ERR_USAGE, "%s begins with an empty text", key);
     return 0;
 }
 

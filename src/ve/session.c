@@ -130,6 +130,8 @@ int ve_exec_check(struct ve_node *node, const char *name, const json_t *rq, stru
 
 /* ---- the process that copies ---- */
 
+#define OUT_MAX (2 * (FRAME_HEAD + 16384)) /* what a client that does not read may hold up */
+
 struct relay {
     int client;
     bool tty, client_gone;
@@ -137,6 +139,8 @@ struct relay {
     uint8_t pending[FRAME_MAX]; /* input that the command has not taken yet */
     size_t have, sent;
     bool input_ended;
+    uint8_t out[OUT_MAX]; /* frames that the client has not taken yet */
+    size_t out_have, out_sent;
 };
 
 static void relay_resize(struct relay *r, const struct frame *f)
@@ -146,6 +150,39 @@ static void relay_resize(struct relay *r, const struct frame *f)
                             .ws_col = (unsigned short)(f->data[2] << 8 | f->data[3])};
         ioctl(r->p.in, TIOCSWINSZ, &w);
     }
+}
+
+/* Sends what waits; the client's socket never blocks us: who waits for the client cannot reap
+ * the command, and a VE with an unreaped process cannot end. */
+static void relay_send(struct relay *r)
+{
+    while (r->out_sent < r->out_have && !r->client_gone) {
+        ssize_t n = send(r->client, r->out + r->out_sent, r->out_have - r->out_sent,
+                         MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (n > 0)
+            r->out_sent += (size_t)n;
+        else if (n < 0 && errno == EAGAIN)
+            return;
+        else if (n < 0 && errno != EINTR)
+            r->client_gone = true;
+    }
+    r->out_have = r->out_sent = 0;
+}
+
+/* There is room for one more frame of 16 KiB. */
+static bool relay_has_room(const struct relay *r)
+{
+    return OUT_MAX - r->out_have >= FRAME_HEAD + 16384;
+}
+
+static void relay_add(struct relay *r, enum frame_type type, const void *buf, size_t len)
+{
+    if (r->client_gone || OUT_MAX - r->out_have < FRAME_HEAD + len)
+        return;
+    frame_head(r->out + r->out_have, type, len);
+    memcpy(r->out + r->out_have + FRAME_HEAD, buf, len);
+    r->out_have += FRAME_HEAD + len;
+    relay_send(r);
 }
 
 /* One frame from the client; input is taken only while `pending` is empty. */
@@ -204,8 +241,7 @@ static bool relay_pull(struct relay *r, int fd, enum frame_type type)
         return errno == EAGAIN || errno == EINTR;
     if (n == 0)
         return false;
-    if (!r->client_gone && frame_write(r->client, type, buf, (size_t)n, NULL) < 0)
-        r->client_gone = true;
+    relay_add(r, type, buf, (size_t)n);
     return true;
 }
 
@@ -222,19 +258,43 @@ static void relay_client(struct relay *r, struct frame_reader *in)
         r->client_gone = true;
 }
 
-static void send_exit(struct relay *r, int status)
+static void add_exit(struct relay *r, int status)
 {
     uint8_t x[2] = {WIFSIGNALED(status) ? 1 : 0,
                     (uint8_t)(WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status))};
-    if (!r->client_gone)
-        frame_write(r->client, FRAME_EXIT, x, sizeof(x), NULL);
+    relay_add(r, FRAME_EXIT, x, sizeof(x));
 }
 
-static void drain(struct relay *r, int fd, enum frame_type type)
+static bool has_input(int fd)
 {
     struct pollfd p = {.fd = fd, .events = POLLIN};
-    while (fd >= 0 && poll(&p, 1, 0) > 0 && (p.revents & POLLIN) && relay_pull(r, fd, type))
-        ;
+    return fd >= 0 && poll(&p, 1, 0) > 0 && (p.revents & POLLIN);
+}
+
+/* After the end of the command, which is reaped: hands over what is left, as the client takes it.
+ * A background child may hold the pipes open: what is there now is what there is. */
+static void relay_finish(struct relay *r, int out, int status)
+{
+    bool told = false;
+    while (!r->client_gone) {
+        while (relay_has_room(r) && has_input(out) && relay_pull(r, out, FRAME_STDOUT))
+            ;
+        while (relay_has_room(r) && has_input(r->p.error) &&
+               relay_pull(r, r->p.error, FRAME_STDERR))
+            ;
+        if (!told && relay_has_room(r)) {
+            add_exit(r, status);
+            told = true;
+        }
+        relay_send(r);
+        if (told && r->out_have == 0)
+            return;
+        struct pollfd p = {.fd = r->client, .events = POLLOUT};
+        if (poll(&p, 1, -1) < 0 && errno != EINTR)
+            return;
+        if (p.revents & (POLLHUP | POLLERR))
+            return;
+    }
 }
 
 static void relay_run(struct relay *r)
@@ -251,21 +311,26 @@ static void relay_run(struct relay *r)
         while (r->have == 0 && !r->client_gone && frame_next(in, &f, &bad))
             relay_frame(r, &f);
         relay_push(r);
-        bool want_in = r->have > r->sent && r->p.in >= 0;
+        bool want_in = r->have > r->sent && r->p.in >= 0, room = relay_has_room(r);
+        short client = (short)((r->have ? 0 : POLLIN) | (r->out_have ? POLLOUT : 0));
         struct pollfd p[5] = {
-            {.fd = r->client_gone || r->have ? -1 : r->client, .events = POLLIN},
-            {.fd = out, .events = POLLIN},
-            {.fd = r->tty ? -1 : r->p.error, .events = POLLIN},
+            {.fd = r->client_gone ? -1 : r->client, .events = client},
+            {.fd = room ? out : -1, .events = POLLIN},
+            {.fd = room && !r->tty ? r->p.error : -1, .events = POLLIN},
             {.fd = want_in ? r->p.in : -1, .events = POLLOUT},
             {.fd = r->p.pidfd, .events = POLLIN},
         };
         if (poll(p, 5, -1) < 0 && errno != EINTR)
             break;
-        if (p[0].revents)
+        if (p[0].revents & POLLOUT)
+            relay_send(r);
+        if (p[0].revents & (POLLHUP | POLLERR))
+            r->client_gone = true;
+        else if (p[0].revents & POLLIN)
             relay_client(r, in);
         if (p[1].revents && !relay_pull(r, out, FRAME_STDOUT))
             out = -1;
-        if (p[2].revents && !relay_pull(r, r->p.error, FRAME_STDERR))
+        if (p[2].revents && relay_has_room(r) && !relay_pull(r, r->p.error, FRAME_STDERR))
             cleanup_fd(&r->p.error);
         ended = p[4].revents != 0;
         if (r->client_gone && !ended) { /* like a terminal that hung up */
@@ -273,11 +338,8 @@ static void relay_run(struct relay *r)
             break;
         }
     }
-    /* A background child may hold the pipes open: what is there now is what there is. */
-    drain(r, out, FRAME_STDOUT);
-    drain(r, r->p.error, FRAME_STDERR);
     if (ended && waitpid(r->p.pid, &status, 0) > 0)
-        send_exit(r, status);
+        relay_finish(r, out, status);
     free(in);
 }
 
@@ -299,7 +361,6 @@ static void session_main(const char *name, struct request *rq, struct resource_c
     struct relay *r = calloc(1, sizeof(*r));
     setsid();
     title_set("terem-session", name);
-    fcntl(client, F_SETFL, fcntl(client, F_GETFL) & ~O_NONBLOCK);
     if (!r)
         _exit(1);
     r->client = client;

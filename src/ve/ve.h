@@ -109,6 +109,9 @@ int ve_push(struct ve_node *node, const char *name, const json_t *options, int d
             ve_result_fn fn, void *ctx, struct err *err);
 int ve_pull(struct ve_node *node, const char *name, const json_t *options, int data_fd,
             ve_result_fn fn, void *ctx, struct err *err);
+/* Ends the pull that was begun with this ctx, if it is still at work; its callback is called with
+ * a failure. */
+void ve_pull_cancel(struct ve_node *node, const void *ctx);
 
 /* ---- templates ---- */
 int ve_template_list(struct ve_node *node, json_t **ret, struct err *err);
