@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <linux/filter.h>
+#include <linux/if_packet.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <stdbool.h>
@@ -99,6 +100,14 @@ static const unsigned long denied_ioctls[] = {TIOCSTI, TIOCLINUX};
  * use socketcall(2) hide the family from a filter; they keep the call, else they had no network. */
 static const int families[] = {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET};
 
+/* Rings of AF_PACKET sockets: pages that stay as long as the socket and that no memory cgroup
+ * counts (alloc_pg_vec() in net/packet/af_packet.c, up to 6.18).  ENOPROTOOPT is what a kernel
+ * without rings says: DHCP clients, arping and libpcap before 1.10 then read packet by packet;
+ * libpcap from 1.10 on (tcpdump) gives up, and captures at the VE's interface outside.
+ * The 32-bit socketcall(2) hides what is set, from BPF on a cgroup too (do_sock_setsockopt() asks
+ * it for native calls only): it sets no options, else whoever can execute "int 0x80" has rings. */
+static const int denied_packet_options[] = {PACKET_RX_RING, PACKET_TX_RING};
+
 static const unsigned long namespace_flags[] = {CLONE_NEWUSER,  CLONE_NEWNS,  CLONE_NEWPID,
                                                 CLONE_NEWNET,   CLONE_NEWUTS, CLONE_NEWIPC,
                                                 CLONE_NEWCGROUP};
@@ -117,6 +126,16 @@ static int add_conditional(scmp_filter_ctx ctx, unsigned policy)
             r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EAFNOSUPPORT), SCMP_SYS(socket), 1,
                                  SCMP_A0(SCMP_CMP_MASKED_EQ, 0xffffffffu, (scmp_datum_t)family));
     }
+    for (size_t i = 0; i < ARRAY_SIZE(denied_packet_options) && r == 0; i++)
+        r = seccomp_rule_add(
+            ctx, SCMP_ACT_ERRNO(ENOPROTOOPT), SCMP_SYS(setsockopt), 2,
+            SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffffu, SOL_PACKET),
+            SCMP_A2(SCMP_CMP_MASKED_EQ, 0xffffffffu, (scmp_datum_t)denied_packet_options[i]));
+#ifdef __x86_64__
+    if (r == 0)
+        r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOPROTOOPT), SCMP_SYS(socketcall), 1,
+                             SCMP_A0(SCMP_CMP_MASKED_EQ, 0xffffffffu, 14 /* SYS_SETSOCKOPT */));
+#endif
     if (policy != A)
         return r;
     for (size_t i = 0; i < ARRAY_SIZE(namespace_flags) && r == 0; i++) {
