@@ -285,7 +285,9 @@ class Node:
                 if not self.alive():
                     self.start()
                 self.api("POST", "/v1/node/stop", {"force": True}, timeout=60)
-                self.daemon.wait(60)
+                status = self.daemon.wait(60)
+                if status != 0:  # also what a sanitizer found
+                    left.append(f"teremd ended with {status}: {self.words()}")
         except (AssertionError, OSError, http.client.HTTPException,
                 subprocess.TimeoutExpired) as cause:
             left.append(f"the node did not stop: {cause}")
