@@ -152,7 +152,7 @@ static int open_leaf(int cgroup, int *ret_fd, struct err *err)
     int fd = openat(cgroup, "terem.exec", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return err_sys(err, "cannot open the command's cgroup");
-    if (fchown(fd, st.st_uid, st.st_gid) < 0 ||
+    if (fchmod(fd, 0755) < 0 || fchown(fd, st.st_uid, st.st_gid) < 0 ||
         fchownat(fd, "cgroup.procs", st.st_uid, st.st_gid, 0) < 0) {
         close(fd);
         return err_sys(err, "cannot hand over the command's cgroup");

@@ -72,10 +72,18 @@ int cgroup_make(int parent, const char *name, int *ret_fd, struct err *err)
                            name);
         return err_sys(err, "cannot make cgroup %s", name);
     }
-    int r = cgroup_open(parent, name, ret_fd, err);
-    if (r < 0)
+    auto_fd int fd = -1;
+    int r = cgroup_open(parent, name, &fd, err);
+    /* Not left to the umask: before Linux 6.18 (6.1 and 6.12 were seen) who mounts cgroup2 in a
+     * cgroup namespace must be allowed to search every directory from the root to his own. */
+    if (r == 0 && fchmod(fd, 0755) < 0)
+        r = err_sys(err, "cannot set the mode of cgroup %s", name);
+    if (r < 0) {
         unlinkat(parent, name, AT_REMOVEDIR);
-    return r;
+        return r;
+    }
+    *ret_fd = steal_fd(&fd);
+    return 0;
 }
 
 int cgroup_write(int fd, const char *file, struct err *err, const char *fmt, ...)

@@ -61,7 +61,7 @@ const char *cgroup_map_why_absent(const struct cgroup_map *map, const char *cont
 
 int cgroup_open_path(const char *path, int *ret_fd, struct err *err);
 int cgroup_open(int parent, const char *name, int *ret_fd, struct err *err);
-/* Makes it and opens it; there already: ERR_EXISTS. */
+/* Makes it, with mode 0755 whatever the umask, and opens it; there already: ERR_EXISTS. */
 int cgroup_make(int parent, const char *name, int *ret_fd, struct err *err);
 
 /* One write(2). */

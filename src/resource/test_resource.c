@@ -457,6 +457,27 @@ static void test_list_and_reopen(void **state)
     assert_true(fcntl(0, F_GETFD) >= 0); /* standard input is still open */
 }
 
+/* The VE's root must be able to search the way to its own cgroup. */
+static void test_modes(void **state)
+{
+    struct resource_cgroups c;
+    struct param_set set = set_of(NULL, NULL, NULL);
+    mode_t mask = umask(077);
+    make(11, &set, &c);
+    umask(mask);
+    for (size_t i = 0; i < node->n_branches; i++) {
+        auto_fd int fd = -1;
+        struct stat st;
+        assert_int_equal(ve_open(node, i, 11, &fd, NULL), 0);
+        assert_int_equal(fstat(fd, &st), 0);
+        assert_int_equal(st.st_mode & 07777, 0755);
+    }
+    struct stat st;
+    assert_int_equal(fstat(c.v2, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0755);
+    resource_cgroups_done(&c);
+}
+
 /* Left behind in one hierarchy by a crash: found, and removed. */
 static void test_half_made(void **state)
 {
@@ -517,7 +538,8 @@ static int run_all(void)
         EACH(test_fork_bomb),       EACH(test_memory_hog),       EACH(test_cpu_limit),
         EACH(test_apply),           EACH(test_apply_rolls_back), EACH(test_freeze_and_kill),
         EACH(test_kill_half_born),  EACH(test_remove_nested),    EACH(test_delegation),
-        EACH(test_list_and_reopen), EACH(test_half_made),        EACH(test_speed),
+        EACH(test_list_and_reopen), EACH(test_half_made),        EACH(test_modes),
+        EACH(test_speed),
     };
     int r = cmocka_run_group_tests_name("resource", tests, NULL, NULL);
     resource_node_close(node);
