@@ -38,7 +38,7 @@ deb: ## build Debian packages into ..
 
 ##@ Test
 check: ## (root) install what the tests need, build, run every test
-	@tools/install-packages build run check
+	@tools/install-packages build run check vm
 	@$(CHECK) all
 
 unit: build ## unit tests of the rooms
@@ -49,6 +49,10 @@ system: build ## (root) system tests: real VEs on this kernel
 
 attack: build ## (root) attacks from inside a VE
 	@$(CHECK) attack
+
+vm: build ## (root) Debian 12's and 13's kernels, cgroup v2 alone, in QEMU (TEREM_VM_CACHE)
+	@tools/install-packages run vm
+	@$(CHECK) vm
 
 fuzz: build ## replay the fuzzers' corpora
 	@$(CHECK) fuzz
@@ -92,5 +96,5 @@ $(BUILD)/build.ninja:
 	  { echo "what the build needs is missing; install it with: sudo tools/install-packages build"; exit 1; }
 	@meson setup $(BUILD) --prefix=$(PREFIX)
 
-.PHONY: build run clean-run install uninstall deb check unit system attack fuzz fuzz-long bench bench-doc \
+.PHONY: build run clean-run install uninstall deb check unit system attack vm fuzz fuzz-long bench bench-doc \
         sanitize format format-check lint clean help
