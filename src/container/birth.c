@@ -14,6 +14,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define DEADLINE_S 60 /* of each of its steps; milliseconds are usual */
+
 struct container_birth {
     pid_t pid;
     int pidfd, sock, netns;
@@ -157,6 +159,8 @@ static int begin(const struct container_plan *plan, struct container_birth *b, s
         return r;
     auto_fd int inner = pair[1];
     b->sock = pair[0];
+    if ((r = message_deadline(b->sock, DEADLINE_S, err)) < 0)
+        return r;
     process_raise_limits();
     b->pid = namespace_fork_owned(CLONE_NEWPID, plan->cgroup, plan->id_base, &b->pidfd, err);
     if (b->pid == 0)

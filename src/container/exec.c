@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
@@ -22,6 +23,9 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#define DEADLINE_S 10 /* of each step until the command executes; milliseconds are usual */
+#define REAP_MS    5000
 
 struct streams {
     int in, out, error;
@@ -74,6 +78,10 @@ static int run_command(const struct container_exec *x, int sock, const struct st
                        struct err *err)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    /* The caller gave up meanwhile: nobody would hear of this command. */
+    struct pollfd p = {.fd = sock};
+    if (poll(&p, 1, 0) > 0)
+        _exit(125);
     int r = process_stdio(s->in, s->out, s->error, &sock, 1, err);
     if (r < 0)
         return r;
@@ -161,10 +169,10 @@ static int open_leaf(int cgroup, int *ret_fd, struct err *err)
     return 0;
 }
 
-static pid_t fork_middle(const struct container_exec *x, struct err *err)
+static pid_t fork_middle(const struct container_exec *x, int *ret_pidfd, struct err *err)
 {
     struct err why = {0};
-    pid_t pid = namespace_fork(0, x->cgroup, NULL, &why);
+    pid_t pid = namespace_fork(0, x->cgroup, ret_pidfd, &why);
     if (pid >= 0)
         return pid;
     if (why.sys != EBUSY || x->cgroup < 0) {
@@ -174,7 +182,7 @@ static pid_t fork_middle(const struct container_exec *x, struct err *err)
     }
     auto_fd int leaf = -1;
     int r = open_leaf(x->cgroup, &leaf, err);
-    return r < 0 ? r : namespace_fork(0, leaf, NULL, err);
+    return r < 0 ? r : namespace_fork(0, leaf, ret_pidfd, err);
 }
 
 /* The middle process says STREAMS and then PROCESS; the command then executes or FAILED. */
@@ -191,7 +199,8 @@ static int collect(const struct container_exec *x, int sock, struct streams *our
     struct err why = {0};
     r = message_expect(sock, MESSAGE_PROCESS, &pid, &p->pidfd, 1, &why);
     bool failed = r < 0;
-    if (failed && message_expect(sock, MESSAGE_PROCESS, &pid, &p->pidfd, 1, NULL) < 0)
+    if (failed && r != -ERR_TIMEOUT &&
+        message_expect(sock, MESSAGE_PROCESS, &pid, &p->pidfd, 1, NULL) < 0)
         pid = 0;
     p->pid = (pid_t)pid;
     if (!failed)
@@ -199,6 +208,16 @@ static int collect(const struct container_exec *x, int sock, struct streams *our
     if (r < 0 && err)
         *err = why;
     return r;
+}
+
+/* One that was killed while it is frozen dies only when it is thawed (cgroup v1): it is left then,
+ * to whoever inherits it. */
+static void reap(pid_t pid, int pidfd)
+{
+    struct pollfd p = {.fd = pidfd, .events = POLLIN};
+    while (poll(&p, 1, REAP_MS) < 0 && errno == EINTR)
+        ;
+    waitpid(pid, NULL, WNOHANG);
 }
 
 int container_exec(const struct container_exec *x, struct container_process *ret, struct err *err)
@@ -211,20 +230,30 @@ int container_exec(const struct container_exec *x, struct container_process *ret
     int r = message_pair(pair, err);
     if (r < 0)
         return r;
-    auto_fd int sock = pair[0], inner = pair[1];
-    pid_t middle = fork_middle(x, err);
+    auto_fd int sock = pair[0], inner = pair[1], middle_fd = -1;
+    if ((r = message_deadline(sock, DEADLINE_S, err)) < 0)
+        return r;
+    pid_t middle = fork_middle(x, &middle_fd, err);
     if (middle == 0)
         middle_main(x, inner);
     if (middle < 0)
         return (int)middle;
     cleanup_fd(&inner);
     r = collect(x, sock, &ours, &p, err);
-    while (waitpid(middle, NULL, 0) < 0 && errno == EINTR)
-        ;
+    if (r == -ERR_TIMEOUT) {
+        fd_pidfd_kill(middle_fd, SIGKILL, NULL);
+        if (p.pidfd >= 0)
+            fd_pidfd_kill(p.pidfd, SIGKILL, NULL);
+        err_set(
+            err, ERR_TIMEOUT,
+            "the command did not begin within %d seconds: it was stopped or frozen from inside; "
+            "look at what runs there, or restart it",
+            DEADLINE_S);
+    }
+    reap(middle, middle_fd);
     if (r < 0) {
         if (p.pid > 0)
-            while (waitpid(p.pid, NULL, 0) < 0 && errno == EINTR)
-                ;
+            reap(p.pid, p.pidfd);
         cleanup_fd(&p.pidfd);
         return r;
     }

@@ -40,6 +40,9 @@ struct message {
 
 /* message.c */
 int message_pair(int ret[2], struct err *err);
+/* For our side: each wait for the other's next message, or for room for ours, ends after this time
+ * (ERR_TIMEOUT).  Whoever is root inside can stop a process that is about to become the VE's. */
+int message_deadline(int sock, int seconds, struct err *err);
 int message_send(int sock, enum message_kind kind, uint32_t value, const int *fds, size_t n_fds,
                  struct err *err);
 /* Receives a message of exactly this kind with exactly n_fds descriptors.  FAILED from the other

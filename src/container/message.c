@@ -4,6 +4,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/socket.h>
 
@@ -27,6 +28,15 @@ int message_pair(int ret[2], struct err *err)
     return 0;
 }
 
+int message_deadline(int sock, int seconds, struct err *err)
+{
+    struct timeval t = {.tv_sec = seconds};
+    if (setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof(t)) < 0 ||
+        setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &t, sizeof(t)) < 0)
+        return err_sys(err, "cannot set a deadline");
+    return 0;
+}
+
 int message_send(int sock, enum message_kind kind, uint32_t value, const int *fds, size_t n_fds,
                  struct err *err)
 {
@@ -46,9 +56,15 @@ int message_expect(int sock, enum message_kind kind, uint32_t *ret_value, int *r
     struct message m = {0};
     int fds[FD_PASS_MAX];
     size_t n = ARRAY_SIZE(fds);
-    ssize_t len = fd_recv(sock, &m, sizeof(m), fds, &n, err);
-    if (len < 0)
+    struct err why = {0};
+    ssize_t len = fd_recv(sock, &m, sizeof(m), fds, &n, &why);
+    if (len < 0 && why.sys == EAGAIN)
+        return err_set(err, ERR_TIMEOUT, "its process does not answer");
+    if (len < 0) {
+        if (err)
+            *err = why;
         return (int)len;
+    }
     if (len == (ssize_t)sizeof(m) && m.kind == kind && n == n_fds) {
         if (n_fds)
             memcpy(ret_fds, fds, n_fds * sizeof(int));

@@ -337,6 +337,38 @@ static void test_entering_is_opaque(void **state)
     assert_lacks(f->output, "test_");
 }
 
+static void end_process(struct container_process *p)
+{
+    kill(p->pid, SIGKILL);
+    waitpid(p->pid, NULL, 0);
+    cleanup_fd(&p->in);
+    cleanup_fd(&p->out);
+    cleanup_fd(&p->error);
+    cleanup_fd(&p->pidfd);
+}
+
+/* Its root stops whoever enters before the command executes. */
+static void test_entering_is_stopped(void **state)
+{
+    struct fixture *f = *state;
+    struct err e = {0};
+    struct container_plan plan = fixture_plan(f);
+    struct container_process stopper, p;
+    assert_ok(fixture_boot(f, &plan, &e), &e);
+    struct container_exec x = fixture_exec_of(f, (const char *[]){"probe", "stop", NULL});
+    assert_ok(container_exec(&x, &stopper, &e), &e);
+    x.argv = (const char *[]){"true", NULL};
+    int r = 0;
+    for (int i = 0; i < 500 && r == 0; i++)
+        if ((r = container_exec(&x, &p, &e)) == 0)
+            end_process(&p);
+    end_process(&stopper);
+    assert_int_equal(r, -ERR_TIMEOUT);
+    assert_has(e.text, "did not begin within");
+    assert_int_equal(waitpid(-1, NULL, WNOHANG), f->ve.pid < 0 ? -1 : 0); /* nothing is left */
+    assert_int_equal(fixture_exec(f, "true", &e), 0);
+}
+
 static void test_nesting(void **state)
 {
     struct fixture *f = *state;
@@ -385,6 +417,7 @@ int main(void)
         EACH(test_calls),
         EACH(test_application),
         EACH(test_entering_is_opaque),
+        EACH(test_entering_is_stopped),
         EACH(test_nesting),
     };
     struct fixture f;
