@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import tarfile
@@ -89,6 +90,24 @@ def test_killed_by_a_signal(ve):
     assert ve.terem("exec", "box", "--", "sh", "-c", "kill -9 $$", check=False).returncode == 137
     result = ve.run("box", "/bin/sh", "-c", "kill -TERM $$", check=False)
     assert result["signal"] == "TERM"
+
+
+@pytest.mark.parametrize("first,second", [(signal.SIGINT, signal.SIGINT),
+                                          (signal.SIGINT, signal.SIGTERM),
+                                          (signal.SIGTERM, signal.SIGTERM)])
+def test_a_second_signal_ends_the_client(ve, first, second):
+    """The first goes to the command; one that does not care is left by the second."""
+    with subprocess.Popen([ve.cli, "--root", ve.root, "exec", "box", "--", "sh", "-c",
+                           "trap 'echo heard' INT TERM; echo ready; while :; do sleep 1 & wait; done"],
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as client:
+        try:
+            assert client.stdout.readline() == "ready\n"
+            client.send_signal(first)
+            assert client.stdout.readline() == "heard\n"
+            client.send_signal(second)
+            assert client.wait(10) == 128 + second
+        finally:
+            client.kill()
 
 
 def test_a_command_that_is_not_there(ve):

@@ -324,8 +324,9 @@ const struct command command_table[] = {
      .options = exec_options,
      .run = cmd_exec,
      .detail = "Standard input, output and error are those of terem. Without a terminal the "
-               "signals HUP, INT, QUIT, TERM, USR1 and USR2 are passed on to the command. With "
-               "--json the command runs to its end and status and output are printed as one "
+               "signals HUP, INT, QUIT, TERM, USR1 and USR2 are passed on to the command; a "
+               "second INT or TERM also ends terem itself (130, 143). With --json the command runs "
+               "to its end and status and output are printed as one "
                "object.",
      .examples = {"terem exec web1 -- ls -l /", "echo hello | terem exec web1 -- tee /tmp/x",
                   "terem exec -u www-data web1 -- id"},

@@ -18,6 +18,7 @@ struct state {
     int fd;
     bool input_open, ended, detached;
     int status;
+    unsigned asked;         /* how often a signal has asked the command to end */
     size_t out_at, out_len; /* bytes of out that teremd has not taken yet */
     uint8_t out[FRAME_HEAD + 16384 + 64];
     struct frame_reader reader;
@@ -69,6 +70,11 @@ static void queue_signals(struct state *st)
             continue;
         caught &= ~(1 << sig);
         queue(st, FRAME_SIGNAL, &sig, 1);
+        /* The command does not listen, or there is none: the second time it is meant for us. */
+        if ((sig == SIGINT || sig == SIGTERM) && ++st->asked > 1) {
+            st->ended = true;
+            st->status = 128 + sig;
+        }
     }
 }
 
@@ -178,7 +184,7 @@ static int loop(struct state *st, const sigset_t *mask, struct err *err)
         if (resized && st->s->tty)
             queue_size(st);
         queue_signals(st);
-        if ((r = send_some(st, err)) < 0)
+        if ((r = send_some(st, err)) < 0 || st->ended)
             break;
         bool want_input = st->input_open && st->out_len == 0;
         struct pollfd fds[2] = {
