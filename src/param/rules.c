@@ -12,6 +12,24 @@ static const struct {
     {"memory.shared", "memory.limit"},
 };
 
+/* The kernel refuses a burst above the quota of one period (sched/core.c, tg_set_cfs_bandwidth):
+ * of 100 ms, in which a percent is 1 ms. */
+static int check_burst(const struct param_set *set, struct err *err)
+{
+    const struct param_row *burst = param_find("cpu.burst"), *limit = param_find("cpu.limit");
+    if (!burst || !limit)
+        return err_set(err, ERR_INTERNAL, "a rule names rows that are not both there");
+    struct param_value b = set->v[param_index(burst)], l = set->v[param_index(limit)];
+    if (l.unlimited || b.n * 100 <= l.n)
+        return 0;
+    char tb[PARAM_TEXT], tl[PARAM_TEXT];
+    return err_set(err, ERR_USAGE,
+                   "cpu.burst %s is more than cpu.limit %s gives in a period of 100 ms; the most "
+                   "is %llums",
+                   param_format(burst, b, tb), param_format(limit, l, tl),
+                   (unsigned long long)(l.n / 100));
+}
+
 int param_set_check(const struct param_set *set, struct err *err)
 {
     for (size_t i = 0; i < ARRAY_SIZE(order); i++) {
@@ -29,5 +47,5 @@ int param_set_check(const struct param_set *set, struct err *err)
         return err_set(err, ERR_USAGE, "%s %s is above %s %s; lower the first or raise the second",
                        low->key, param_format(low, a, ta), high->key, param_format(high, b, tb));
     }
-    return 0;
+    return check_burst(set, err);
 }

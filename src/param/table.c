@@ -59,18 +59,19 @@ const struct param_row param_table[] = {
     {.key = "cpu.burst",
      .type = PARAM_TIME,
      .kind = PARAM_SOFT,
-     .flags = PARAM_PLANNED,
      .max = 1000,
      .controller = "cpu",
      .v2_file = "cpu.max.burst",
      .v1_file = "cpu.cfs_burst_us",
      .summary = "processor time that an idle VE saves up beyond cpu.limit",
-     .detail = "A time such as 20ms. A VE that used less than cpu.limit may exceed it once by this "
-               "much. The default 0s saves nothing."},
+     .detail = "A time of at most 1s, such as 20ms; it is effective together with cpu.limit. "
+               "Time that the VE leaves unused below cpu.limit is saved up to this much, and "
+               "spent above cpu.limit when it is busy again. It cannot be longer than what "
+               "cpu.limit gives in one period of 100 ms: 50ms for cpu.limit=50. The default 0s "
+               "saves nothing."},
     {.key = "cpu.weight",
      .type = PARAM_COUNT,
      .kind = PARAM_WEIGHT,
-     .flags = PARAM_PLANNED,
      .min = 1,
      .max = 10000,
      .def = {.n = 100},
@@ -79,8 +80,11 @@ const struct param_row param_table[] = {
      .v1_file = "cpu.shares",
      .ancestor = "cpuunits",
      .summary = "the VE's part of processor time above the guarantees",
-     .detail = "A number without unit from 1 to 10000; a VE of 200 gets twice what one of 100 gets "
-               "when both want more than there is."},
+     .detail = "A number without unit from 1 to 10000; a VE of 200 gets twice what one of 100 "
+               "gets when both want more than there is, and either gets all when the others "
+               "are idle. By default 100. On cgroup v1 it becomes cpu.shares, where 100 is "
+               "1024. OpenVZ's cpuunits had a free scale: divide them so that an ordinary VE "
+               "has 100."},
     {.key = "cpu.cores",
      .type = PARAM_COUNT,
      .kind = PARAM_LIMIT,
@@ -112,7 +116,7 @@ const struct param_row param_table[] = {
     {.key = "memory.soft",
      .type = PARAM_SIZE,
      .kind = PARAM_SOFT,
-     .flags = LIMIT_LATER,
+     .flags = PARAM_UNLIMITED,
      .min = 4 * MiB,
      .max = SIZE_MAX_ROW,
      .def = NO_LIMIT,
@@ -121,7 +125,11 @@ const struct param_row param_table[] = {
      .v1_file = "memory.soft_limit_in_bytes",
      .ancestor = "privvmpages (barrier)",
      .summary = "memory above which the VE is slowed and its pages are reclaimed",
-     .detail = "In bytes. The VE may exceed it, at the price of speed."},
+     .detail = "In bytes, at least 4M. The VE may exceed it, at the price of speed: on cgroup "
+               "v2 its pages are reclaimed at once and it is slowed while it grows further. On "
+               "cgroup v1 nothing happens while the node has free memory; when the node runs "
+               "short, VEs above their memory.soft give back pages before all others, and are "
+               "not slowed otherwise."},
     {.key = "memory.limit",
      .type = PARAM_SIZE,
      .kind = PARAM_LIMIT,
@@ -143,7 +151,7 @@ const struct param_row param_table[] = {
     {.key = "swap.limit",
      .type = PARAM_SIZE,
      .kind = PARAM_LIMIT,
-     .flags = LIMIT_LATER,
+     .flags = PARAM_UNLIMITED,
      .max = SIZE_MAX_ROW,
      .def = NO_LIMIT,
      .controller = "memory",
@@ -151,7 +159,12 @@ const struct param_row param_table[] = {
      .v1_file = "memory.memsw.limit_in_bytes",
      .ancestor = "swappages",
      .summary = "most swap space that the VE can use",
-     .detail = "In bytes; 0 keeps the VE out of swap."},
+     .detail = "In bytes; 0 keeps the VE out of swap. On cgroup v1 the kernel bounds memory "
+               "and swap together (memory.memsw), so it can be set only beside memory.limit, "
+               "and what the VE does not use of memory.limit it may use of swap; v1 kernels "
+               "that do not account swap (swapaccount=0) refuse it. Lowering it below what is "
+               "in use is refused on v1; on v2 nothing is taken back from swap, and nothing "
+               "more goes there."},
     {.key = "memory.kernel",
      .type = PARAM_SIZE,
      .kind = PARAM_SOFT,

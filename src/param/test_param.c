@@ -11,7 +11,8 @@
 #include <cmocka.h>
 
 /* What this version enforces; a row leaves PARAM_PLANNED only together with its back end. */
-static const char *const enforced[] = {"cpu.limit", "memory.limit", "processes"};
+static const char *const enforced[] = {"cpu.limit",    "cpu.burst",  "cpu.weight", "memory.soft",
+                                       "memory.limit", "swap.limit", "processes"};
 
 static bool is_enforced(const char *key)
 {
@@ -217,6 +218,21 @@ static void test_set(void **state)
     assert_int_equal(param_set_check(&set, NULL), 0);
 }
 
+static void test_burst(void **state)
+{
+    struct param_set set;
+    struct err e = {0};
+    param_set_init(&set);
+    assert_int_equal(param_set_parse(&set, "cpu.burst=50ms", NULL), 0);
+    assert_int_equal(param_set_check(&set, NULL), 0); /* nothing to exceed */
+    assert_int_equal(param_set_parse(&set, "cpu.limit=50", NULL), 0);
+    assert_int_equal(param_set_check(&set, NULL), 0);
+    assert_int_equal(param_set_parse(&set, "cpu.limit=49.99", NULL), 0);
+    assert_int_equal(param_set_check(&set, &e), -ERR_USAGE);
+    assert_string_equal(e.text, "cpu.burst 50ms is more than cpu.limit 49.99 gives in a period of "
+                                "100 ms; the most is 49ms");
+}
+
 static void test_rules(void **state)
 {
     struct param_set set;
@@ -243,7 +259,7 @@ int main(void)
         cmocka_unit_test(test_rows_are_whole), cmocka_unit_test(test_round_trips),
         cmocka_unit_test(test_bad_text),       cmocka_unit_test(test_values),
         cmocka_unit_test(test_sentences),      cmocka_unit_test(test_set),
-        cmocka_unit_test(test_rules),
+        cmocka_unit_test(test_rules),          cmocka_unit_test(test_burst),
     };
     return cmocka_run_group_tests_name("param", tests, NULL, NULL);
 }

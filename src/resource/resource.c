@@ -11,10 +11,11 @@
 #include <fcntl.h>
 #include <inttypes.h>
 
-#define INNER     "ve"   /* where the VE's processes live, delegated to its root */
-#define PERIOD_US 100000 /* of cpu.limit: the kernel's default */
-#define UNDO_MS   50
-#define MIB       (1024 * 1024ull)
+#define INNER          "ve"   /* where the VE's processes live, delegated to its root */
+#define PERIOD_US      100000 /* of cpu.limit: the kernel's default */
+#define UNDO_MS        50
+#define SHARES_DEFAULT 1024 /* cpu.shares of v1, where v2's cpu.weight is 100 */
+#define MIB            (1024 * 1024ull)
 
 /* Bounds for what the VE's own service manager may make below: each cgroup costs kernel memory. */
 #define DESCENDANTS_MAX 2048
@@ -42,6 +43,43 @@ int ve_open(const struct resource_node *node, size_t branch, int64_t id, int *re
     return cgroup_open(node->branch[branch].fd, ve_name(id, name), ret_fd, err);
 }
 
+/* v1 bounds memory and swap together: what is written depends on memory.limit as well. */
+static bool is_memsw(const struct param_row *row, const struct controller *c)
+{
+    return c->where == RESOURCE_V1 && str_eq(row->v1_file, "memory.memsw.limit_in_bytes");
+}
+
+/* The row's file in the hierarchy of its controller. */
+static const char *file_of(const struct param_row *row, bool v2)
+{
+    return v2 ? row->v2_file : row->v1_file;
+}
+
+static int check_row(const struct resource_node *node, const struct param_row *row,
+                     const struct param_set *set, struct err *err)
+{
+    const struct controller *c = node_controller(node, row);
+    if (!c)
+        return 0;
+    if (c->where == RESOURCE_ABSENT)
+        return err_set(err, ERR_UNSUPPORTED,
+                       "%s cannot be enforced here: cgroup controller %s is not available, %s",
+                       row->key, row->controller, c->why);
+    const char *file = file_of(row, c->where == RESOURCE_V2);
+    if (faccessat(node->branch[c->branch].fd, file, F_OK, 0) < 0)
+        return err_set(err, ERR_UNSUPPORTED, "%s cannot be enforced here: this kernel has no %s%s",
+                       row->key, file,
+                       str_starts(file, "memory.memsw") || str_starts(file, "memory.swap")
+                           ? "; it does not account swap (swapaccount=1 on its command line)"
+                           : "");
+    if (is_memsw(row, c) && param_set_get(set, "memory.limit").unlimited)
+        return err_set(err, ERR_UNSUPPORTED,
+                       "%s cannot be enforced without memory.limit here: cgroup v1 bounds memory "
+                       "and swap together; set memory.limit too",
+                       row->key);
+    return 0;
+}
+
 int resource_check(const struct resource_node *node, const struct param_set *set, struct err *err)
 {
     for (size_t i = 0; i < param_table_size; i++) {
@@ -50,34 +88,43 @@ int resource_check(const struct resource_node *node, const struct param_set *set
             continue; /* nothing to enforce */
         if (row->flags & PARAM_PLANNED)
             return err_set(err, ERR_UNSUPPORTED, "%s is not available in this version", row->key);
-        const struct controller *c = node_controller(node, row);
-        if (c && c->where == RESOURCE_ABSENT)
-            return err_set(err, ERR_UNSUPPORTED,
-                           "%s cannot be enforced here: cgroup controller %s is not available, %s",
-                           row->key, row->controller, c->why);
+        int r = check_row(node, row, set, err);
+        if (r < 0)
+            return r;
     }
     return 0;
 }
 
-/* Writes one row into the VE's cgroup in the hierarchy of its controller.  How a value looks
- * depends on the row's type alone. */
-static int write_row(const struct param_row *row, bool v2, int fd, struct param_value v,
-                     struct err *err)
+/* The number that the kernel's file wants for a value. */
+static uint64_t kernel_number(const struct param_row *row, const struct controller *c,
+                              const struct param_set *set)
 {
-    const char *file = v2 ? row->v2_file : row->v1_file;
-    int r;
+    uint64_t n = set->v[param_index(row)].n;
+    if (row->type == PARAM_PERCENT)
+        return n * PERIOD_US / 10000;
+    if (row->type == PARAM_TIME)
+        return n * 1000;
+    if (row->kind == PARAM_WEIGHT && c->where == RESOURCE_V1)
+        return n * SHARES_DEFAULT / 100;
+    if (is_memsw(row, c)) /* both are at most 1P */
+        return n + param_set_get(set, "memory.limit").n;
+    return n;
+}
+
+/* Writes one row into the VE's cgroup in the hierarchy of its controller.  How a value looks
+ * depends on the row's type and kind alone, but for memsw. */
+static int write_row(const struct param_row *row, const struct controller *c, int fd,
+                     const struct param_set *set, struct err *err)
+{
+    bool v2 = c->where == RESOURCE_V2, unlimited = set->v[param_index(row)].unlimited;
+    const char *file = file_of(row, v2);
+    uint64_t n = kernel_number(row, c, set);
     if (row->type == PARAM_PERCENT && v2)
-        r = v.unlimited ? cgroup_write(fd, file, err, "max %d\n", PERIOD_US)
-                        : cgroup_write(fd, file, err, "%" PRIu64 " %d\n", v.n * PERIOD_US / 10000,
-                                       PERIOD_US);
-    else if (row->type == PARAM_PERCENT)
-        r = v.unlimited ? cgroup_write(fd, file, err, "-1\n")
-                        : cgroup_write(fd, file, err, "%" PRIu64 "\n", v.n * PERIOD_US / 10000);
-    else if (v.unlimited) /* v1's sizes know no "max" */
-        r = cgroup_write(fd, file, err, !v2 && row->type == PARAM_SIZE ? "-1\n" : "max\n");
-    else
-        r = cgroup_write(fd, file, err, "%" PRIu64 "\n", v.n);
-    return r;
+        return unlimited ? cgroup_write(fd, file, err, "max %d\n", PERIOD_US)
+                         : cgroup_write(fd, file, err, "%" PRIu64 " %d\n", n, PERIOD_US);
+    if (unlimited) /* v1's quotas and sizes know no "max" */
+        return cgroup_write(fd, file, err, !v2 && row->type != PARAM_COUNT ? "-1\n" : "max\n");
+    return cgroup_write(fd, file, err, "%" PRIu64 "\n", n);
 }
 
 static int refuse_lower(const struct param_row *row, struct param_value v, uint64_t used,
@@ -108,9 +155,11 @@ static int memory_make_room(const struct param_row *row, int fd, struct param_va
     return used <= v.n ? 0 : refuse_lower(row, v, used, err);
 }
 
-static int change_row(const struct param_row *row, bool v2, int fd, struct param_value v,
-                      struct err *err)
+static int change_row(const struct param_row *row, const struct controller *c, int fd,
+                      const struct param_set *set, struct err *err)
 {
+    struct param_value v = set->v[param_index(row)];
+    bool v2 = c->where == RESOURCE_V2;
     bool memory = !v.unlimited && str_eq(row->v2_file, "memory.max");
     if (memory && v2) {
         int r = memory_make_room(row, fd, v, err);
@@ -118,7 +167,7 @@ static int change_row(const struct param_row *row, bool v2, int fd, struct param
             return r;
     }
     struct err cause = {0};
-    int r = write_row(row, v2, fd, v, &cause);
+    int r = write_row(row, c, fd, set, &cause);
     if (r == 0)
         return 0;
     uint64_t used;
@@ -131,7 +180,8 @@ static int change_row(const struct param_row *row, bool v2, int fd, struct param
     return r;
 }
 
-/* Writes what a new cgroup does not have by itself. */
+/* Writes what a new cgroup does not have by itself: defaults of limits are Terem's own, those of
+ * other kinds are the kernel's too. */
 static int write_new(const struct resource_node *node, size_t branch, int fd,
                      const struct param_set *set, struct err *err)
 {
@@ -139,9 +189,10 @@ static int write_new(const struct resource_node *node, size_t branch, int fd,
         const struct param_row *row = &param_table[i];
         const struct controller *c = node_controller(node, row);
         if (set->v[i].unlimited || (row->flags & PARAM_PLANNED) || !c ||
-            c->where == RESOURCE_ABSENT || c->branch != branch)
+            c->where == RESOURCE_ABSENT || c->branch != branch ||
+            (!set->given[i] && row->kind != PARAM_LIMIT))
             continue;
-        int r = write_row(row, branch == 0, fd, set->v[i], err);
+        int r = write_row(row, c, fd, set, err);
         if (r < 0)
             return err_wrap(err, "%s", row->key);
     }
@@ -252,37 +303,82 @@ static bool same(struct param_value a, struct param_value b)
     return a.unlimited == b.unlimited && (a.unlimited || a.n == b.n);
 }
 
-static void put_back(const struct param_set *set, const struct controller *const *by, size_t n,
-                     const int *fds, struct err *err)
+/* Does the text in the row's file differ? */
+static bool differs(const struct param_row *row, const struct controller *c,
+                    const struct param_set *a, const struct param_set *b)
 {
-    for (size_t i = n; i-- > 0;)
-        if (by[i]) {
-            struct err why = {0};
-            if (write_row(&param_table[i], by[i]->branch == 0, fds[by[i]->branch], set->v[i],
-                          &why) < 0)
-                err_wrap(err, "%s could not be put back (%s)", param_table[i].key, why.text);
+    size_t i = param_index(row), limit = param_index(param_find("memory.limit"));
+    if ((row->flags & PARAM_PLANNED) || !c || c->where == RESOURCE_ABSENT)
+        return false;
+    if (is_memsw(row, c) && !(a->v[i].unlimited && b->v[i].unlimited) &&
+        !same(a->v[limit], b->v[limit]))
+        return true;
+    return !same(a->v[i], b->v[i]);
+}
+
+struct change {
+    const struct resource_node *node;
+    const int *fds; /* of the VE, by branch */
+    const struct param_set *old_set, *new_set;
+    bool done[PARAM_MAX];
+    size_t order[PARAM_MAX], n; /* rows in the order in which they were written */
+};
+
+/* Backwards through states that the kernel has already accepted. */
+static void put_back(struct change *ch, struct err *err)
+{
+    while (ch->n) {
+        const struct param_row *row = &param_table[ch->order[--ch->n]];
+        const struct controller *c = node_controller(ch->node, row);
+        struct err why = {0};
+        if (write_row(row, c, ch->fds[c->branch], ch->old_set, &why) < 0)
+            err_wrap(err, "%s could not be put back (%s)", row->key, why.text);
+    }
+}
+
+/* Writes what differs.  Some files bound each other (burst by quota, memory by memsw): what is
+ * invalid now may be valid after the others, and counts in *ret_refused. */
+static int change_pass(struct change *ch, size_t *ret_refused, struct err *err)
+{
+    *ret_refused = 0;
+    for (size_t i = 0; i < param_table_size; i++) {
+        const struct param_row *row = &param_table[i];
+        const struct controller *c = node_controller(ch->node, row);
+        if (ch->done[i] || !differs(row, c, ch->old_set, ch->new_set))
+            continue;
+        struct err cause = {0};
+        int r = change_row(row, c, ch->fds[c->branch], ch->new_set, &cause);
+        if (r == 0) {
+            ch->done[i] = true;
+            ch->order[ch->n++] = i;
+            continue;
         }
+        *err = cause;
+        if (cause.sys != EINVAL)
+            return r;
+        ++*ret_refused;
+    }
+    return 0;
 }
 
 static int change_rows(const struct resource_node *node, const int *fds,
                        const struct param_set *old_set, const struct param_set *new_set,
                        struct err *err)
 {
-    const struct controller *by[PARAM_MAX] = {0}; /* of the rows that were written */
-    for (size_t i = 0; i < param_table_size; i++) {
-        const struct param_row *row = &param_table[i];
-        const struct controller *c = node_controller(node, row);
-        if (same(old_set->v[i], new_set->v[i]) || (row->flags & PARAM_PLANNED) || !c ||
-            c->where == RESOURCE_ABSENT)
-            continue;
-        int r = change_row(row, c->branch == 0, fds[c->branch], new_set->v[i], err);
-        if (r < 0) {
-            put_back(old_set, by, i, fds, err);
-            return r;
-        }
-        by[i] = c;
+    struct change ch = {.node = node, .fds = fds, .old_set = old_set, .new_set = new_set};
+    size_t refused, before;
+    int r;
+    do {
+        before = ch.n;
+        r = change_pass(&ch, &refused, err);
+    } while (r == 0 && refused && ch.n > before);
+    if (r == 0 && refused == 0) {
+        err_clear(err);
+        return 0;
     }
-    return 0;
+    r = -err->kind;
+    put_back(&ch, err);
+    return r;
 }
 
 int resource_apply(struct resource_node *node, int64_t id, const struct param_set *old_set,

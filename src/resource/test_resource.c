@@ -308,6 +308,40 @@ static void test_apply_rolls_back(void **state)
     resource_cgroups_done(&c);
 }
 
+/* A burst is bounded by the quota, and v1's memsw is above the limit: either order must work. */
+static void test_rows_that_bound_each_other(void **state)
+{
+    need("cpu");
+    need("memory");
+    struct resource_cgroups c;
+    struct err e = {0};
+    char text[64];
+    struct param_set high = set_of("cpu.limit=80", "cpu.burst=70ms", "memory.limit=128M");
+    struct param_set low = set_of("cpu.limit=10", "cpu.burst=5ms", "memory.limit=64M");
+    struct param_set bad = low;
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(param_set_parse(i ? &low : &high, "swap.limit=8M", NULL), 0);
+    if (resource_check(node, &low, NULL) < 0) { /* swap is not accounted here */
+        high = set_of("cpu.limit=80", "cpu.burst=70ms", "memory.limit=128M");
+        low = bad;
+    }
+    assert_int_equal(param_set_parse(&bad, "cpu.burst=11ms", NULL), 0); /* rules.c refuses it */
+    make(14, &low, &c);
+    for (int i = 0; i < 3; i++) {
+        if (resource_apply(node, 14, &low, &high, &e) < 0 ||
+            resource_apply(node, 14, &high, &low, &e) < 0)
+            fail_msg("%s", e.text);
+    }
+    assert_int_equal(resource_apply(node, 14, &low, &high, NULL), 0);
+    assert_true(resource_apply(node, 14, &high, &bad, &e) < 0);
+    assert_true(str_starts(e.text, "cpu."));
+    read_ve(14, "cpu", "cpu.max.burst", "cpu.cfs_burst_us", text, sizeof(text));
+    assert_string_equal(text, "70000");
+    read_ve(14, "memory", "memory.max", "memory.limit_in_bytes", text, sizeof(text));
+    assert_string_equal(text, "134217728"); /* all is as it was */
+    resource_cgroups_done(&c);
+}
+
 static void test_freeze_and_kill(void **state)
 {
     struct resource_cgroups c;
@@ -535,10 +569,19 @@ static int run_all(void)
     ticks = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 #define EACH(f) cmocka_unit_test_setup_teardown(f, each_setup, each_teardown)
     const struct CMUnitTest tests[] = {
-        EACH(test_fork_bomb),       EACH(test_memory_hog),       EACH(test_cpu_limit),
-        EACH(test_apply),           EACH(test_apply_rolls_back), EACH(test_freeze_and_kill),
-        EACH(test_kill_half_born),  EACH(test_remove_nested),    EACH(test_delegation),
-        EACH(test_list_and_reopen), EACH(test_half_made),        EACH(test_modes),
+        EACH(test_fork_bomb),
+        EACH(test_memory_hog),
+        EACH(test_cpu_limit),
+        EACH(test_apply),
+        EACH(test_apply_rolls_back),
+        EACH(test_rows_that_bound_each_other),
+        EACH(test_freeze_and_kill),
+        EACH(test_kill_half_born),
+        EACH(test_remove_nested),
+        EACH(test_delegation),
+        EACH(test_list_and_reopen),
+        EACH(test_half_made),
+        EACH(test_modes),
         EACH(test_speed),
     };
     int r = cmocka_run_group_tests_name("resource", tests, NULL, NULL);

@@ -49,12 +49,17 @@ static void put_v2(int fd, const char *controllers)
     put(fd, "cgroup.events", "populated 0\nfrozen 0\n");
     put(fd, "cgroup.max.descendants", "max\n");
     put(fd, "cgroup.max.depth", "max\n");
-    if (strstr(controllers, "cpu"))
+    if (strstr(controllers, "cpu")) {
         put(fd, "cpu.max", "max 100000\n");
+        put(fd, "cpu.max.burst", "0\n");
+        put(fd, "cpu.weight", "100\n");
+    }
     if (strstr(controllers, "pids"))
         put(fd, "pids.max", "max\n");
     if (strstr(controllers, "memory")) {
         put(fd, "memory.max", "max\n");
+        put(fd, "memory.high", "max\n");
+        put(fd, "memory.swap.max", "max\n");
         put(fd, "memory.current", "0\n");
         put(fd, "memory.reclaim", "");
     }
@@ -65,8 +70,12 @@ static void put_v1(int fd)
     put(fd, "cgroup.procs", "");
     put(fd, "tasks", ""); /* which tells v1 from v2 */
     put(fd, "cpu.cfs_quota_us", "-1\n");
+    put(fd, "cpu.cfs_burst_us", "0\n");
+    put(fd, "cpu.shares", "1024\n");
     put(fd, "pids.max", "max\n");
     put(fd, "memory.limit_in_bytes", "9223372036854771712\n");
+    put(fd, "memory.soft_limit_in_bytes", "9223372036854771712\n");
+    put(fd, "memory.memsw.limit_in_bytes", "9223372036854771712\n");
 }
 
 int __wrap_mkdirat(int fd, const char *name, mode_t mode)
@@ -79,7 +88,9 @@ int __wrap_mkdirat(int fd, const char *name, mode_t mode)
         put_v1(child);
     } else if (faccessat(fd, "cgroup.procs", F_OK, 0) == 0) {
         char enabled[128] = "";
-        cgroup_read(fd, "cgroup.subtree_control", enabled, sizeof(enabled), NULL);
+        /* The node's parent gets its files when it enables controllers above; here at once. */
+        cgroup_read(fd, str_eq(name, "terem") ? "cgroup.controllers" : "cgroup.subtree_control",
+                    enabled, sizeof(enabled), NULL);
         put_v2(child, enabled);
     }
     return r;
@@ -295,6 +306,91 @@ static void test_v1_with_comounts(void **state)
     resource_node_close(node);
 }
 
+static void put_all(struct param_set *set, const char *const *texts)
+{
+    param_set_init(set);
+    for (; *texts; texts++)
+        assert_int_equal(param_set_parse(set, *texts, NULL), 0);
+}
+
+static void test_more_rows_v2(void **state)
+{
+    static const char *const some[] = {"cpu.weight=250",  "cpu.limit=50", "cpu.burst=20ms",
+                                       "memory.soft=64M", "swap.limit=0", NULL};
+    struct resource_node *node;
+    struct resource_cgroups c;
+    struct param_set set, none;
+    make_top("cg", true, "cpu memory pids");
+    open_node("1 1 0:1 / @/cg rw - cgroup2 cgroup2 rw\n", &node);
+    put_all(&set, some);
+    param_set_init(&none);
+    assert_int_equal(resource_create(node, 7, &set, 0, 0, &c, NULL), 0);
+    expect("cg/terem/ve-7/cpu.weight", "250");
+    expect("cg/terem/ve-7/cpu.max.burst", "20000");
+    expect("cg/terem/ve-7/memory.high", "67108864");
+    expect("cg/terem/ve-7/memory.swap.max", "0");
+    assert_int_equal(resource_apply(node, 7, &set, &none, NULL), 0);
+    expect("cg/terem/ve-7/cpu.weight", "100");
+    expect("cg/terem/ve-7/cpu.max.burst", "0");
+    expect("cg/terem/ve-7/memory.high", "max");
+    expect("cg/terem/ve-7/memory.swap.max", "max");
+    resource_cgroups_done(&c);
+    resource_node_close(node);
+}
+
+static void test_more_rows_v1(void **state)
+{
+    static const char *const some[] = {"cpu.weight=250",
+                                       "cpu.limit=50",
+                                       "cpu.burst=20ms",
+                                       "memory.limit=64M",
+                                       "memory.soft=32M",
+                                       "swap.limit=16M",
+                                       NULL};
+    static const char *const more[] = {"memory.limit=128M", "swap.limit=16M", NULL};
+    static const char *const alone[] = {"swap.limit=16M", NULL};
+    struct resource_node *node;
+    struct resource_cgroups c;
+    struct param_set set, next, swap;
+    struct err e = {0};
+    make_top("unified", true, "");
+    make_top("all", false, "");
+    open_node("1 1 0:1 / @/all rw - cgroup cgroup rw,cpu,memory,pids\n"
+              "1 1 0:3 / @/unified rw - cgroup2 cgroup2 rw\n",
+              &node);
+    put_all(&set, some);
+    put_all(&next, more);
+    put_all(&swap, alone);
+    assert_int_equal(resource_create(node, 7, &set, 0, 0, &c, NULL), 0);
+    expect("all/terem/ve-7/cpu.shares", "2560");
+    expect("all/terem/ve-7/cpu.cfs_burst_us", "20000");
+    expect("all/terem/ve-7/memory.soft_limit_in_bytes", "33554432");
+    expect("all/terem/ve-7/memory.memsw.limit_in_bytes", "83886080"); /* 64M + 16M */
+    assert_int_equal(resource_apply(node, 7, &set, &next, NULL), 0);
+    expect("all/terem/ve-7/cpu.shares", "1024");
+    expect("all/terem/ve-7/memory.soft_limit_in_bytes", "-1");
+    expect("all/terem/ve-7/memory.memsw.limit_in_bytes", "150994944"); /* follows memory.limit */
+    assert_int_equal(resource_check(node, &swap, &e), -ERR_UNSUPPORTED);
+    assert_non_null(strstr(e.text, "without memory.limit"));
+    resource_cgroups_done(&c);
+    resource_node_close(node);
+
+    playing = false; /* and a kernel that does not account swap */
+    assert_int_equal(path_remove_tree_at(AT_FDCWD, dir, NULL), 0);
+    assert_int_equal(mkdir(dir, 0700), 0);
+    playing = true;
+    refuse_file = "memory.memsw.limit_in_bytes";
+    make_top("unified", true, "");
+    make_top("all", false, "");
+    open_node("1 1 0:1 / @/all rw - cgroup cgroup rw,cpu,memory,pids\n"
+              "1 1 0:3 / @/unified rw - cgroup2 cgroup2 rw\n",
+              &node);
+    assert_int_equal(resource_check(node, &next, &e), -ERR_UNSUPPORTED);
+    assert_non_null(strstr(e.text, "swap.limit cannot be enforced here: this kernel has no "));
+    assert_non_null(strstr(e.text, "it does not account swap"));
+    resource_node_close(node);
+}
+
 /* Each controller on its own: pids in v2, memory in v1, cpu nowhere. */
 static void test_mixed_and_absent(void **state)
 {
@@ -366,6 +462,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         EACH(test_v2_only),          EACH(test_v2_memory_in_use), EACH(test_v1_with_comounts),
         EACH(test_mixed_and_absent), EACH(test_create_undone),    EACH(test_no_v2),
+        EACH(test_more_rows_v2),     EACH(test_more_rows_v1),
     };
     return cmocka_run_group_tests_name("resource-shapes", tests, NULL, NULL);
 }
