@@ -16,11 +16,15 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#define DEADLINE_MS 5000
+#define START_MS  5000 /* for terem-keep to begin, and to take a connection */
+#define ANSWER_MS 1000 /* for an answer: the caller is an event loop */
+#define PROBE_MS  10000
 
 struct keep {
     int sock;
     uint32_t serial;
+    bool stalled;     /* a deadline has passed, and nothing has come since */
+    int64_t probe_at; /* while it is stalled: nobody waits before then */
 };
 
 static int64_t now_ms(void)
@@ -39,7 +43,7 @@ static int open_socket(const char *path, int *ret, struct err *err)
     if (s < 0)
         return err_sys(err, "cannot make a socket");
     /* Bounds connect(2) too, when the queue of the listener is full (unix(7), socket(7)). */
-    struct timeval t = {.tv_sec = DEADLINE_MS / 1000};
+    struct timeval t = {.tv_sec = START_MS / 1000};
     setsockopt(s, SOL_SOCKET, SO_SNDTIMEO, &t, sizeof(t));
     if (connect(s, (struct sockaddr *)&a, sizeof(a)) < 0)
         return err_set(err, ERR_UNAVAILABLE, "terem-keep does not answer on %s: %s", path,
@@ -47,6 +51,8 @@ static int open_socket(const char *path, int *ret, struct err *err)
     int r = keep_check_peer(s, err);
     if (r < 0)
         return err_wrap(err, "%s", path);
+    t.tv_sec = ANSWER_MS / 1000;
+    setsockopt(s, SOL_SOCKET, SO_SNDTIMEO, &t, sizeof(t));
     *ret = steal_fd(&s);
     return 0;
 }
@@ -72,7 +78,7 @@ static int wait_ready(int pipe, const char *program, struct err *err)
 {
     char text[256];
     size_t len = 0;
-    int64_t end = now_ms() + DEADLINE_MS;
+    int64_t end = now_ms() + START_MS;
     for (;;) {
         int64_t left = end - now_ms();
         struct pollfd p = {.fd = pipe, .events = POLLIN};
@@ -171,20 +177,60 @@ static int gone(struct err *err)
     return err_set(err, ERR_UNAVAILABLE, "terem-keep has ended");
 }
 
-/* One request, one answer; the refusal in an answer becomes the caller's error.  fds_in are
- * received descriptors (room for KEEP_FDS), closed here on failure. */
-static int ask(struct keep *k, struct keep_request *q, const int *fds, size_t n_fds,
-               struct keep_answer *a, int *fds_in, struct err *err)
+static int stall(struct keep *k, const char *what, struct err *err)
 {
-    uint8_t out[KEEP_REQUEST_LEN], in[KEEP_ANSWER_MAX];
-    q->serial = ++k->serial;
-    keep_request_encode(q, out);
+    k->stalled = true;
+    k->probe_at = now_ms() + PROBE_MS;
+    return err_set(err, ERR_UNAVAILABLE, "terem-keep %s", what);
+}
+
+static void close_all(const int *fds, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        close(fds[i]);
+}
+
+/* One message.  fds: room for KEEP_FDS. */
+static int receive(struct keep *k, struct keep_answer *a, int *fds, size_t *n_fds, struct err *err)
+{
+    uint8_t in[KEEP_ANSWER_MAX];
     struct err e = {0};
-    if (fd_send(k->sock, out, sizeof(out), fds, n_fds, &e) < 0)
-        return e.sys == EPIPE || e.sys == ECONNRESET
-                   ? gone(err)
-                   : err_set(err, ERR_UNAVAILABLE, "terem-keep does not take requests: %s", e.text);
-    int64_t end = now_ms() + DEADLINE_MS;
+    *n_fds = KEEP_FDS;
+    ssize_t n = fd_recv(k->sock, in, sizeof(in), fds, n_fds, &e);
+    if (n < 0)
+        return e.sys == ECONNRESET ? gone(err) : err_set(err, e.kind, "terem-keep: %s", e.text);
+    int r = n == 0 ? gone(err) : keep_answer_decode(in, (size_t)n, *n_fds, a, err);
+    if (r < 0)
+        close_all(fds, *n_fds);
+    return r;
+}
+
+/* While terem-keep is stalled each call would cost the caller its deadline: only one in PROBE_MS
+ * tries.  Whatever has come meanwhile is a late answer to who has given up; it says that terem-keep
+ * goes on. */
+static int look_for_life(struct keep *k, struct err *err)
+{
+    struct pollfd p = {.fd = k->sock, .events = POLLIN};
+    while (k->stalled && poll(&p, 1, 0) > 0) {
+        struct keep_answer a;
+        int fds[KEEP_FDS];
+        size_t n;
+        int r = receive(k, &a, fds, &n, err);
+        if (r < 0)
+            return r;
+        close_all(fds, n);
+        k->stalled = false;
+    }
+    if (k->stalled && now_ms() < k->probe_at)
+        return err_set(err, ERR_UNAVAILABLE, "terem-keep does not answer");
+    return 0;
+}
+
+/* The answer with this serial and verb; older ones are late and dropped. */
+static int await(struct keep *k, const struct keep_request *q, struct keep_answer *a, int *fds,
+                 size_t *n_fds, struct err *err)
+{
+    int64_t end = now_ms() + ANSWER_MS;
     for (;;) {
         int64_t left = end - now_ms();
         struct pollfd p = {.fd = k->sock, .events = POLLIN};
@@ -192,31 +238,47 @@ static int ask(struct keep *k, struct keep_request *q, const int *fds, size_t n_
         if (r < 0 && errno == EINTR)
             continue;
         if (r <= 0)
-            return err_set(err, ERR_UNAVAILABLE, "terem-keep does not answer");
-        size_t n_in = KEEP_FDS;
-        int got[KEEP_FDS];
-        ssize_t n = fd_recv(k->sock, in, sizeof(in), got, &n_in, &e);
-        if (n == 0 || (n < 0 && e.sys == ECONNRESET)) {
-            for (size_t i = 0; n == 0 && i < n_in; i++)
-                close(got[i]);
-            return gone(err);
-        }
-        if (n < 0)
-            return err_set(err, e.kind, "terem-keep: %s", e.text);
-        r = keep_answer_decode(in, (size_t)n, n_in, a, err);
-        /* An older serial: the late answer to a request whose deadline had passed. */
-        bool mine = r < 0 || (a->serial == q->serial && a->verb == q->verb);
-        if (r == 0 && mine && a->kind)
-            r = err_set(err, (enum err_kind)a->kind, "%s", a->text);
-        if (r == 0 && mine && fds_in) {
-            memcpy(fds_in, got, n_in * sizeof(int));
-            n_in = 0;
-        }
-        for (size_t i = 0; i < n_in; i++)
-            close(got[i]);
-        if (mine)
+            return stall(k, "does not answer", err);
+        r = receive(k, a, fds, n_fds, err);
+        if (r < 0)
             return r;
+        k->stalled = false;
+        if (a->serial == q->serial && a->verb == q->verb)
+            return 0;
+        close_all(fds, *n_fds);
     }
+}
+
+/* One request, one answer; the refusal in an answer becomes the caller's error.  fds_in are
+ * received descriptors (room for KEEP_FDS), closed here on failure. */
+static int ask(struct keep *k, struct keep_request *q, const int *fds, size_t n_fds,
+               struct keep_answer *a, int *fds_in, struct err *err)
+{
+    uint8_t out[KEEP_REQUEST_LEN];
+    int got[KEEP_FDS];
+    size_t n_got;
+    int r = look_for_life(k, err);
+    if (r < 0)
+        return r;
+    q->serial = ++k->serial;
+    keep_request_encode(q, out);
+    struct err e = {0};
+    if (fd_send(k->sock, out, sizeof(out), fds, n_fds, &e) < 0) {
+        if (e.sys == EAGAIN)
+            return stall(k, "does not take requests", err);
+        return e.sys == EPIPE || e.sys == ECONNRESET
+                   ? gone(err)
+                   : err_set(err, ERR_UNAVAILABLE, "terem-keep does not take requests: %s", e.text);
+    }
+    if ((r = await(k, q, a, got, &n_got, err)) < 0)
+        return r;
+    if (a->kind)
+        r = err_set(err, (enum err_kind)a->kind, "%s", a->text);
+    if (r < 0 || !fds_in)
+        close_all(got, n_got);
+    else
+        memcpy(fds_in, got, n_got * sizeof(int));
+    return r;
 }
 
 int keep_put(struct keep *k, int64_t id, int pidfd, int console_fd, int log_dir_fd, struct err *err)

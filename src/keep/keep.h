@@ -22,8 +22,10 @@
 struct keep;
 
 /* Connects; spawn: starts `program` (terem-keep) as a process of its own session when nobody
- * answers, and waits until it listens.  Every call has a deadline of 5 seconds, after which it is
- * ERR_UNAVAILABLE. */
+ * answers, and waits until it listens (5 seconds).  Every call has a deadline of one second, after
+ * which it is ERR_UNAVAILABLE, and so is each further one at once, until terem-keep has answered:
+ * whether it does is tried by one call in ten seconds.  A request that was given up may still be
+ * carried out, once terem-keep goes on. */
 int keep_connect(const char *socket_path, const char *program, bool spawn, struct keep **ret,
                  struct err *err);
 void keep_close(struct keep *k);

@@ -23,6 +23,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <termios.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -548,6 +549,59 @@ struct exit_info {
 };
 
 /* The process ended while nobody but terem-keep held its descriptor. */
+static int64_t elapsed_ms(const struct timespec *since)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (now.tv_sec - since->tv_sec) * 1000 + (now.tv_nsec - since->tv_nsec) / 1000000;
+}
+
+static size_t count_fds(void)
+{
+    size_t n = 0;
+    for (int fd = 0; fd < 1000; fd++)
+        n += fcntl(fd, F_GETFD) >= 0;
+    return n;
+}
+
+/* One call waits a second, the others do not wait; its late answers are nobody else's. */
+static void test_stalled(void **state)
+{
+    struct ve v = make_ve(7);
+    struct err e = {0};
+    int pidfd = -1, console = -1, p[2];
+    struct timespec begun;
+    size_t fds = count_fds();
+    kill(keep_pid, SIGSTOP);
+    clock_gettime(CLOCK_MONOTONIC, &begun);
+    assert_int_equal(keep_get(keep, 7, &pidfd, &console, &e), -ERR_UNAVAILABLE);
+    for (int i = 0; i < 100; i++) {
+        int64_t *ids = NULL;
+        size_t n = 0;
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, p), 0);
+        assert_int_equal(keep_attach(keep, 7, p[1], &e), -ERR_UNAVAILABLE);
+        close(p[0]);
+        assert_int_equal(keep_put(keep, 8, v.pidfd, -1, -1, &e), -ERR_UNAVAILABLE);
+        assert_int_equal(keep_get(keep, 7, &pidfd, &console, &e), -ERR_UNAVAILABLE);
+        assert_int_equal(keep_drop(keep, 7, &e), -ERR_UNAVAILABLE);
+        assert_int_equal(keep_list(keep, &ids, &n, &e), -ERR_UNAVAILABLE);
+        assert_int_equal(keep_quit(keep, &e), -ERR_UNAVAILABLE);
+    }
+    assert_in_range(elapsed_ms(&begun), 900, 2000);
+    assert_true(count_fds() == fds);
+    kill(keep_pid, SIGCONT);
+    struct pollfd wait = {.fd = keep_fd(keep), .events = POLLIN};
+    assert_int_equal(poll(&wait, 1, 5000), 1);
+    /* The late answer carries descriptors of VE 7: they are closed, and not given for VE 9. */
+    assert_int_equal(keep_get(keep, 9, &pidfd, &console, &e), -ERR_NOT_FOUND);
+    assert_true(count_fds() == fds);
+    assert_int_equal(keep_get(keep, 7, &pidfd, &console, &e), 0);
+    cleanup_fd(&pidfd);
+    cleanup_fd(&console);
+    assert_int_equal(keep_get(keep, 8, &pidfd, &console, &e), -ERR_NOT_FOUND); /* never sent */
+    end_ve(&v);
+}
+
 static void test_exit_status(void **state)
 {
     int pidfd;
@@ -761,10 +815,11 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_hold),        T(test_console),     T(test_replace),    T(test_slow_client),
-        T(test_log),         T(test_input_waits), T(test_hangup),     T(test_reconnect),
-        T(test_exit_status), T(test_second),      T(test_privileges), T(test_no_descriptors),
-        T(test_many),        T(test_junk),
+        T(test_hold),           T(test_console),   T(test_replace),
+        T(test_slow_client),    T(test_log),       T(test_input_waits),
+        T(test_hangup),         T(test_reconnect), T(test_stalled),
+        T(test_exit_status),    T(test_second),    T(test_privileges),
+        T(test_no_descriptors), T(test_many),      T(test_junk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
