@@ -26,6 +26,7 @@ clean-run: ## (root) stop what `make run` started and remove all of it
 	@tools/run clean --build $(BUILD) --root $(RUN)
 
 install: build ## install under PREFIX (/usr/local); DESTDIR is honoured
+	@meson configure $(BUILD) -Dprefix=$(PREFIX) && ninja -C $(BUILD) --quiet
 	@DESTDIR=$(abspath $(DESTDIR)) meson install -C $(BUILD) --no-rebuild --quiet
 	@echo "installed under $(DESTDIR)$(PREFIX); begin with: systemctl enable --now terem"
 
