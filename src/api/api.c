@@ -9,29 +9,22 @@
 
 #include <fcntl.h>
 
-#define CONNECTIONS_MAX   512
 #define CONNECTION_MEMORY (32 * 1024) /* of one: its head, and the block of its body */
-#define IDLE_SECONDS      60          /* a client that sends or takes nothing; not one that waits */
 
 /* ---- libmicrohttpd on libuv: its epoll descriptor in ours, its timeout in a timer ---- */
 
 static void on_timer(uv_timer_t *timer);
 
-static unsigned connections(struct api *api)
-{
-    return MHD_get_daemon_info(api->mhd, MHD_DAEMON_INFO_CURRENT_CONNECTIONS)->num_connections;
-}
-
 static void pump(struct api *api)
 {
     if (api->closing)
         return;
-    unsigned had = connections(api);
+    unsigned had = api->n_conns;
     api->kicked = false;
     MHD_run(api->mhd);
-    /* At its limit it does not look at the listening socket, and only its next run after a
+    /* Out of descriptors it does not look at the listening socket, and only its next run after a
      * connection has gone looks again (seen with 0.9.75). */
-    if (connections(api) < had)
+    if (api->n_conns < had)
         api->kicked = true;
     MHD_UNSIGNED_LONG_LONG ms = 0;
     if (api->kicked || MHD_get_timeout(api->mhd, &ms) == MHD_YES)
@@ -101,12 +94,13 @@ static size_t keep_escapes(void *cls, struct MHD_Connection *conn, char *s)
 static struct MHD_Daemon *start_daemon(struct api *api, int fd)
 {
     return MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE, 0, NULL, NULL,
-        request_on_data, api, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_URI_LOG_CALLBACK,
-        request_on_uri, api, MHD_OPTION_NOTIFY_COMPLETED, request_on_end, api,
-        MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, api, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
-        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE, 0, crowd_accept, api,
+        request_on_data, api, MHD_OPTION_NOTIFY_CONNECTION, crowd_on_connection, api,
+        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_URI_LOG_CALLBACK, request_on_uri, api,
+        MHD_OPTION_NOTIFY_COMPLETED, request_on_end, api, MHD_OPTION_UNESCAPE_CALLBACK,
+        keep_escapes, api, MHD_OPTION_CONNECTION_LIMIT, crowd_max(api),
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
+        MHD_OPTION_CONNECTION_TIMEOUT, IDLE_SECONDS, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
         MHD_OPTION_END);
 }
 
@@ -133,6 +127,7 @@ int api_open(uv_loop_t *loop, struct ve_node *node, const struct place *place, s
     }
     if (ours)
         str_print(api->socket_path, sizeof(api->socket_path), "%s", place->api);
+    crowd_init(api);
     api->mhd = start_daemon(api, fd);
     const union MHD_DaemonInfo *info =
         api->mhd ? MHD_get_daemon_info(api->mhd, MHD_DAEMON_INFO_EPOLL_FD) : NULL;

@@ -71,6 +71,7 @@ static void request_free(struct request *r)
     if (r->next)
         r->next->at = r->at;
     request_detach(r);
+    crowd_release(r);
     api_stream_free(r->stream);
     if (r->response)
         MHD_destroy_response(r->response);
@@ -381,9 +382,22 @@ static void add_allow(struct request *r)
         MHD_add_response_header(r->response, MHD_HTTP_HEADER_ALLOW, str_c(&allow));
 }
 
+static enum MHD_Result refuse(struct request *r)
+{
+    struct err err = {0};
+    err_set(&err, ERR_UNAVAILABLE, "%u clients are connected already; try again", r->api->limit);
+    request_fail(r, 0, &err);
+    if (!r->response)
+        return MHD_NO;
+    MHD_add_response_header(r->response, MHD_HTTP_HEADER_CONNECTION, "close");
+    return queue(r);
+}
+
 static enum MHD_Result begin(struct request *r, const char *method)
 {
     r->begun = true;
+    if (!crowd_enter(r->api, r->conn))
+        return refuse(r);
     /* A cut method is none that we know. */
     str_print(r->method, sizeof(r->method), "%s", method);
     const char *length = request_header(r, MHD_HTTP_HEADER_CONTENT_LENGTH);
@@ -435,6 +449,11 @@ static bool is_nothing(const struct str *body)
     return !p[strspn(p, space)] && !memchr(str_c(body), 0, body->len);
 }
 
+static bool is_long(struct request *r)
+{
+    return r->route->flags & ROUTE_WAIT || (r->route->flags & ROUTE_JOB && api_job_is_awaited(r));
+}
+
 static int handle(struct request *r, struct err *err)
 {
     bool has_schema = r->route->body && !(r->route->flags & ROUTE_UPLOAD);
@@ -446,7 +465,8 @@ static int handle(struct request *r, struct err *err)
             return rc;
         str_done(&r->body);
     }
-    return r->route->handler(r, err);
+    int rc = is_long(r) ? crowd_claim(r, err) : 0;
+    return rc < 0 ? rc : r->route->handler(r, err);
 }
 
 enum MHD_Result request_on_data(void *api, struct MHD_Connection *conn, const char *url,

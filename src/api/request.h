@@ -27,9 +27,10 @@ struct request;
 struct stream;
 
 enum route_flag {
-    ROUTE_JOB = 1 << 0,    /* begins a job: takes wait=true and Accept: application/x-ndjson */
-    ROUTE_UPLOAD = 1 << 1, /* the body is bytes that go to a file */
-    ROUTE_UPGRADE = 1 << 2 /* may become, or is only, a terem-stream/1 connection */
+    ROUTE_JOB = 1 << 0,     /* begins a job: takes wait=true and Accept: application/x-ndjson */
+    ROUTE_UPLOAD = 1 << 1,  /* the body is bytes that go to a file */
+    ROUTE_UPGRADE = 1 << 2, /* may become, or is only, a terem-stream/1 connection */
+    ROUTE_WAIT = 1 << 3     /* is answered when something else has come about */
 };
 
 enum query_type { QUERY_TEXT, QUERY_BOOL, QUERY_COUNT };
@@ -96,6 +97,7 @@ struct request {
     struct pending *pending;
     struct stream *stream;
     bool watch_ended;
+    bool waits;      /* counts in api->n_waiting */
     bool stops_node; /* its answer is the last thing that this daemon does */
     int64_t job;
     bool job_is_subject; /* a failed job is an answer, not an error (GET /v1/jobs/{id}) */
@@ -112,6 +114,9 @@ struct api {
     uv_timer_t timer;
     unsigned handles; /* that are not closed yet */
     bool closing, kicked;
+    struct conn *conns;
+    unsigned n_conns, n_waiting, limit; /* crowd.c */
+    bool crowded;
     struct request *requests;
     struct stream *subscribers;
     struct ve_watch *events; /* while there are subscribers */
@@ -152,6 +157,19 @@ void request_on_end(void *api, struct MHD_Connection *conn, void **ctx,
 void api_kick(struct api *api);
 int api_tmpfile(struct api *api, int *ret_fd, struct err *err);
 
+/* ---- connections (crowd.c) ---- */
+#define IDLE_SECONDS 60u /* a client that sends or takes nothing; not one that waits */
+void crowd_init(struct api *api);
+unsigned crowd_max(const struct api *api); /* connections, for libmicrohttpd */
+enum MHD_Result crowd_accept(void *api, const struct sockaddr *addr, socklen_t len);
+void crowd_on_connection(void *api, struct MHD_Connection *conn, void **ctx,
+                         enum MHD_ConnectionNotificationCode code);
+/* A request begins.  False: it is one too many. */
+bool crowd_enter(struct api *api, struct MHD_Connection *conn);
+/* Before a request's work begins whose answer may take long; ERR_UNAVAILABLE: too many do. */
+int crowd_claim(struct request *r, struct err *err);
+void crowd_release(struct request *r);
+
 /* ---- routes (route.c) ---- */
 /* NULL: *ret_status is 404 or 405, then allow names the methods of the path. */
 const struct route *route_find(const char *method, const struct url *url, const char **ret_name,
@@ -170,6 +188,8 @@ int api_stream_subscribe(struct request *r, struct err *err);
 /* ---- jobs (routes_job.c) ---- */
 /* Answers for a job as the client wants it: at once, at its end, or line by line. */
 int api_job_answer(struct request *r, int64_t job, struct err *err);
+/* Does the client want more than the job as it is now? */
+bool api_job_is_awaited(struct request *r);
 int api_job_begin(struct request *r, const char *kind, const char *subject, const json_t *options,
                   struct err *err);
 

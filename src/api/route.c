@@ -153,7 +153,7 @@ const struct route route_table[] = {
      "application/octet-stream",
      "FileWritten",
      200,
-     ROUTE_UPLOAD,
+     ROUTE_UPLOAD | ROUTE_WAIT,
      {{"path", QUERY_TEXT, true, "As the VE's root sees it."},
       {"mode", QUERY_TEXT, false, "Octal; 0644 when not given."},
       {"uid", QUERY_COUNT, false, "Owner inside the VE; 0 when not given."},
@@ -168,7 +168,7 @@ const struct route route_table[] = {
      NULL,
      "application/octet-stream",
      200,
-     0,
+     ROUTE_WAIT,
      {{"path", QUERY_TEXT, true, "As the VE's root sees it."}}},
     {"GET", "/v1/templates", "listTemplates", on_templates, NULL, "Templates by name", NULL,
      "TemplateList", 200, 0},
@@ -233,7 +233,7 @@ const struct route route_table[] = {
     {"GET", "/v1/events", "streamEvents", on_events, NULL,
      "Events as they happen, one JSON object a line; Accept: text/event-stream for server-sent "
      "events",
-     NULL, NDJSON, 200, 0},
+     NULL, NDJSON, 200, ROUTE_WAIT},
     {"POST", "/v1/node/stop", "stopNode", on_node_stop, NULL,
      "Stop every VE, then teremd, and leave nothing running", "NodeStop", "NodeStopped", 200, 0},
 };

@@ -50,6 +50,11 @@ static void on_change(void *ctx, const json_t *job, bool ended)
     }
 }
 
+bool api_job_is_awaited(struct request *r)
+{
+    return request_accepts(r, NDJSON) || request_flag(r, "wait");
+}
+
 int api_job_answer(struct request *r, int64_t job, struct err *err)
 {
     bool lines = request_accepts(r, NDJSON);

@@ -94,6 +94,8 @@ int on_exec(struct request *r, struct err *err)
         return rc;
     if (stream)
         return upgrade(r, err);
+    if ((rc = crowd_claim(r, err)) < 0)
+        return rc;
     struct pending *p = request_pending(r, -1);
     if (!p)
         return err_set(err, ERR_EXHAUSTED, "out of memory");

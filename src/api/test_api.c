@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -109,6 +110,18 @@ static int make_root(void **state)
 static int remove_root(void **state)
 {
     return path_remove_tree_at(AT_FDCWD, root, NULL);
+}
+
+/* 32 clients, of which 24 may wait, and 64 that are refused. */
+static int start_small(void **state)
+{
+    struct rlimit before, few = {320, 320};
+    getrlimit(RLIMIT_NOFILE, &before);
+    few.rlim_max = before.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &few);
+    int r = start(state);
+    setrlimit(RLIMIT_NOFILE, &before);
+    return r;
 }
 
 /* ---- the client ---- */
@@ -599,6 +612,58 @@ static void test_closing_with_waiters(void **state)
     assert_int_equal(start(NULL), 0);
 }
 
+/* Waiters leave room for others. */
+static void test_many_waiters(void **state)
+{
+    auto_answer struct answer a = {0}, b = {0}, c = {0}, d = {0}, e = {0};
+    char buf[4096];
+    int fds[24];
+    for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+        fds[i] = subscribe("", buf, sizeof(buf));
+    ask("GET", "/v1/events", NULL, &a);
+    expect(a, 503, "24 clients wait already");
+    ask("POST", "/v1/ves/web1/start?wait=true", NULL, &b);
+    expect(b, 503, "wait=true");
+    ask("POST", "/v1/ves/web1/start", NULL, &c);
+    expect(c, 202, "start");
+    ask("GET", "/v1/ves/web1", NULL, &d);
+    expect(d, 200, "web1");
+    for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+        close(fds[i]);
+    wait_for_watches(0);
+    ask("POST", "/v1/ves/web1/start?wait=true", NULL, &e);
+    expect(e, 200, "done");
+}
+
+/* Clients that connect, or begin a request, and then say nothing. */
+static void test_many_idlers(void **state)
+{
+    static const char *const begins[] = {"", "GET /v1 HT",
+                                         "PUT /v1/ves/web1/files?path=/x HTTP/1.1\r\nHost: x\r\n"
+                                         "Content-Length: 1000000\r\n\r\nabc"};
+    auto_answer struct answer a = {0}, b = {0};
+    int fds[200];
+    for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+        const char *text = begins[i % ARRAY_SIZE(begins)];
+        fds[i] = connect_api();
+        if (*text) /* those beyond all limits are closed */
+            send(fds[i], text, strlen(text), MSG_NOSIGNAL);
+        if (i == 31 + 10) {
+            ask("GET", "/v1", NULL, &a);
+            expect(a, 503, "32 clients are connected already");
+        }
+    }
+    char byte;
+    struct pollfd last = {fds[ARRAY_SIZE(fds) - 1], POLLIN, 0};
+    assert_int_equal(poll(&last, 1, 1000), 1);
+    assert_true(read(last.fd, &byte, 1) <= 0);
+    sleep(7);
+    ask("GET", "/v1", NULL, &b);
+    expect(b, 200, "fake");
+    for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+        close(fds[i]);
+}
+
 static void test_idle(void **state)
 {
     char buf[4096];
@@ -704,6 +769,8 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(test_vanishing_clients, start, end),
         cmocka_unit_test_setup_teardown(test_half_closed, start, end),
         cmocka_unit_test_setup_teardown(test_closing_with_waiters, start, end),
+        cmocka_unit_test_setup_teardown(test_many_waiters, start_small, end),
+        cmocka_unit_test_setup_teardown(test_many_idlers, start_small, end),
         cmocka_unit_test_setup_teardown(test_idle, start, end),
         cmocka_unit_test_setup_teardown(test_stop, start, end),
     };
