@@ -20,9 +20,18 @@ static int connect_to(const struct place *place, struct client *c, struct err *e
     c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (c->fd < 0)
         return err_sys(err, "cannot make a socket");
-    if (connect(c->fd, (struct sockaddr *)&sa, sizeof(sa)) == 0)
+    struct timeval t = {.tv_sec = CLIENT_DEADLINE}, none = {0};
+    setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &t, sizeof(t)); /* of connect(2), too: unix(7) */
+    if (connect(c->fd, (struct sockaddr *)&sa, sizeof(sa)) == 0) {
+        setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &none, sizeof(none));
         return 0;
+    }
     int sys = errno;
+    if (sys == EAGAIN)
+        return err_set(
+            err, ERR_TIMEOUT,
+            "teremd at %s takes no connections; look whether it is stopped or overloaded",
+            socket_path);
     if (sys == EACCES || sys == EPERM)
         return err_set(
             err, ERR_DENIED,
@@ -91,6 +100,7 @@ int client_open(const struct place *place, const struct request *rq, struct clie
     memset(&c->http, 0, offsetof(struct http_reader, line));
     c->head_told = c->chunked_upload = c->eof = false;
     c->at = c->have = 0;
+    c->deadline = rq->deadline;
     int r = connect_to(place, c, err);
     if (r < 0)
         return r;
@@ -111,6 +121,17 @@ void client_close(struct client *c)
 
 static int fill(struct client *c, struct err *err)
 {
+    struct pollfd p = {.fd = c->fd, .events = POLLIN};
+    int ready;
+    do
+        ready = c->deadline ? poll(&p, 1, (int)c->deadline * 1000) : 1;
+    while (ready < 0 && errno == EINTR);
+    if (ready == 0)
+        return err_set(err, ERR_TIMEOUT,
+                       "teremd has not answered within %u seconds; look whether it is stopped or "
+                       "overloaded",
+                       c->deadline);
+    c->deadline = 0;
     ssize_t n;
     do
         n = read(c->fd, c->buf, sizeof(c->buf));

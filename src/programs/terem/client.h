@@ -25,6 +25,9 @@
 
 #define CLIENT_BODY_MAX ((size_t)64 << 20) /* the longest document that is held in memory */
 
+/* Seconds: for teremd to take a connection, and for answers that need no waiting. */
+#define CLIENT_DEADLINE 60
+
 struct request {
     const char *method;
     const char *path;    /* percent-encoded, with its query */
@@ -33,12 +36,14 @@ struct request {
     bool upgrade;        /* to FRAME_PROTOCOL */
     const char *upload;  /* Content-Type of a body that client_upload() sends; or NULL */
     int64_t upload_size; /* its length; -1: not known (chunks) */
+    unsigned deadline;   /* seconds until the answer begins; 0: it may take as long as it takes */
 };
 
 struct client {
     int fd;
     struct http_reader http;
     bool head_told, chunked_upload, eof;
+    unsigned deadline; /* until the first byte has come */
     size_t at, have;
     char buf[32768];
 };

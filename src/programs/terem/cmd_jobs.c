@@ -125,7 +125,7 @@ int cmd_jobs_cancel(struct cli *cli, const struct args *a, struct err *err)
     auto_client struct client *c = NULL;
     uint64_t id;
     int r = job_path(a, "", &path, &id, err);
-    struct request rq = {.method = "DELETE", .path = str_c(&path)};
+    struct request rq = {.method = "DELETE", .path = str_c(&path), .deadline = CLIENT_DEADLINE};
     if (r == 0)
         r = client_open(&cli->place, &rq, &c, err);
     if (r == 0)

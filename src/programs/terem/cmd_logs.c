@@ -54,7 +54,7 @@ static int print_log(struct cli *cli, const char *path, struct sink *sink, struc
 {
     auto_client struct client *c = NULL;
     auto_str struct str all = str_init(CLIENT_BODY_MAX);
-    struct request rq = {.method = "GET", .path = path};
+    struct request rq = {.method = "GET", .path = path, .deadline = CLIENT_DEADLINE};
     const char *span;
     ssize_t n;
     int r = client_open(&cli->place, &rq, &c, err);
@@ -87,7 +87,8 @@ static int follow(struct cli *cli, const char *name, const char *log_path, struc
     int r = cli_ve_path(&path, name, "/console", err);
     if (r < 0)
         return r;
-    struct request rq = {.method = "GET", .path = str_c(&path), .upgrade = true};
+    struct request rq = {
+        .method = "GET", .path = str_c(&path), .upgrade = true, .deadline = CLIENT_DEADLINE};
     r = client_open(&cli->place, &rq, &c, err);
     if (r == 0)
         r = client_head(c, err);

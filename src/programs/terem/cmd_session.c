@@ -70,7 +70,8 @@ static int open_stream(struct cli *cli, const char *method, const char *path, co
                        struct client **ret, struct err *err)
 {
     auto_client struct client *c = NULL;
-    struct request rq = {.method = method, .path = path, .body = body, .upgrade = true};
+    struct request rq = {
+        .method = method, .path = path, .body = body, .upgrade = true, .deadline = CLIENT_DEADLINE};
     int r = client_open(&cli->place, &rq, &c, err);
     if (r == 0)
         r = client_head(c, err);

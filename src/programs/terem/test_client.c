@@ -162,6 +162,30 @@ static void test_no_server(void **state)
     assert_non_null(strstr(err.text, "; start it with teremd --root /tmp/root"));
 }
 
+/* A teremd that is stopped takes the connection and says nothing. */
+static void test_silence(void **state)
+{
+    struct can can;
+    struct sockaddr_un sa = {.sun_family = AF_UNIX};
+    struct request rq = {.method = "GET", .path = "/v1", .deadline = 1};
+    auto_client struct client *c = NULL;
+    auto_json json_t *doc = NULL;
+    struct err err = {0};
+    open_can(&can, NULL, 0, 1); /* for its directory */
+    unlink(can.place.api);
+    str_print(sa.sun_path, sizeof(sa.sun_path), "%s", can.place.api);
+    auto_fd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+    assert_int_equal(listen(fd, 1), 0);
+    alarm(20);
+    assert_int_equal(client_open(&can.place, &rq, &c, &err), 0);
+    assert_int_equal(client_json(c, &doc, &err), -ERR_TIMEOUT);
+    assert_string_equal(err.text, "teremd has not answered within 1 seconds; look whether it is "
+                                  "stopped or overloaded");
+    alarm(0);
+    close_can(&can);
+}
+
 static void test_encode(void **state)
 {
     auto_str struct str s = str_init(1024);
@@ -314,7 +338,7 @@ int main(void)
         cmocka_unit_test(test_bodies),    cmocka_unit_test(test_bad_answers),
         cmocka_unit_test(test_no_server), cmocka_unit_test(test_encode),
         cmocka_unit_test(test_lines),     cmocka_unit_test(test_work),
-        cmocka_unit_test(test_session),
+        cmocka_unit_test(test_session),   cmocka_unit_test(test_silence),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
