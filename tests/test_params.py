@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Each row that this version enforces, down to the kernel's file, at start and live."""
 import os
+import time
 
 import pytest
 
+from node import Node
 from test_lifecycle import limit
 
 V1 = not os.path.isfile("/sys/fs/cgroup/cgroup.controllers")
@@ -60,3 +62,73 @@ def test_rows_that_contradict_each_other(shared):
         answer = shared.api("PATCH", "/v1/ves/contra", {"params": {"swap.limit": "8M"}})
         assert answer.error == "unsupported" and "memory.limit" in answer.json["error"]["message"]
     assert shared.show("contra")["params"] == {}
+
+
+# ---- guarantees ----
+def configured(build, tmp_path, **settings):
+    conf = tmp_path / "terem.conf"
+    conf.write_text("".join(f"{k.replace('_', '.')} = {v}\n" for k, v in settings.items()))
+    return Node(build, daemon_args=["--config", str(conf)])
+
+
+def test_guarantees_become_weights(build, tmp_path):
+    whole = 100 * len(os.sched_getaffinity(0))
+    with configured(build, tmp_path, reserve_cpu=whole - 100) as node:
+        first = node.ve("one", params={"cpu.guarantee": "60"})["pid"]
+        second = node.ve("two")["pid"]
+        # 100% for all: 60 and half of the other 40 for one, 20 for two.
+        ratio = int(written(first, "cpu.weight")) / int(written(second, "cpu.weight"))
+        assert 3.95 < ratio < 4.05
+        answer = node.api("PATCH", "/v1/ves/two", {"params": {"cpu.guarantee": "40.01"}})
+        assert answer.error == "exhausted"
+        assert answer.json["error"]["message"] == (
+            f"two: cannot guarantee 40.01% of a core: 40% is left of {whole}% after other guarantees "
+            f"and the node's reserve of {whole - 100}%; lower it or move a VE")
+        done = node.terem("create", "three", "--template", "busybox", "--set", "cpu.guarantee=41",
+                          check=False)
+        assert done.returncode == 1 and "three: cannot guarantee 41% of a core" in done.stderr
+        node.terem("set", "two", "cpu.guarantee=40")
+        ratio = int(written(first, "cpu.weight")) / int(written(second, "cpu.weight"))
+        assert 1.48 < ratio < 1.52
+        # A stopped VE's guarantee is kept, a destroyed one's is free; and weights survive teremd.
+        node.terem("stop", "one", "--force")
+        assert node.api("PATCH", "/v1/ves/two", {"params": {"cpu.guarantee": "41"}}).status >= 400
+        node.kill()
+        node.start()
+        node.terem("destroy", "one")
+        node.terem("set", "two", "cpu.guarantee=100")
+        node.terem("set", "two", "cpu.guarantee=0", "cpu.weight=300")
+        assert written(second, "cpu.weight") == weight(300)
+        node.terem("destroy", "two", "--force")
+
+
+def test_a_guarantee_that_this_kernel_cannot_keep(shared):
+    shared.ve("low", start=False)
+    answer = shared.api("PATCH", "/v1/ves/low", {"params": {"memory.guarantee": "64M"}})
+    if V1:
+        assert answer.error == "unsupported" and "cgroup v1" in answer.json["error"]["message"]
+        assert shared.show("low")["params"] == {}
+    else:
+        assert answer.status == 200
+        answer = shared.api("PATCH", "/v1/ves/low", {"params": {"memory.guarantee": "900T"}})
+        assert answer.error == "exhausted" and "low: cannot guarantee 900T of memory" in str(answer)
+
+
+def test_a_guarantee_is_kept_while_all_are_busy(build, tmp_path):
+    """Ratios on one core alone: what a machine that others use gives to all VEs is not ours to
+    say, and balancing between cores takes longer than a test."""
+    core = min(os.sched_getaffinity(0))
+    spin = "for i in 1 2 3 4; do sh -c 'while :; do :; done' & done"
+    cores = len(os.sched_getaffinity(0))
+    with configured(build, tmp_path, reserve_cpu=0) as node:
+        names = ("large", "small")
+        for name, share in zip(names, (80, 20)):
+            node.ve(name, params={"cpu.guarantee": str(share * cores)})
+            node.run(name, "/bin/busybox", "taskset", format(1 << core, "x"), "/bin/sh", "-c",
+                     f"({spin}) >/dev/null 2>&1 </dev/null &")
+        time.sleep(0.3)
+        before = [node.show(name)["usage"]["cpu_usec"] for name in names]
+        time.sleep(3)
+        large, small = (node.show(name)["usage"]["cpu_usec"] - was
+                        for name, was in zip(names, before))
+        assert 3.4 < large / small < 4.6, (large, small)

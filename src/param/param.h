@@ -43,6 +43,7 @@ enum param_flag {
     PARAM_RESTART = 1 << 0,   /* takes effect at the next start */
     PARAM_UNLIMITED = 1 << 1, /* "unlimited" is a legal value */
     PARAM_PLANNED = 1 << 2,   /* in the table, owned by a later issue: refused with that sentence */
+    PARAM_DERIVED = 1 << 3,   /* not written itself: another row's file follows from all VEs */
 };
 
 struct param_value {
@@ -59,7 +60,8 @@ struct param_row {
     struct param_value def;
     const char *controller; /* cgroup controller that enforces it; NULL: another way */
     const char *v2_file;    /* its file in cgroup v2 */
-    const char *v1_file;    /* and in v1 */
+    const char *v1_file;    /* and in v1; NULL: */
+    const char *v1_why;     /* why v1 cannot enforce it */
     const char *ancestor;   /* OpenVZ/Virtuozzo name, or NULL */
     const char *summary;    /* one line, for tables and completion */
     const char *detail;     /* a paragraph for the man page: unit, rounding, what is refused */

@@ -29,16 +29,22 @@ const struct param_row param_table[] = {
     {.key = "cpu.guarantee",
      .type = PARAM_PERCENT,
      .kind = PARAM_GUARANTEE,
-     .flags = PARAM_PLANNED,
+     .flags = PARAM_DERIVED,
      .max = PERCENT_MAX_ROW,
      .controller = "cpu",
      .v2_file = "cpu.weight",
      .v1_file = "cpu.shares",
      .ancestor = "cpuunits",
      .summary = "processor time that the VE always gets when it wants it",
-     .detail = "In percent of one core. When every VE is busy, each still gets at least its own "
-               "guarantee; what nobody wants is free for all. The sum over all VEs never exceeds "
-               "what the node has. The default 0 guarantees nothing."},
+     .detail = "In percent of one core, with at most two decimals. When every VE is busy, each "
+               "still gets at least its own guarantee, and what is above all guarantees in "
+               "proportion to cpu.weight; what nobody wants is free for all. The kernel's "
+               "weight of every VE is derived from all guarantees, of stopped VEs too. The sum "
+               "over all VEs never exceeds the node's cores less reserve.cpu of terem.conf: "
+               "what cannot be kept is refused. It is kept among VEs; what programs of the "
+               "node itself use beyond reserve.cpu is not counted. The default 0 guarantees "
+               "nothing. OpenVZ's cpuunits became a promise only when all VEs were added up by "
+               "hand."},
     {.key = "cpu.limit",
      .type = PARAM_PERCENT,
      .kind = PARAM_LIMIT,
@@ -104,15 +110,20 @@ const struct param_row param_table[] = {
     {.key = "memory.guarantee",
      .type = PARAM_SIZE,
      .kind = PARAM_GUARANTEE,
-     .flags = PARAM_PLANNED,
      .max = SIZE_MAX_ROW,
      .controller = "memory",
      .v2_file = "memory.low",
-     .v1_file = "memory.soft_limit_in_bytes",
+     .v1_why = "cgroup v1 cannot protect memory against the reclaim of neighbours",
      .ancestor = "vmguarpages, oomguarpages",
      .summary = "memory that is not taken from the VE while others press",
-     .detail = "In bytes. The sum over all VEs never exceeds the node's memory less its reserve. "
-               "The default 0 guarantees nothing. OpenVZ counted in pages of 4 KiB."},
+     .detail = "In bytes. Page cache and memory of the VE up to this much are not reclaimed "
+               "while others can give back theirs. The sum over all VEs, stopped ones too, "
+               "never exceeds the node's memory less reserve.memory of terem.conf: what cannot "
+               "be kept is refused. It needs cgroup v2 (memory.low), mounted with "
+               "memory_recursiveprot, as systemd mounts it, so that it holds for groups that "
+               "the VE makes inside. On cgroup v1 it is refused: its soft limit presses on "
+               "those who have one and protects nobody. The default 0 guarantees nothing. "
+               "OpenVZ's vmguarpages counted in pages of 4 KiB."},
     {.key = "memory.soft",
      .type = PARAM_SIZE,
      .kind = PARAM_SOFT,

@@ -11,8 +11,9 @@
 #include <cmocka.h>
 
 /* What this version enforces; a row leaves PARAM_PLANNED only together with its back end. */
-static const char *const enforced[] = {"cpu.limit",    "cpu.burst",  "cpu.weight", "memory.soft",
-                                       "memory.limit", "swap.limit", "processes"};
+static const char *const enforced[] = {"cpu.guarantee", "cpu.limit",        "cpu.burst",
+                                       "cpu.weight",    "memory.guarantee", "memory.soft",
+                                       "memory.limit",  "swap.limit",       "processes"};
 
 static bool is_enforced(const char *key)
 {
@@ -42,7 +43,7 @@ static void test_rows_are_whole(void **state)
             assert_string_not_equal(param_table[j].key, r->key);
         assert_int_equal(is_enforced(r->key), !(r->flags & PARAM_PLANNED));
         if (is_enforced(r->key) && r->controller)
-            assert_true(r->v2_file && r->v1_file);
+            assert_true(r->v2_file && !r->v1_file == !!r->v1_why);
         if (r->def.unlimited)
             assert_true(r->flags & PARAM_UNLIMITED);
         else
@@ -186,8 +187,7 @@ static void test_sentences(void **state)
     expect_error("cpu.limit=1.999", ERR_USAGE,
                  "cpu.limit: \"1.999\" is not a percentage with at most two decimals");
     expect_error("processes=many", ERR_USAGE, "processes: \"many\" is not a whole number");
-    expect_error("cpu.guarantee=5", ERR_UNSUPPORTED,
-                 "cpu.guarantee is not available in this version");
+    expect_error("files=5", ERR_UNSUPPORTED, "files is not available in this version");
     expect_error("net.out.europe=5", ERR_UNSUPPORTED,
                  "net.out.CLASS is not available in this version");
     expect_error("uptime=5", ERR_USAGE, "uptime is a counter and cannot be set");

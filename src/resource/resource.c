@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 
+#define PROTECTION     "memory.low"
 #define INNER          "ve"   /* where the VE's processes live, delegated to its root */
 #define PERIOD_US      100000 /* of cpu.limit: the kernel's default */
 #define UNDO_MS        50
@@ -66,6 +67,9 @@ static int check_row(const struct resource_node *node, const struct param_row *r
                        "%s cannot be enforced here: cgroup controller %s is not available, %s",
                        row->key, row->controller, c->why);
     const char *file = file_of(row, c->where == RESOURCE_V2);
+    if (!file)
+        return err_set(err, ERR_UNSUPPORTED, "%s cannot be enforced here: %s", row->key,
+                       row->v1_why);
     if (faccessat(node->branch[c->branch].fd, file, F_OK, 0) < 0)
         return err_set(err, ERR_UNSUPPORTED, "%s cannot be enforced here: this kernel has no %s%s",
                        row->key, file,
@@ -124,6 +128,9 @@ static int write_row(const struct param_row *row, const struct controller *c, in
                          : cgroup_write(fd, file, err, "%" PRIu64 " %d\n", n, PERIOD_US);
     if (unlimited) /* v1's quotas and sizes know no "max" */
         return cgroup_write(fd, file, err, !v2 && row->type != PARAM_COUNT ? "-1\n" : "max\n");
+    /* Protection counts only where everyone above has it: the inner cgroup claims all of it. */
+    if (v2 && str_eq(file, PROTECTION))
+        cgroup_write(fd, INNER "/" PROTECTION, NULL, n ? "max\n" : "0\n");
     return cgroup_write(fd, file, err, "%" PRIu64 "\n", n);
 }
 
@@ -188,7 +195,7 @@ static int write_new(const struct resource_node *node, size_t branch, int fd,
     for (size_t i = 0; i < param_table_size; i++) {
         const struct param_row *row = &param_table[i];
         const struct controller *c = node_controller(node, row);
-        if (set->v[i].unlimited || (row->flags & PARAM_PLANNED) || !c ||
+        if (set->v[i].unlimited || (row->flags & (PARAM_PLANNED | PARAM_DERIVED)) || !c ||
             c->where == RESOURCE_ABSENT || c->branch != branch ||
             (!set->given[i] && row->kind != PARAM_LIMIT))
             continue;
@@ -211,6 +218,12 @@ static int delegate(int fd, uid_t uid, gid_t gid, struct err *err)
     return 0;
 }
 
+static bool protects(const struct resource_node *node, const struct param_set *set)
+{
+    return resource_controller(node, "memory") == RESOURCE_V2 &&
+           param_set_get(set, "memory.guarantee").n > 0;
+}
+
 static int fill_v2(const struct resource_node *node, int fd, const struct param_set *set, uid_t uid,
                    gid_t gid, int *ret_inner, struct err *err)
 {
@@ -224,6 +237,8 @@ static int fill_v2(const struct resource_node *node, int fd, const struct param_
         r = cgroup_write(fd, "cgroup.subtree_control", err, "%s", node->enable);
     if (r == 0)
         r = cgroup_make(fd, INNER, &inner, err);
+    if (r == 0 && protects(node, set))
+        r = cgroup_write(inner, PROTECTION, err, "max\n");
     if (r == 0)
         r = delegate(inner, uid, gid, err);
     if (r == 0)
@@ -308,7 +323,7 @@ static bool differs(const struct param_row *row, const struct controller *c,
                     const struct param_set *a, const struct param_set *b)
 {
     size_t i = param_index(row), limit = param_index(param_find("memory.limit"));
-    if ((row->flags & PARAM_PLANNED) || !c || c->where == RESOURCE_ABSENT)
+    if ((row->flags & (PARAM_PLANNED | PARAM_DERIVED)) || !c || c->where == RESOURCE_ABSENT)
         return false;
     if (is_memsw(row, c) && !(a->v[i].unlimited && b->v[i].unlimited) &&
         !same(a->v[limit], b->v[limit]))
@@ -399,4 +414,23 @@ int resource_apply(struct resource_node *node, int64_t id, const struct param_se
     while (n)
         cleanup_fd(&fds[--n]);
     return r;
+}
+
+int resource_rewrite(struct resource_node *node, int64_t id, const char *key,
+                     const struct param_set *set, struct err *err)
+{
+    const struct param_row *row = param_find(key);
+    const struct controller *c = row ? node_controller(node, row) : NULL;
+    auto_fd int fd = -1;
+    if (!c || c->where == RESOURCE_ABSENT)
+        return err_set(err, ERR_UNSUPPORTED, "%s cannot be enforced here", key);
+    int r = ve_open(node, c->branch, id, &fd, err);
+    return r < 0 ? r : write_row(row, c, fd, set, err);
+}
+
+int resource_protect(struct resource_node *node, uint64_t bytes, struct err *err)
+{
+    if (resource_controller(node, "memory") != RESOURCE_V2)
+        return 0;
+    return cgroup_write(node->branch[0].fd, PROTECTION, err, "%" PRIu64 "\n", bytes);
 }

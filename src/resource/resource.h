@@ -68,6 +68,11 @@ int resource_check(const struct resource_node *node, const struct param_set *set
  * limit below what is in use and cannot be reclaimed is ERR_STATE with the present use. */
 int resource_apply(struct resource_node *node, int64_t id, const struct param_set *old_set,
                    const struct param_set *new_set, struct err *err);
+/* Writes one row as the set has it, whatever stood there: for what follows from other VEs. */
+int resource_rewrite(struct resource_node *node, int64_t id, const char *key,
+                     const struct param_set *set, struct err *err);
+/* The sum of all memory.guarantee: v2 protects a VE only within what its parent protects. */
+int resource_protect(struct resource_node *node, uint64_t bytes, struct err *err);
 /* All processes of the VE: SIGKILL (cgroup.kill), freeze or thaw; waits for the result at most
  * timeout_ms.  Killing works on a frozen VE, and one that is not there has nothing to kill.  What
  * cannot be frozen in time is thawed again (ERR_TIMEOUT). */

@@ -59,6 +59,7 @@ static void put_v2(int fd, const char *controllers)
     if (strstr(controllers, "memory")) {
         put(fd, "memory.max", "max\n");
         put(fd, "memory.high", "max\n");
+        put(fd, "memory.low", "0\n");
         put(fd, "memory.swap.max", "max\n");
         put(fd, "memory.current", "0\n");
         put(fd, "memory.reclaim", "");
@@ -391,6 +392,47 @@ static void test_more_rows_v1(void **state)
     resource_node_close(node);
 }
 
+static void test_guarantees(void **state)
+{
+    static const char *const some[] = {"cpu.guarantee=25", "memory.guarantee=64M", NULL};
+    static const char *const cpu[] = {"cpu.guarantee=25", "cpu.weight=777", NULL};
+    struct resource_node *node;
+    struct resource_cgroups c;
+    struct param_set set, none, weight;
+    struct err e = {0};
+    make_top("cg", true, "cpu memory pids");
+    open_node("1 1 0:1 / @/cg rw - cgroup2 cgroup2 rw\n", &node);
+    put_all(&set, some);
+    put_all(&weight, cpu);
+    param_set_init(&none);
+    assert_int_equal(resource_create(node, 7, &set, 0, 0, &c, NULL), 0);
+    expect("cg/terem/ve-7/memory.low", "67108864");
+    expect("cg/terem/ve-7/ve/memory.low", "max"); /* all of what stands above */
+    expect("cg/terem/ve-7/cpu.weight", "100");    /* derived by ve/, not written here */
+    assert_int_equal(resource_rewrite(node, 7, "cpu.weight", &weight, NULL), 0);
+    expect("cg/terem/ve-7/cpu.weight", "777");
+    assert_int_equal(resource_protect(node, 123456, NULL), 0);
+    expect("cg/terem/memory.low", "123456");
+    assert_int_equal(resource_apply(node, 7, &set, &none, NULL), 0);
+    expect("cg/terem/ve-7/memory.low", "0");
+    expect("cg/terem/ve-7/ve/memory.low", "0");
+    assert_int_equal(resource_rewrite(node, 8, "cpu.weight", &weight, NULL), -ERR_NOT_FOUND);
+    resource_cgroups_done(&c);
+    resource_node_close(node);
+
+    make_top("unified", true, "");
+    make_top("all", false, "");
+    open_node("1 1 0:1 / @/all rw - cgroup cgroup rw,cpu,memory,pids\n"
+              "1 1 0:3 / @/unified rw - cgroup2 cgroup2 rw\n",
+              &node);
+    assert_int_equal(resource_check(node, &set, &e), -ERR_UNSUPPORTED);
+    assert_string_equal(e.text, "memory.guarantee cannot be enforced here: cgroup v1 cannot "
+                                "protect memory against the reclaim of neighbours");
+    assert_int_equal(resource_check(node, &weight, NULL), 0);
+    assert_int_equal(resource_protect(node, 1, NULL), 0); /* nothing to do */
+    resource_node_close(node);
+}
+
 /* Each controller on its own: pids in v2, memory in v1, cpu nowhere. */
 static void test_mixed_and_absent(void **state)
 {
@@ -462,7 +504,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         EACH(test_v2_only),          EACH(test_v2_memory_in_use), EACH(test_v1_with_comounts),
         EACH(test_mixed_and_absent), EACH(test_create_undone),    EACH(test_no_v2),
-        EACH(test_more_rows_v2),     EACH(test_more_rows_v1),
+        EACH(test_more_rows_v2),     EACH(test_more_rows_v1),     EACH(test_guarantees),
     };
     return cmocka_run_group_tests_name("resource-shapes", tests, NULL, NULL);
 }

@@ -169,7 +169,9 @@ static int start(struct ve *ve, int (*step)(void *, const char *, struct err *),
         step(ctx, "making its cgroups", err) < 0)
         return -err->kind;
     uid_t root = ve_id_base(ve);
-    r = resource_create(node->resources, ve->rec.id, &ve->params, root, root, &p.cgroups, err);
+    struct param_set params;
+    ve_guarantee_params(ve, &params);
+    r = resource_create(node->resources, ve->rec.id, &params, root, root, &p.cgroups, err);
     if (r < 0)
         return r;
     p.has_cgroups = true;

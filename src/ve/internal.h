@@ -31,6 +31,7 @@ struct ve {
     json_t *spec; /* what the owner asked for; rec.spec is its text */
     json_t *run;  /* pid, started, exit, broken; rec.run is its text */
     struct param_set params;
+    uint64_t weight;      /* that ve_guarantee_settle() wrote; 0: another or none */
     int pidfd;            /* of its first process while it runs, else -1 */
     uv_poll_t *exit_poll; /* on a duplicate of pidfd */
     struct job *job;      /* at work or queued, or NULL */
@@ -140,6 +141,8 @@ struct ve_node {
     void (*stop_done)(void *ctx);
     void *stop_ctx;
     bool stopping, stop_force;
+    bool derived;             /* weights in the kernel follow from guarantees */
+    uint64_t protected_bytes; /* what resource_protect() was told */
 };
 
 /* node.c */
@@ -175,6 +178,15 @@ int ve_labels_check(const json_t *labels, struct err *err);
 /* The one function that changes a VE's state: checks the table, saves, tells watchers.
  * Called inside a transaction.  job may be NULL. */
 int ve_move(struct ve *ve, enum ve_event event, struct job *job, struct err *err);
+
+/* guarantee.c */
+/* Can the node keep this beside what the others have?  ve: NULL for one that is being made. */
+int ve_guarantee_admit(struct ve_node *node, const struct ve *ve, const struct param_set *set,
+                       struct err *err);
+/* Its parameters with the weight that follows from all guarantees. */
+void ve_guarantee_params(const struct ve *ve, struct param_set *ret);
+/* Writes what has changed for others; after every commit that changed parameters or VEs. */
+void ve_guarantee_settle(struct ve_node *node);
 
 /* event.c */
 void ve_event_emit(struct ve_node *node, json_t *event); /* steals event; adds time */

@@ -182,6 +182,8 @@ static int done_start(struct job *job, struct err *err)
     json_object_set_new(ve->run, "started", json_integer(ve_now_ms()));
     json_object_set_new(ve->run, "boot", json_string(node->boot_id));
     json_object_del(ve->run, "broken");
+    ve->weight = 0;
+    ve_guarantee_settle(node); /* others may have changed since its worker was forked */
     return ve_move(ve, VE_EV_STARTED, job, err);
 }
 
@@ -392,6 +394,7 @@ static int done_destroy(struct job *job, struct err *err)
                                                    ve->rec.name, "job", (json_int_t)job->rec.id));
     job->ve = NULL;
     ve_node_forget(ve);
+    ve_guarantee_settle(node);
     ve_trash_later(node);
     return 0;
 }

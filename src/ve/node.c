@@ -276,6 +276,10 @@ int ve_create(struct ve_node *node, const json_t *request, json_t **ret, struct 
         return err_set(err, ERR_STATE, "the node is stopping");
     if (ve_record_check(node, request, &spec, &params, err) < 0)
         return -err->kind;
+    if (ve_guarantee_admit(node, NULL, &params, err) < 0) {
+        json_decref(spec);
+        return err_wrap(err, "%s", json_string_value(json_object_get(request, "name")));
+    }
     struct ve *ve = calloc(1, sizeof(*ve));
     if (!ve) {
         json_decref(spec);
@@ -300,6 +304,7 @@ int ve_create(struct ve_node *node, const json_t *request, json_t **ret, struct 
                           json_pack("{s:s, s:s}", "type", "ve.created", "ve", ve->rec.name));
     if (ve_commit(node, err) < 0)
         goto undo;
+    ve_guarantee_settle(node);
     *ret = ve_record_json(ve);
     return 0;
 undo:
@@ -415,6 +420,7 @@ int ve_update(struct ve_node *node, const char *name, const json_t *changes, jso
         merge_params(spec, json_object_get(changes, "params"), &params, err) < 0 ||
         merge_rest(ve, spec, changes, new_name, err) < 0 ||
         resource_check(node->resources, &params, err) < 0 ||
+        ve_guarantee_admit(node, ve, &params, err) < 0 ||
         (live && resource_apply(node->resources, ve->rec.id, &old, &params, err) < 0)) {
         json_decref(spec);
         return err_wrap(err, "%s", name);
@@ -443,6 +449,8 @@ int ve_update(struct ve_node *node, const char *name, const json_t *changes, jso
     }
     json_decref(old_spec);
     ve->params = params;
+    ve->weight = 0; /* it may have been written above */
+    ve_guarantee_settle(node);
     ve_node_sort(node);
     *ret = ve_record_json(ve);
     return 0;

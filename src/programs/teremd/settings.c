@@ -8,6 +8,7 @@
 #include "base/name.h"
 #include "base/number.h"
 #include "base/str.h"
+#include "param/param.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -53,6 +54,29 @@ static int put_workers(struct ve_config *c, const char *value, struct err *err)
     return rc;
 }
 
+static int put_reserve_memory(struct ve_config *c, const char *value, struct err *err)
+{
+    return number_parse_size(value, &c->reserve_memory, err);
+}
+
+static int put_reserve_cpu(struct ve_config *c, const char *value, struct err *err)
+{
+    struct param_value v;
+    int rc = param_parse_value(param_find("cpu.guarantee"), value, &v, err);
+    if (rc == 0)
+        c->reserve_cpu = v.n;
+    return rc;
+}
+
+/* A sixteenth of the memory, at most 1 GiB, and a tenth of one core. */
+static void default_reserve(struct ve_config *c)
+{
+    long pages = sysconf(_SC_PHYS_PAGES);
+    uint64_t part = pages > 0 ? (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE) / 16 : 0;
+    c->reserve_memory = part < 1ull << 30 ? part : 1ull << 30;
+    c->reserve_cpu = 1000;
+}
+
 static int put_log_level(struct ve_config *c, const char *value, struct err *err)
 {
     return settings_log_level(value, err);
@@ -62,8 +86,13 @@ static const struct setting {
     const char *key;
     int (*put)(struct ve_config *config, const char *value, struct err *err);
 } rows[] = {
-    {"network.pool4", put_pool4}, {"network.pool6", put_pool6}, {"lxcfs", put_lxcfs},
-    {"workers", put_workers},     {"log.level", put_log_level},
+    {"network.pool4", put_pool4},
+    {"network.pool6", put_pool6},
+    {"lxcfs", put_lxcfs},
+    {"workers", put_workers},
+    {"log.level", put_log_level},
+    {"reserve.memory", put_reserve_memory},
+    {"reserve.cpu", put_reserve_cpu},
 };
 
 static const char *next_key(void *ctx, size_t i)
@@ -85,6 +114,7 @@ int settings_read(struct ve_config *config, const char *file, struct err *err)
 {
     static const char lxcfs[] = "/usr/bin/lxcfs";
     auto_free char *text = NULL;
+    default_reserve(config);
     if (access(lxcfs, X_OK) == 0)
         str_print(config->lxcfs, sizeof(config->lxcfs), "%s", lxcfs);
     const char *path = file ? file : config->place.conf;

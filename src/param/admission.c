@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "param/admission.h"
+
+#include "base/number.h"
+
+#define WEIGHT_MAX 10000
+
+/* Guarantees and weights are never unlimited: the table says so. */
+static uint64_t value(const struct param_set *set, const char *key)
+{
+    return param_set_get(set, key).n;
+}
+
+static uint64_t add(uint64_t a, uint64_t b)
+{
+    uint64_t sum;
+    return number_add(a, b, &sum) ? sum : UINT64_MAX;
+}
+
+static uint64_t less(uint64_t a, uint64_t b)
+{
+    return a > b ? a - b : 0;
+}
+
+void admission_add(struct admission_sum *sum, const struct param_set *set)
+{
+    uint64_t cpu = value(set, "cpu.guarantee"), weight = value(set, "cpu.weight");
+    sum->memory = add(sum->memory, value(set, "memory.guarantee"));
+    sum->cpu = add(sum->cpu, cpu);
+    sum->weight = add(sum->weight, weight);
+    if (cpu > sum->cpu_max)
+        sum->cpu_max = cpu;
+    if (weight > sum->weight_max)
+        sum->weight_max = weight;
+}
+
+static int check(const char *key, const char *what, uint64_t want, uint64_t had, uint64_t total,
+                 uint64_t reserve, uint64_t others, struct err *err)
+{
+    const struct param_row *row = param_find(key);
+    uint64_t left = less(less(total, reserve), others);
+    bool memory = row->type == PARAM_SIZE;
+    char t[4][PARAM_TEXT];
+    uint64_t n[4] = {want, left, total, reserve};
+    if (want <= left || want <= had)
+        return 0;
+    for (size_t i = 0; i < 4; i++)
+        if (memory) /* to three digits: bytes would hide the point */
+            number_format_size(n[i], t[i]);
+        else
+            param_format(row, (struct param_value){.n = n[i]}, t[i]);
+    return err_set(err, ERR_EXHAUSTED,
+                   "cannot guarantee %s%s: %s%s is left of %s%s after other guarantees and the "
+                   "node's reserve of %s%s; lower it or move a VE",
+                   t[0], what, t[1], memory ? "" : "%", t[2], memory ? "" : "%", t[3],
+                   memory ? "" : "%");
+}
+
+int admission_check(const struct admission_node *node, const struct admission_sum *others,
+                    const struct param_set *old_set, const struct param_set *set, struct err *err)
+{
+    int r = check("memory.guarantee", " of memory", value(set, "memory.guarantee"),
+                  old_set ? value(old_set, "memory.guarantee") : 0, node->memory,
+                  node->memory_reserve, others->memory, err);
+    return r < 0 ? r
+                 : check("cpu.guarantee", "% of a core", value(set, "cpu.guarantee"),
+                         old_set ? value(old_set, "cpu.guarantee") : 0, node->cpu,
+                         node->cpu_reserve, others->cpu, err);
+}
+
+/* (g + spare·w/Σw)·Σw: at most 4·10^7 · 16384·10^4 for g, far below 2^64. */
+static uint64_t part(uint64_t cpu, uint64_t weight, uint64_t spare, uint64_t weights)
+{
+    return cpu * weights + spare * weight;
+}
+
+uint64_t admission_weight(const struct admission_node *node, const struct admission_sum *sum,
+                          const struct param_set *set)
+{
+    uint64_t weight = value(set, "cpu.weight");
+    if (sum->cpu == 0)
+        return weight;
+    uint64_t spare = less(less(node->cpu, node->cpu_reserve), sum->cpu);
+    uint64_t own = part(value(set, "cpu.guarantee"), weight, spare, sum->weight);
+    /* No VE's part is above this: the kernel's whole range is used, so that rounding is small. */
+    uint64_t most = part(sum->cpu_max, sum->weight_max, spare, sum->weight);
+    while (most > UINT64_MAX / (2 * WEIGHT_MAX)) {
+        most >>= 1;
+        own >>= 1;
+    }
+    uint64_t n = (own * WEIGHT_MAX + most - 1) / most; /* up: nobody gets less than promised */
+    return n < 1 ? 1 : n > WEIGHT_MAX ? WEIGHT_MAX : n;
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * admission — the arithmetic of guarantees: what is left to promise, and the weights that keep it.
+ *
+ * I own the two sums that may never exceed the node, and the formula of weights.  I use the table.
+ * I never touch the kernel; ve/ knows the VEs, resource/ writes.
+ *
+ * Weights.  Let A be the node's processor time less its reserve, g a VE's guarantee and w its
+ * cpu.weight.  When every VE wants all it can get, it shall get
+ *     g + (A - Σg) · w/Σw,
+ * its own and its part of what is above the guarantees.  These amounts add up to A, so they are
+ * the weights themselves.  Sums go over all VEs, stopped ones too: then a start or a stop changes
+ * nobody's weight, and those that run get more.
+ */
+#pragma once
+
+#include "param/param.h"
+
+#include <stdint.h>
+
+/* Memory in bytes, processor in hundredths of a percent of one core. */
+struct admission_node {
+    uint64_t memory, memory_reserve;
+    uint64_t cpu, cpu_reserve;
+};
+struct admission_sum {
+    uint64_t memory, cpu;         /* guaranteed */
+    uint64_t weight;              /* all cpu.weight */
+    uint64_t cpu_max, weight_max; /* the largest of one VE */
+};
+
+void admission_add(struct admission_sum *sum, const struct param_set *set);
+/* Can the node keep what `set` guarantees beside the others?  old_set (or NULL) is what this VE
+ * has now: what does not grow is not refused, though the node may have shrunk. */
+int admission_check(const struct admission_node *node, const struct admission_sum *others,
+                    const struct param_set *old_set, const struct param_set *set, struct err *err);
+/* The VE's cpu.weight for the kernel, 1 to 10000; sum: all VEs, this one too.  Where nobody has a
+ * guarantee it is cpu.weight itself. */
+uint64_t admission_weight(const struct admission_node *node, const struct admission_sum *sum,
+                          const struct param_set *set);

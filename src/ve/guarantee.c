@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What all VEs of the node are promised together, and the weights that follow from it.  The
+ * arithmetic is param/admission's. */
+#include "base/log.h"
+#include "param/admission.h"
+#include "ve/internal.h"
+
+#include <unistd.h>
+
+/* Of the whole machine; a node that has none yet of its settings keeps nothing back. */
+static struct admission_node node_of(const struct ve_node *node)
+{
+    long pages = sysconf(_SC_PHYS_PAGES), cores = sysconf(_SC_NPROCESSORS_ONLN);
+    return (struct admission_node){
+        .memory = pages > 0 ? (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE) : 0,
+        .memory_reserve = node->config.reserve_memory,
+        .cpu = cores > 0 ? (uint64_t)cores * 10000 : 10000,
+        .cpu_reserve = node->config.reserve_cpu,
+    };
+}
+
+static struct admission_sum sum_without(const struct ve_node *node, const struct ve *ve)
+{
+    struct admission_sum sum = {0};
+    for (size_t i = 0; i < node->n_ves; i++)
+        if (node->ves[i] != ve)
+            admission_add(&sum, &node->ves[i]->params);
+    return sum;
+}
+
+int ve_guarantee_admit(struct ve_node *node, const struct ve *ve, const struct param_set *set,
+                       struct err *err)
+{
+    struct admission_node whole = node_of(node);
+    struct admission_sum others = sum_without(node, ve);
+    return admission_check(&whole, &others, ve ? &ve->params : NULL, set, err);
+}
+
+void ve_guarantee_params(const struct ve *ve, struct param_set *ret)
+{
+    struct admission_sum sum = sum_without(ve->node, NULL);
+    *ret = ve->params;
+    if (sum.cpu == 0)
+        return;
+    struct admission_node whole = node_of(ve->node);
+    uint64_t weight = admission_weight(&whole, &sum, &ve->params);
+    param_set_put(ret, param_find("cpu.weight"), (struct param_value){.n = weight});
+}
+
+static bool has_cgroups(const struct ve *ve)
+{
+    return ve->state == VE_RUNNING || ve->state == VE_PAUSED || ve->state == VE_STARTING;
+}
+
+static void write_weight(struct ve *ve, const struct admission_node *whole,
+                         const struct admission_sum *sum)
+{
+    struct err e = {0};
+    struct param_set set = ve->params;
+    uint64_t weight = admission_weight(whole, sum, &ve->params);
+    if (weight == ve->weight)
+        return;
+    param_set_put(&set, param_find("cpu.weight"), (struct param_value){.n = weight});
+    if (resource_rewrite(ve->node->resources, ve->rec.id, "cpu.weight", &set, &e) == 0)
+        ve->weight = weight;
+    else if (e.kind != ERR_NOT_FOUND) /* one that is starting writes its own */
+        log_warn(ve->rec.name, 0, "its part of the processor is not as promised: %s", e.text);
+}
+
+void ve_guarantee_settle(struct ve_node *node)
+{
+    struct err e = {0};
+    struct admission_node whole = node_of(node);
+    struct admission_sum sum = sum_without(node, NULL);
+    if (sum.memory != node->protected_bytes &&
+        resource_protect(node->resources, sum.memory, &e) < 0)
+        log_warn(NULL, 0, "memory.guarantee is not kept: %s", e.text);
+    else
+        node->protected_bytes = sum.memory;
+    if (sum.cpu == 0 && !node->derived)
+        return; /* each has the weight that it was given */
+    for (size_t i = 0; i < node->n_ves; i++)
+        if (has_cgroups(node->ves[i]))
+            write_weight(node->ves[i], &whole, &sum);
+    node->derived = sum.cpu > 0;
+}
