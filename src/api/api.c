@@ -55,6 +55,12 @@ void api_kick(struct api *api)
 int api_tmpfile(struct api *api, int *ret_fd, struct err *err)
 {
     int fd = open(api->tmp, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd < 0 && errno == ENOENT) { /* somebody tidied up */
+        int r = path_make_dirs(api->tmp, 0700, err);
+        if (r < 0)
+            return r;
+        fd = open(api->tmp, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    }
     if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR)) {
         char name[PLACE_MAX + 16];
         str_print(name, sizeof(name), "%s/XXXXXX", api->tmp);

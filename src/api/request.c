@@ -382,11 +382,10 @@ static void add_allow(struct request *r)
         MHD_add_response_header(r->response, MHD_HTTP_HEADER_ALLOW, str_c(&allow));
 }
 
-static enum MHD_Result refuse(struct request *r)
+/* Whatever comes next on this connection is not listened to. */
+static enum MHD_Result refuse(struct request *r, const struct err *why)
 {
-    struct err err = {0};
-    err_set(&err, ERR_UNAVAILABLE, "%u clients are connected already; try again", r->api->limit);
-    request_fail(r, 0, &err);
+    request_fail(r, 0, why);
     if (!r->response)
         return MHD_NO;
     MHD_add_response_header(r->response, MHD_HTTP_HEADER_CONNECTION, "close");
@@ -396,13 +395,22 @@ static enum MHD_Result refuse(struct request *r)
 static enum MHD_Result begin(struct request *r, const char *method)
 {
     r->begun = true;
-    if (!crowd_enter(r->api, r->conn))
-        return refuse(r);
+    struct err why = {0};
+    if (!crowd_enter(r->api, r->conn)) {
+        err_set(&why, ERR_UNAVAILABLE, "%u clients are connected already; try again",
+                r->api->limit);
+        return refuse(r, &why);
+    }
     /* A cut method is none that we know. */
     str_print(r->method, sizeof(r->method), "%s", method);
     const char *length = request_header(r, MHD_HTTP_HEADER_CONTENT_LENGTH);
     bool chunked = request_header(r, MHD_HTTP_HEADER_TRANSFER_ENCODING);
     uint64_t len = 0;
+    /* Two answers to where the body ends: one of them smuggles a request (RFC 9112, 6.1). */
+    if (length && chunked) {
+        err_set(&why, ERR_USAGE, "Content-Length and Transfer-Encoding exclude each other");
+        return refuse(r, &why);
+    }
     /* What is no number has been refused by libmicrohttpd. */
     if (length && number_parse(length, 0, UINT64_MAX, &len, NULL) < 0)
         len = UINT64_MAX;

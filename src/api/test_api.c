@@ -555,6 +555,31 @@ static void test_slow_subscriber(void **state)
     wait_for_watches(0);
 }
 
+/* The directory of uploads and downloads was taken away. */
+static void test_tidied_up(void **state)
+{
+    auto_answer struct answer a = {0}, b = {0};
+    char tmp[PLACE_MAX + 8];
+    str_print(tmp, sizeof(tmp), "%s/tmp", place.state);
+    assert_int_equal(rmdir(tmp), 0);
+    ask("PUT", "/v1/ves/web1/files?path=/x", "hello", &a);
+    expect(a, 200, "5");
+    assert_int_equal(rmdir(tmp), 0);
+    ask("GET", "/v1/ves/web1/files?path=/x", NULL, &b);
+    assert_int_equal(b.status, 200);
+}
+
+static void test_two_lengths(void **state)
+{
+    static const char request[] = "POST /v1/ves HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n"
+                                  "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+                                  "GET /v1 HTTP/1.1\r\nHost: x\r\n\r\n";
+    auto_answer struct answer a = {0};
+    ask_raw(request, strlen(request), &a); /* which waits for the end of the connection */
+    expect(a, 400, "exclude each other");
+    assert_null(strstr(a.body, "HTTP/1.1"));
+}
+
 static void test_vanishing_clients(void **state)
 {
     static const char *const requests[] = {
@@ -766,6 +791,8 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(test_large_files, start, end),
         cmocka_unit_test_setup_teardown(test_events, start, end),
         cmocka_unit_test_setup_teardown(test_slow_subscriber, start, end),
+        cmocka_unit_test_setup_teardown(test_tidied_up, start, end),
+        cmocka_unit_test_setup_teardown(test_two_lengths, start, end),
         cmocka_unit_test_setup_teardown(test_vanishing_clients, start, end),
         cmocka_unit_test_setup_teardown(test_half_closed, start, end),
         cmocka_unit_test_setup_teardown(test_closing_with_waiters, start, end),
