@@ -320,3 +320,17 @@ def test_memory_hog(house):
     assert out["exit"] != 0
     house.run("calm", "/bin/true")
     assert house.show("calm")["pid"] == calm and house.alive()
+
+
+def test_the_page_names_what_is_kept():
+    """docs/security.md and the tables in src/kernel say the same."""
+    top = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+    with open(os.path.join(top, "docs/security.md"), encoding="utf-8") as file:
+        page = file.read()
+    with open(os.path.join(top, "src/kernel/caps.c"), encoding="utf-8") as file:
+        rows = re.findall(r"\{CAP_(\w+), (APP \| SYS|SYS|APP)\}", file.read())
+    assert len(rows) > 20
+    every, system = page.split("| every VE |")[1].split("| system VEs |")
+    system = system.split("\n\n")[0]
+    for name, profiles in rows:
+        assert re.search(rf"\b{name}\b", system if profiles == "SYS" else every), name
