@@ -254,6 +254,12 @@ static const struct conf_key conf_keys[] = {
      "without."},
     {"workers", "2 for each processor",
      "How many jobs are at work at the same time; others wait in order."},
+    {"reserve.memory", "a sixteenth of the machine's memory, at most 1G",
+     "Memory that is never guaranteed to VEs: memory.guarantee of all VEs together stays below the "
+     "machine's memory less this."},
+    {"reserve.cpu", "10",
+     "Processor time that is never guaranteed to VEs, in percent of one core: cpu.guarantee of all "
+     "VEs together stays below the machine's cores less this."},
     {"log.level", "info",
      "What teremd writes to the journal or to standard error: error, warning, info or debug."},
 };
