@@ -134,7 +134,7 @@ def test_counters(shared):
     if shared.api("GET", "/v1/ves/cnt").status == 404:
         shared.ve("cnt", params={"processes": "50"})
     text = shared.terem("counters", "cnt").stdout
-    assert "processes" in text and "50" in text
+    assert "processes" in text and "50" in text and "FAILCNT" in text
 
 
 def test_many_at_once(node):

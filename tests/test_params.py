@@ -132,3 +132,41 @@ def test_a_guarantee_is_kept_while_all_are_busy(build, tmp_path):
         large, small = (node.show(name)["usage"]["cpu_usec"] - was
                         for name, was in zip(names, before))
         assert 3.4 < large / small < 4.6, (large, small)
+
+
+# ---- counters ----
+def counted(node, name):
+    return {row["key"]: row for row in node.ok("GET", f"/v1/ves/{name}/counters")}
+
+
+def test_counters(node):
+    node.ve("web1", params={"processes": "20", "memory.limit": "64M", "memory.soft": "48M"})
+    quiet = counted(node, "web1")
+    assert quiet["processes"]["held"] >= 1 and quiet["processes"]["limit"] == 20
+    assert quiet["processes"]["failcnt"] in (0, None)
+    assert quiet["memory.limit"]["barrier"] == 48 << 20
+    assert 0 < quiet["memory.limit"]["held"] <= quiet["memory.limit"]["maxheld"] <= 64 << 20
+    assert node.json("counters", "web1", "--failed") in ([], [r for r in quiet.values() if r["failcnt"]])
+    node.run("web1", "/bin/sh", "-c", "i=0; while [ $i -lt 40 ]; do sleep 5 & i=$((i+1)); done",
+             check=False)
+    busy = counted(node, "web1")["processes"]
+    if busy["failcnt"] is not None:
+        assert busy["failcnt"] >= 1
+        assert "processes" in node.terem("counters", "web1", "--failed").stdout
+    node.kill()
+    node.start()
+    again = counted(node, "web1")["processes"]
+    assert again["maxheld"] is None or again["maxheld"] >= busy["maxheld"] >= 19
+    assert again["failcnt"] == busy["failcnt"]
+    node.terem("stop", "web1", "--force")
+    assert node.api("GET", "/v1/ves/web1/counters").error == "state"
+    assert node.api("GET", "/v1/ves/web2/counters").error == "not-found"
+
+
+def test_swap_that_is_not_counted_is_not_nothing(shared):
+    shared.ve("sw", params={"memory.limit": "64M"})
+    row = counted(shared, "sw")["swap.limit"]
+    assert row["limit"] is None
+    if V1:
+        assert row["maxheld"] is None
+        assert "not counted on this kernel" in shared.terem("counters", "sw").stdout

@@ -204,6 +204,7 @@ int on_node_stop(struct request *r, struct err *err);
 int on_ves(struct request *r, struct err *err);
 int on_ve_create(struct request *r, struct err *err);
 int on_ve(struct request *r, struct err *err);
+int on_ve_counters(struct request *r, struct err *err);
 int on_ve_change(struct request *r, struct err *err);
 int on_ve_destroy(struct request *r, struct err *err);
 int on_ve_action(struct request *r, struct err *err);

@@ -37,6 +37,13 @@ int on_ve(struct request *r, struct err *err)
     return rc < 0 ? rc : request_json(r, MHD_HTTP_OK, ve, NULL, err);
 }
 
+int on_ve_counters(struct request *r, struct err *err)
+{
+    json_t *list = NULL;
+    int rc = ve_counters(r->api->node, r->name, &list, err);
+    return rc < 0 ? rc : request_json(r, MHD_HTTP_OK, list, NULL, err);
+}
+
 int on_ve_change(struct request *r, struct err *err)
 {
     json_t *ve = NULL;

@@ -170,6 +170,14 @@ int ve_show(struct ve_node *n, const char *name, json_t **ret, struct err *err)
     return rc;
 }
 
+int ve_counters(struct ve_node *n, const char *name, json_t **ret, struct err *err)
+{
+    int rc = missing(name, err);
+    if (rc == 0)
+        *ret = json_array();
+    return rc;
+}
+
 json_t *ve_node_info(struct ve_node *n)
 {
     size_t watches = 0;

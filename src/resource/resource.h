@@ -93,3 +93,19 @@ struct resource_usage {
 };
 int resource_usage(struct resource_node *node, int64_t id, struct resource_usage *ret,
                    struct err *err);
+
+struct resource_count {
+    bool known; /* false: not counted on this kernel */
+    uint64_t n;
+};
+struct resource_counter {
+    const struct param_row *row;
+    struct resource_count held, maxheld; /* in the row's unit, since the VE's start */
+    struct resource_count failcnt;       /* how often the limit said no */
+};
+#define RESOURCE_COUNTERS_MAX 8
+/* A counter for every limited row that some kernel counts.  The kernel keeps them: they survive
+ * us.  Not there: ERR_NOT_FOUND. */
+int resource_counters(struct resource_node *node, int64_t id,
+                      struct resource_counter ret[RESOURCE_COUNTERS_MAX], size_t *ret_n,
+                      struct err *err);

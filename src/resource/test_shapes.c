@@ -433,6 +433,50 @@ static void test_guarantees(void **state)
     resource_node_close(node);
 }
 
+static void expect_count(struct resource_count c, bool known, uint64_t n)
+{
+    assert_int_equal(c.known, known);
+    assert_int_equal(c.n, n);
+}
+
+static void test_counters(void **state)
+{
+    struct resource_node *node;
+    struct resource_cgroups c;
+    struct resource_counter rows[RESOURCE_COUNTERS_MAX];
+    struct param_set set;
+    size_t n;
+    make_top("cg", true, "cpu memory pids");
+    open_node("1 1 0:1 / @/cg rw - cgroup2 cgroup2 rw\n", &node);
+    param_set_init(&set);
+    assert_int_equal(resource_counters(node, 7, rows, &n, NULL), -ERR_NOT_FOUND);
+    assert_int_equal(resource_create(node, 7, &set, 0, 0, &c, NULL), 0);
+    write_at("cg/terem/ve-7/memory.current", "5000\n");
+    write_at("cg/terem/ve-7/memory.peak", "7000\n");
+    write_at("cg/terem/ve-7/memory.events.local", "low 1\nhigh 2\nmax 3\noom 4\noom_kill 5\n");
+    write_at("cg/terem/ve-7/memory.swap.events", "high 0\nmax 6\nfail 7\n");
+    write_at("cg/terem/ve-7/pids.current", "8\n");
+    write_at("cg/terem/ve-7/pids.events", "max 9\n");
+    assert_int_equal(resource_counters(node, 7, rows, &n, NULL), 0);
+    assert_int_equal(n, 3);
+    assert_string_equal(rows[0].row->key, "memory.limit");
+    expect_count(rows[0].held, true, 5000);
+    expect_count(rows[0].maxheld, true, 7000);
+    expect_count(rows[0].failcnt, true, 3);
+    assert_string_equal(rows[1].row->key, "swap.limit");
+    expect_count(rows[1].held, false, 0); /* there is no file: unknown, not nothing */
+    expect_count(rows[1].failcnt, true, 6);
+    assert_string_equal(rows[2].row->key, "processes");
+    expect_count(rows[2].held, true, 8);
+    expect_count(rows[2].maxheld, false, 0);
+    expect_count(rows[2].failcnt, false, 0); /* before 6.12 it is counted elsewhere */
+    write_at("cg/terem/ve-7/pids.events.local", "max 9\n");
+    assert_int_equal(resource_counters(node, 7, rows, &n, NULL), 0);
+    expect_count(rows[2].failcnt, true, 9);
+    resource_cgroups_done(&c);
+    resource_node_close(node);
+}
+
 /* Each controller on its own: pids in v2, memory in v1, cpu nowhere. */
 static void test_mixed_and_absent(void **state)
 {
@@ -505,6 +549,7 @@ int main(void)
         EACH(test_v2_only),          EACH(test_v2_memory_in_use), EACH(test_v1_with_comounts),
         EACH(test_mixed_and_absent), EACH(test_create_undone),    EACH(test_no_v2),
         EACH(test_more_rows_v2),     EACH(test_more_rows_v1),     EACH(test_guarantees),
+        EACH(test_counters),
     };
     return cmocka_run_group_tests_name("resource-shapes", tests, NULL, NULL);
 }

@@ -48,6 +48,9 @@ void ve_node_close(struct ve_node *node);
 int ve_list(struct ve_node *node, const char *label, json_t **ret, struct err *err);
 /* ERR_NOT_FOUND with "did you mean". */
 int ve_show(struct ve_node *node, const char *name, json_t **ret, struct err *err);
+/* [{"key","type","held","maxheld","barrier","limit","failcnt"}], in the row's unit; null: not
+ * counted on this kernel, of a limit: unlimited.  A VE that does not run: ERR_STATE. */
+int ve_counters(struct ve_node *node, const char *name, json_t **ret, struct err *err);
 /* {"name":…, "version":…, "instance":N, "ves":…, "running":…} */
 json_t *ve_node_info(struct ve_node *node);
 /* {"checks":[{"name","ok","found","costs","hint"}]} */

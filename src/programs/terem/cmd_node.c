@@ -130,59 +130,59 @@ int cmd_params(struct cli *cli, const struct args *a, struct err *err)
     return cli_out(&out, err);
 }
 
-/* What the kernel counts for this VE today, beside its limit. */
-static void counter_rows(struct text_table *t, const json_t *ve)
+/* A number in the unit of its row; null is `otherwise`. */
+static void counter_cell(struct text_table *t, const json_t *row, const char *member,
+                         const char *otherwise)
 {
-    static const struct {
-        const char *key, *member;
-        bool bytes;
-    } rows[] = {{"memory.limit", "memory", true}, {"processes", "pids", false}};
-    const json_t *usage = json_object_get(ve, "usage"), *params = json_object_get(ve, "params");
-    char buf[PARAM_TEXT];
-    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-        const struct param_row *row = param_find(rows[i].key);
-        const json_t *held = json_object_get(usage, rows[i].member);
-        text_cell(t, rows[i].key);
-        if (!json_is_integer(held))
-            text_cell(t, NULL);
-        else if (rows[i].bytes)
-            text_cell(t, number_format_size((uint64_t)json_integer_value(held), buf));
-        else
-            text_cellf(t, "%" JSON_INTEGER_FORMAT, json_integer_value(held));
-        const char *limit = json_string_value(json_object_get(params, rows[i].key));
-        text_cell(t, limit ? limit : row ? param_format(row, row->def, buf) : NULL);
-    }
-    const json_t *cpu = json_object_get(usage, "cpu_usec");
-    const char *limit = json_string_value(json_object_get(params, "cpu.limit"));
-    text_cell(t, "cpu");
-    text_cell(t, json_is_integer(cpu)
-                     ? number_format_time((uint64_t)json_integer_value(cpu) / 1000, buf)
-                     : NULL);
-    if (limit && !str_eq(limit, "unlimited"))
-        text_cellf(t, "%s%%", limit);
+    const json_t *v = json_object_get(row, member);
+    char buf[NUMBER_TEXT];
+    if (!json_is_integer(v))
+        text_cell(t, otherwise);
+    else if (str_eq(cli_text(row, "type"), param_type_name(PARAM_SIZE)) &&
+             !str_eq(member, "failcnt"))
+        text_cell(t, number_format_size((uint64_t)json_integer_value(v), buf));
     else
-        text_cell(t, "unlimited");
+        text_cellf(t, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
+}
+
+/* Keeps the rows that refused something. */
+static void only_failed(json_t *rows)
+{
+    for (size_t i = json_array_size(rows); i-- > 0;)
+        if (json_integer_value(json_object_get(json_array_get(rows, i), "failcnt")) == 0)
+            json_array_remove(rows, i);
 }
 
 int cmd_counters(struct cli *cli, const struct args *a, struct err *err)
 {
-    static const char *const heads[] = {"COUNTER", "HELD", "LIMIT"};
+    static const char *const heads[] = {"COUNTER", "HELD",  "MAXHELD",
+                                        "BARRIER", "LIMIT", "FAILCNT"};
+    static const char uncounted[] = "not counted on this kernel";
     auto_str struct str path = str_init(256), out = str_init(TEXT_MAX);
-    auto_table struct text_table t = {.columns = 3, .right = 1u << 1 | 1u << 2};
-    auto_json json_t *ve = NULL;
-    int r = cli_ve_path(&path, a->pos[0], "", err);
+    auto_table struct text_table t = {.columns = ARRAY_SIZE(heads), .right = 0x3e};
+    auto_json json_t *rows = NULL;
+    const json_t *row;
+    size_t i;
+    int r = cli_ve_path(&path, a->pos[0], "/counters", err);
     if (r == 0)
-        r = cli_call(cli, "GET", str_c(&path), NULL, &ve, err);
+        r = cli_call(cli, "GET", str_c(&path), NULL, &rows, err);
     if (r < 0)
         return r;
+    if (args_has(a, "failed"))
+        only_failed(rows);
     if (cli->json)
-        return cli_out_json(cli, json_object_get(ve, "usage"), err);
-    if (cli_is_null(ve, "usage"))
-        return err_set(err, ERR_STATE, "%s: it is %s: nothing is counted", a->pos[0],
-                       cli_text(ve, "state"));
-    for (size_t i = 0; i < ARRAY_SIZE(heads); i++)
+        return cli_out_json(cli, rows, err);
+    for (i = 0; i < ARRAY_SIZE(heads); i++)
         text_cell(&t, heads[i]);
-    counter_rows(&t, ve);
+    json_array_foreach(rows, i, row)
+    {
+        text_cell(&t, cli_text(row, "key"));
+        counter_cell(&t, row, "held", uncounted);
+        counter_cell(&t, row, "maxheld", uncounted);
+        counter_cell(&t, row, "barrier", NULL);
+        counter_cell(&t, row, "limit", "unlimited");
+        counter_cell(&t, row, "failcnt", uncounted);
+    }
     text_table_render(&t, &out, 0);
     return cli_out(&out, err);
 }

@@ -100,6 +100,11 @@ static const struct option_spec set_options[] = {
     END,
 };
 
+static const struct option_spec counters_options[] = {
+    {"failed", 0, NULL, "only those whose limit said no"},
+    END,
+};
+
 static const struct option_spec list_options[] = {
     {"label", 'l', "K=V", "only VEs that have this label", COMPLETE_LABELS},
     {"columns", 'c', "NAMES",
@@ -395,9 +400,12 @@ const struct command command_table[] = {
      .min = 1,
      .max = 1,
      .complete = COMPLETE_VES,
+     .options = counters_options,
      .run = cmd_counters,
-     .detail = "What the kernel counts now, beside the limit. \"-\": not counted on this kernel.",
-     .examples = {"terem counters web1"}},
+     .detail = "HELD now and MAXHELD at most since its start, beside BARRIER (the soft limit) and "
+               "LIMIT; FAILCNT is how often the limit said no. Of memory it rises also when page "
+               "cache could be given back instead.",
+     .examples = {"terem counters web1", "terem counters web1 --failed"}},
     {.name = "push",
      .summary = "copy a file or a directory into a VE",
      .usage = "VE SOURCE PATH | SOURCE VE:PATH",

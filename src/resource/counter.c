@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* counter — what the kernel counts for a row: held now, held at most, refused. */
+#include "base/cleanup.h"
+#include "base/str.h"
+#include "resource/node.h"
+
+struct source {
+    const char *file, *key; /* key: in a flat-keyed file; NULL: the file is one number */
+};
+
+/* One per row and version of cgroups.  A file that this kernel lacks is a counter that it lacks.
+ * v2's memory.events.local counts what hits the VE's own limit, not limits that it set inside. */
+static const struct counters_of {
+    const char *row;
+    bool v2;
+    struct source held, maxheld, failcnt;
+    const char *only_with; /* failcnt is not ours where this file is missing */
+} sources[] = {
+    /* Before pids.events.local (6.12) v2 counted a refused fork in the group that asked, which
+     * is below the one that refused. */
+    {"processes",
+     true,
+     {"pids.current"},
+     {"pids.peak"},
+     {"pids.events", "max"},
+     "pids.events.local"},
+    {"processes", false, {"pids.current"}, {"pids.peak"}, {"pids.events", "max"}, NULL},
+    {"memory.limit",
+     true,
+     {"memory.current"},
+     {"memory.peak"},
+     {"memory.events.local", "max"},
+     NULL},
+    {"memory.limit",
+     false,
+     {"memory.usage_in_bytes"},
+     {"memory.max_usage_in_bytes"},
+     {"memory.failcnt"},
+     NULL},
+    {"swap.limit",
+     true,
+     {"memory.swap.current"},
+     {"memory.swap.peak"},
+     {"memory.swap.events", "max"},
+     NULL},
+    /* v1 bounds memory and swap together: refusals are of both, the most of swap is unknown. */
+    {"swap.limit", false, {"memory.stat", "swap"}, {NULL}, {"memory.memsw.failcnt"}, NULL},
+};
+
+static struct resource_count read_source(int fd, const struct source *s)
+{
+    struct resource_count c = {0};
+    if (s->file)
+        c.known = (s->key ? cgroup_read_key(fd, s->file, s->key, &c.n, NULL)
+                          : cgroup_read_number(fd, s->file, &c.n, NULL)) == 0;
+    return c;
+}
+
+static void read_row(const struct resource_node *node, int64_t id, const struct param_row *row,
+                     struct resource_counter *ret)
+{
+    const struct controller *c = node_controller(node, row);
+    auto_fd int fd = -1;
+    if (!c || c->where == RESOURCE_ABSENT || ve_open(node, c->branch, id, &fd, NULL) < 0)
+        return;
+    for (size_t i = 0; i < ARRAY_SIZE(sources); i++) {
+        const struct counters_of *s = &sources[i];
+        if (!str_eq(s->row, row->key) || s->v2 != (c->where == RESOURCE_V2))
+            continue;
+        ret->held = read_source(fd, &s->held);
+        ret->maxheld = read_source(fd, &s->maxheld);
+        if (!s->only_with || faccessat(fd, s->only_with, F_OK, 0) == 0)
+            ret->failcnt = read_source(fd, &s->failcnt);
+    }
+}
+
+static bool is_counted(const struct param_row *row)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(sources); i++)
+        if (str_eq(sources[i].row, row->key))
+            return true;
+    return false;
+}
+
+int resource_counters(struct resource_node *node, int64_t id,
+                      struct resource_counter ret[RESOURCE_COUNTERS_MAX], size_t *ret_n,
+                      struct err *err)
+{
+    auto_fd int base = -1;
+    size_t n = 0;
+    int r = ve_open(node, 0, id, &base, err);
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < param_table_size && n < RESOURCE_COUNTERS_MAX; i++)
+        if (is_counted(&param_table[i])) {
+            ret[n] = (struct resource_counter){.row = &param_table[i]};
+            read_row(node, id, &param_table[i], &ret[n++]);
+        }
+    *ret_n = n;
+    return 0;
+}
