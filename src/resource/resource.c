@@ -44,6 +44,18 @@ int ve_open(const struct resource_node *node, size_t branch, int64_t id, int *re
     return cgroup_open(node->branch[branch].fd, ve_name(id, name), ret_fd, err);
 }
 
+static bool same(struct param_value a, struct param_value b)
+{
+    return a.unlimited == b.unlimited && (a.unlimited || a.n == b.n);
+}
+
+/* A new cgroup has it by itself.  Defaults of limits are Terem's own, those of other kinds are the
+ * kernel's too. */
+static bool is_kernels_own(const struct param_row *row, struct param_value v)
+{
+    return v.unlimited || (row->kind != PARAM_LIMIT && same(v, row->def));
+}
+
 /* v1 bounds memory and swap together: what is written depends on memory.limit as well. */
 static bool is_memsw(const struct param_row *row, const struct controller *c)
 {
@@ -88,7 +100,7 @@ int resource_check(const struct resource_node *node, const struct param_set *set
 {
     for (size_t i = 0; i < param_table_size; i++) {
         const struct param_row *row = &param_table[i];
-        if (!set->given[i] || set->v[i].unlimited)
+        if (!set->given[i] || is_kernels_own(row, set->v[i]))
             continue; /* nothing to enforce */
         if (row->flags & PARAM_PLANNED)
             return err_set(err, ERR_UNSUPPORTED, "%s is not available in this version", row->key);
@@ -187,17 +199,15 @@ static int change_row(const struct param_row *row, const struct controller *c, i
     return r;
 }
 
-/* Writes what a new cgroup does not have by itself: defaults of limits are Terem's own, those of
- * other kinds are the kernel's too. */
+/* Writes what a new cgroup does not have by itself. */
 static int write_new(const struct resource_node *node, size_t branch, int fd,
                      const struct param_set *set, struct err *err)
 {
     for (size_t i = 0; i < param_table_size; i++) {
         const struct param_row *row = &param_table[i];
         const struct controller *c = node_controller(node, row);
-        if (set->v[i].unlimited || (row->flags & (PARAM_PLANNED | PARAM_DERIVED)) || !c ||
-            c->where == RESOURCE_ABSENT || c->branch != branch ||
-            (!set->given[i] && row->kind != PARAM_LIMIT))
+        if (is_kernels_own(row, set->v[i]) || (row->flags & (PARAM_PLANNED | PARAM_DERIVED)) ||
+            !c || c->where == RESOURCE_ABSENT || c->branch != branch)
             continue;
         int r = write_row(row, c, fd, set, err);
         if (r < 0)
@@ -311,11 +321,6 @@ int resource_open(struct resource_node *node, int64_t id, struct resource_cgroup
     }
     *ret = c;
     return 0;
-}
-
-static bool same(struct param_value a, struct param_value b)
-{
-    return a.unlimited == b.unlimited && (a.unlimited || a.n == b.n);
 }
 
 /* Does the text in the row's file differ? */

@@ -395,6 +395,7 @@ static void test_more_rows_v1(void **state)
 static void test_guarantees(void **state)
 {
     static const char *const some[] = {"cpu.guarantee=25", "memory.guarantee=64M", NULL};
+    static const char *const nothing[] = {"memory.guarantee=0", "cpu.weight=100", NULL};
     static const char *const cpu[] = {"cpu.guarantee=25", "cpu.weight=777", NULL};
     struct resource_node *node;
     struct resource_cgroups c;
@@ -429,6 +430,10 @@ static void test_guarantees(void **state)
     assert_string_equal(e.text, "memory.guarantee cannot be enforced here: cgroup v1 cannot "
                                 "protect memory against the reclaim of neighbours");
     assert_int_equal(resource_check(node, &weight, NULL), 0);
+    put_all(&none, nothing); /* asks for nothing that v1 lacks */
+    assert_int_equal(resource_create(node, 9, &none, 0, 0, &c, NULL), 0);
+    expect("all/terem/ve-9/cpu.shares", "1024");
+    resource_cgroups_done(&c);
     assert_int_equal(resource_protect(node, 1, NULL), 0); /* nothing to do */
     resource_node_close(node);
 }
