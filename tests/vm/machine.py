@@ -66,6 +66,11 @@ class Machine:
         said = self.command("human-monitor-command", {"command-line": "savevm ready"})
         if said:
             raise RuntimeError(f"the machine cannot be saved: {said}")
+        try:
+            self.command("quit")
+        except (RuntimeError, OSError, ValueError):
+            pass  # it may be gone before it answers
+        self.process.wait(60)
         self.end()
         shutil.move(disk, self.saved + ".new")
         os.rename(self.saved + ".new", self.saved)
@@ -186,13 +191,10 @@ class Machine:
             raise RuntimeError(f"{command}: {' '.join(lines)}")
 
     def end(self):
-        if self.process and self.process.poll() is None:
-            try:
-                self.command("quit")
-                self.process.wait(10)
-            except (RuntimeError, OSError, ValueError, subprocess.TimeoutExpired):
-                self.process.kill()
-                self.process.wait()
+        """Nothing of it is to be kept: the snapshot is on the disk already."""
+        if self.process:
+            self.process.kill()
+            self.process.wait()
         for connection in (self.monitor, self.port):
             try:
                 if connection:
