@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Builds, once, what the machines boot: a Debian root as a read-only ext4 image, and for each
-kernel its vmlinuz with a small initramfs.  Everything stands in one cache directory, whose name
+"""Builds, once, what the machines boot: a Debian root as a read-only ext4 image, another one with
+Terem's template debian-12, and for each kernel its vmlinuz with a small initramfs.  Everything stands in one cache directory, whose name
 changes with whatever it is made from; a build that is interrupted leaves nothing there."""
+import concurrent.futures
+import glob
 import gzip
 import hashlib
 import lzma
@@ -10,9 +12,13 @@ import re
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.dirname(HERE))
+from node import Node  # noqa: E402
+
 GUEST = os.path.join(HERE, "guest")
 
 # Debian's kernels, by suite.  The root is of the suite of the machine that built Terem, whose
@@ -69,14 +75,17 @@ def libraries(programs):
 
 
 class Image:
-    """root, and kernel(name) and initramfs(name): paths below `where`."""
+    """root, template, and kernel(name) and initramfs(name): paths below `where`."""
 
-    def __init__(self, cache, programs):
+    def __init__(self, cache, build, programs):
+        self.build_dir = build
         self.suite = suite_of_host()
         self.packages = sorted(libraries(programs) | set(PACKAGES))
         self.cache = cache
         text = [self.suite, *self.packages, *MODULES, *OPTIONAL]
-        for folder, name in [(HERE, "image.py")] + [(GUEST, n) for n in sorted(os.listdir(GUEST))]:
+        template = os.path.join(HERE, "../../src/template")
+        for folder, name in [(HERE, "image.py"), (template, "debian.c")] + \
+                [(GUEST, n) for n in sorted(os.listdir(GUEST))]:
             with open(os.path.join(folder, name), encoding="utf-8") as file:
                 text.append(file.read())
         self.where = os.path.join(cache, hashlib.sha256("\0".join(text).encode()).hexdigest()[:16])
@@ -84,6 +93,10 @@ class Image:
     @property
     def root(self):
         return os.path.join(self.where, "root.ext4")
+
+    @property
+    def template(self):
+        return os.path.join(self.where, "debian-12.ext4")
 
     def kernel(self, name):
         return os.path.join(self.where, name, "vmlinuz")
@@ -99,9 +112,16 @@ class Image:
         os.makedirs(self.cache, exist_ok=True)
         draft = tempfile.mkdtemp(prefix="draft-", dir=self.cache)
         try:
-            make_root(os.path.join(draft, "root.ext4"), self.suite, self.packages, draft)
-            for name, suite in KERNELS.items():
-                make_kernel(os.path.join(draft, name), suite, draft)
+            with concurrent.futures.ThreadPoolExecutor(2) as pool:
+                parts = [
+                    pool.submit(make_root, os.path.join(draft, "root.ext4"), self.suite,
+                                self.packages),
+                    pool.submit(make_template, os.path.join(draft, "debian-12.ext4"),
+                                self.build_dir),
+                    *(pool.submit(make_kernel, os.path.join(draft, name), suite)
+                      for name, suite in KERNELS.items())]
+                for part in parts:
+                    part.result()
             for old in os.listdir(self.cache):  # what nothing is made from any more
                 if re.fullmatch(r"[0-9a-f]{16}", old):
                     shutil.rmtree(os.path.join(self.cache, old))
@@ -117,12 +137,12 @@ def bootstrap(suite, variant, packages, target, *more):
         target)
 
 
-def make_root(image, suite, packages, scratch):
-    root = os.path.join(scratch, "root")
+def make_root(image, suite, packages):
+    root = image + ".d"
     bootstrap(suite, "essential", packages, root,
               "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
               "--dpkgopt=path-exclude=/usr/share/locale/*")
-    for name in ("data", "work/build", "work/tests"):
+    for name in ("data", "debian", "work/build", "work/tests"):
         os.makedirs(os.path.join(root, name), exist_ok=True)
     for name in ("setup", "serve"):
         target = os.path.join(root, "sbin", "vm-" + name)
@@ -131,15 +151,26 @@ def make_root(image, suite, packages, scratch):
     shutil.copyfile(os.path.join(GUEST, "inittab"), os.path.join(root, "etc/inittab"))
     with open(os.path.join(root, "etc/resolv.conf"), "w", encoding="ascii") as file:
         file.write("nameserver 192.0.2.53\n")
-    with open(image, "wb") as file:
-        file.truncate(1 << 30)
-    # Owners and modes come from the directory: this runs as root.
-    run("mkfs.ext4", "-q", "-F", "-m0", "-O", "^has_journal", "-d", root, image)
+    make_file_system(image, root)
     shutil.rmtree(root)
 
 
-def make_kernel(folder, suite, scratch):
-    tree = os.path.join(scratch, "kernel")
+def make_file_system(image, root):
+    """Owners and modes come from the directory: this runs as root."""
+    with open(image, "wb") as file:
+        file.truncate(1 << 30)
+    run("mkfs.ext4", "-q", "-F", "-m0", "-O", "^has_journal", "-d", root, image)
+
+
+def make_template(image, build):
+    with Node(build) as node:
+        node.terem("template", "build", "debian-12", timeout=900)
+        (root,) = glob.glob(os.path.join(node.root, "lib/layers/*/root"))
+        make_file_system(image, root)
+
+
+def make_kernel(folder, suite):
+    tree = folder + ".d"
     bootstrap(suite, "extract", ["linux-image-amd64"], tree)
     os.mkdir(folder)
     (image,) = [name for name in os.listdir(os.path.join(tree, "boot"))

@@ -78,7 +78,7 @@ class Machine:
     def start(self, disk, *more):
         # Both processors in one thread: with one each, QEMU 7.2 now and then runs an instruction
         # that the other one is just changing (static keys of Linux 6.12), and the kernel panics.
-        argv = ["qemu-system-x86_64", "-accel", "tcg,thread=single", "-machine", "pc", "-cpu",
+        argv = ["setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-accel", "tcg,thread=single", "-machine", "pc", "-cpu",
                 "qemu64,+rdrand,+rdtscp,+ssse3,+sse4.1,+sse4.2,+popcnt", "-smp", "2", "-m", MEMORY,
                 "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
                 "-kernel", self.image.kernel(self.kernel),
@@ -86,6 +86,7 @@ class Machine:
                 "console=ttyS0 quiet panic=-1 mitigations=off audit=0 random.trust_cpu=on "
                 "cgroup_no_v1=all no_timer_check tsc=unstable",
                 "-drive", f"file={self.image.root},format=raw,if=virtio,readonly=on",
+                "-drive", f"file={self.image.template},format=raw,if=virtio,readonly=on",
                 "-drive", f"file={disk},format=qcow2,if=virtio,cache=unsafe,discard=unmap",
                 "-device", "virtio-rng-pci",
                 "-serial", f"file:{self.dir}/console",
