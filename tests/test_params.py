@@ -153,6 +153,12 @@ def test_counters(node):
     if busy["failcnt"] is not None:
         assert busy["failcnt"] >= 1
         assert "processes" in node.terem("counters", "web1", "--failed").stdout
+        node.ve("web2", start=False)
+        node.ve("web3")
+        assert [(r["ve"], r["key"]) for r in node.json("counters", "--failed")
+                if r["key"] == "processes"] == [("web1", "processes")]
+        assert "web1" in node.terem("counters", "--failed").stdout
+    assert node.terem("counters", check=False).returncode == 2
     node.kill()
     node.start()
     again = counted(node, "web1")["processes"]
@@ -160,7 +166,7 @@ def test_counters(node):
     assert again["failcnt"] == busy["failcnt"]
     node.terem("stop", "web1", "--force")
     assert node.api("GET", "/v1/ves/web1/counters").error == "state"
-    assert node.api("GET", "/v1/ves/web2/counters").error == "not-found"
+    assert node.api("GET", "/v1/ves/web4/counters").error == "not-found"
 
 
 def test_swap_that_is_not_counted_is_not_nothing(shared):

@@ -153,36 +153,81 @@ static void only_failed(json_t *rows)
             json_array_remove(rows, i);
 }
 
-int cmd_counters(struct cli *cli, const struct args *a, struct err *err)
+static int fetch_counters(struct cli *cli, const char *name, json_t **ret, struct err *err)
 {
-    static const char *const heads[] = {"COUNTER", "HELD",  "MAXHELD",
-                                        "BARRIER", "LIMIT", "FAILCNT"};
+    auto_str struct str path = str_init(256);
+    int r = cli_ve_path(&path, name, "/counters", err);
+    return r < 0 ? r : cli_call(cli, "GET", str_c(&path), NULL, ret, err);
+}
+
+/* The rows of every VE that runs, each with its name as "ve". */
+static int all_counters(struct cli *cli, json_t *ret, struct err *err)
+{
+    auto_json json_t *ves = NULL;
+    const json_t *ve;
+    json_t *row;
+    size_t i, k;
+    int r = cli_call(cli, "GET", "/v1/ves", NULL, &ves, err);
+    json_array_foreach(ves, i, ve)
+    {
+        auto_json json_t *rows = NULL;
+        if (cli_is_null(ve, "usage"))
+            continue;
+        r = fetch_counters(cli, cli_text(ve, "name"), &rows, err);
+        if (r == -ERR_STATE || r == -ERR_NOT_FOUND) { /* it has just stopped */
+            err_clear(err);
+            r = 0;
+        }
+        if (r < 0)
+            return r;
+        json_array_foreach(rows, k, row)
+            json_object_set_new(row, "ve", json_string(cli_text(ve, "name")));
+        json_array_extend(ret, rows);
+    }
+    return r;
+}
+
+static void counter_table(struct text_table *t, const json_t *rows)
+{
+    static const char *const heads[] = {"VE",      "COUNTER", "HELD",   "MAXHELD",
+                                        "BARRIER", "LIMIT",   "FAILCNT"};
     static const char uncounted[] = "not counted on this kernel";
-    auto_str struct str path = str_init(256), out = str_init(TEXT_MAX);
-    auto_table struct text_table t = {.columns = ARRAY_SIZE(heads), .right = 0x3e};
-    auto_json json_t *rows = NULL;
     const json_t *row;
     size_t i;
-    int r = cli_ve_path(&path, a->pos[0], "/counters", err);
-    if (r == 0)
-        r = cli_call(cli, "GET", str_c(&path), NULL, &rows, err);
+    for (i = 7 - t->columns; i < ARRAY_SIZE(heads); i++)
+        text_cell(t, heads[i]);
+    json_array_foreach(rows, i, row)
+    {
+        if (t->columns == 7)
+            text_cell(t, cli_text(row, "ve"));
+        text_cell(t, cli_text(row, "key"));
+        counter_cell(t, row, "held", uncounted);
+        counter_cell(t, row, "maxheld", uncounted);
+        counter_cell(t, row, "barrier", NULL);
+        counter_cell(t, row, "limit", "unlimited");
+        counter_cell(t, row, "failcnt", uncounted);
+    }
+}
+
+int cmd_counters(struct cli *cli, const struct args *a, struct err *err)
+{
+    auto_str struct str out = str_init(TEXT_MAX);
+    auto_table struct text_table t = {.columns = 6, .right = 0x3e};
+    auto_json json_t *rows = a->n_pos ? NULL : json_array();
+    if (!a->n_pos && !args_has(a, "failed"))
+        return err_set(err, ERR_USAGE, "name a VE, or give --failed for all of them");
+    int r = a->n_pos ? fetch_counters(cli, a->pos[0], &rows, err) : all_counters(cli, rows, err);
     if (r < 0)
         return r;
     if (args_has(a, "failed"))
         only_failed(rows);
     if (cli->json)
         return cli_out_json(cli, rows, err);
-    for (i = 0; i < ARRAY_SIZE(heads); i++)
-        text_cell(&t, heads[i]);
-    json_array_foreach(rows, i, row)
-    {
-        text_cell(&t, cli_text(row, "key"));
-        counter_cell(&t, row, "held", uncounted);
-        counter_cell(&t, row, "maxheld", uncounted);
-        counter_cell(&t, row, "barrier", NULL);
-        counter_cell(&t, row, "limit", "unlimited");
-        counter_cell(&t, row, "failcnt", uncounted);
+    if (!a->n_pos) {
+        t.columns = 7;
+        t.right = 0x7c;
     }
+    counter_table(&t, rows);
     text_table_render(&t, &out, 0);
     return cli_out(&out, err);
 }

@@ -101,7 +101,7 @@ static const struct option_spec set_options[] = {
 };
 
 static const struct option_spec counters_options[] = {
-    {"failed", 0, NULL, "only those whose limit said no"},
+    {"failed", 0, NULL, "only those whose limit said no; without VE, of all that run"},
     END,
 };
 
@@ -396,8 +396,7 @@ const struct command command_table[] = {
      .examples = {"terem params", "terem params memory.limit"}},
     {.name = "counters",
      .summary = "show what a VE holds of each limited resource",
-     .usage = "VE",
-     .min = 1,
+     .usage = "VE | --failed",
      .max = 1,
      .complete = COMPLETE_VES,
      .options = counters_options,
@@ -405,7 +404,7 @@ const struct command command_table[] = {
      .detail = "HELD now and MAXHELD at most since its start, beside BARRIER (the soft limit) and "
                "LIMIT; FAILCNT is how often the limit said no. Of memory it rises also when page "
                "cache could be given back instead.",
-     .examples = {"terem counters web1", "terem counters web1 --failed"}},
+     .examples = {"terem counters web1", "terem counters --failed"}},
     {.name = "push",
      .summary = "copy a file or a directory into a VE",
      .usage = "VE SOURCE PATH | SOURCE VE:PATH",
