@@ -24,6 +24,41 @@ int main(void)
 """
 
 
+QUEUE = """
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+int main(void)
+{
+    static char block[65536];
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(a);
+    int big = 8 << 20, door = socket(AF_INET, SOCK_STREAM, 0);
+    long held = 0;
+    setsockopt(door, SOL_SOCKET, SO_RCVBUF, &big, sizeof(big));
+    if (bind(door, (void *)&a, len) || listen(door, 100) || getsockname(door, (void *)&a, &len))
+        return 1;
+    for (int i = 0; i < 60; i++) {
+        int s = socket(AF_INET, SOCK_STREAM, 0);
+        if (connect(s, (void *)&a, len) || accept(door, 0, 0) < 0)
+            return 2;
+        fcntl(s, F_SETFL, O_NONBLOCK);
+        for (int idle = 0; idle < 20;) {
+            long n = write(s, block, sizeof(block));
+            held += n > 0 ? n : 0;
+            idle = n > 0 ? 0 : idle + 1;
+            if (n <= 0)
+                usleep(500);
+        }
+    }
+    printf("%ld", held);
+    return 0;
+}
+"""
+
+
 def upgrade(node, name, command):
     """The socket of an exec whose output nobody reads."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -123,3 +158,28 @@ def test_a_pull_is_no_larger_than_the_file(node):
     assert head.status == 200 and int(head.getheader("Content-Length")) == 3 * 2 ** 30 + 4
     answer.close()
     assert node.api("GET", "/v1/ves/sparse/files?path=/proc/version").status == 200
+
+
+def test_a_restart_loop_is_stopped(node):
+    """Between two tries by its restart policy a VE is stopped, but stop still has something to do."""
+    node.ve("loop", kind="app", restart="always", command=["/bin/sh", "-c", "exit 3"])
+    deadline = time.monotonic() + 20
+    while not node.show("loop")["restart_at"] or node.state("loop") != "stopped":
+        assert time.monotonic() < deadline
+    node.job("POST", "/v1/ves/loop/stop")
+    last = node.show("loop")
+    assert last["restart_at"] is None
+    time.sleep(2)
+    assert node.show("loop")["last_exit"] == last["last_exit"]
+
+
+def test_tcp_buffers_are_under_the_memory_limit(node, tmp_path):
+    """What lies unread in TCP's queues is the VE's memory."""
+    node.ve("queue", params={"memory.limit": "64M"})
+    source = tmp_path / "q.c"
+    source.write_text(QUEUE)
+    subprocess.run(["gcc", "-static", "-o", tmp_path / "q", source], check=True)
+    with open(tmp_path / "q", "rb") as program:
+        node.api("PUT", "/v1/ves/queue/files?path=/q&mode=0755", program.read())
+    held = int(node.run("queue", "/q")["stdout"])
+    assert 0 < held < 2 * 64 * 2 ** 20, held

@@ -80,6 +80,17 @@ void ve_instance_release(const struct place *place, unsigned n)
     rmdir(CLAIMS); /* only when it was the last */
 }
 
+bool ve_instance_others(void)
+{
+    auto_dir DIR *d = opendir(CLAIMS);
+    struct dirent *e;
+    struct stat st;
+    while (d && (e = readdir(d)))
+        if (e->d_name[0] != '.' && fstatat(dirfd(d), e->d_name, &st, 0) == 0)
+            return true;
+    return false;
+}
+
 /*
  * 65,536 ids a VE.  systemd keeps 524288–1879048191 (0x80000–0x6fffffff) for containers
  * (UIDS-GIDS.md); the default instance takes 0x10000000–0x4fffffff (16,384 VEs) of it, every other

@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "base/place.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -13,5 +14,7 @@
 /* wish: the number from the registry, or 0. */
 int ve_instance_claim(const struct place *place, unsigned wish, unsigned *ret, struct err *err);
 void ve_instance_release(const struct place *place, unsigned n);
+/* Is there a claim of any other instance that still has its directory, after ours was released? */
+bool ve_instance_others(void);
 uint32_t ve_instance_slots(unsigned n);
 uid_t ve_instance_id_base(unsigned n, uint32_t slot);

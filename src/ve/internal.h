@@ -41,6 +41,7 @@ struct ve {
     bool gone;            /* that process has ended */
     unsigned restarts;    /* in a row, for the restart policy's delay */
     uv_timer_t *restart_timer;
+    int64_t restart_at; /* when that fires */
 };
 
 enum job_state { JOB_QUEUED, JOB_RUNNING, JOB_DONE, JOB_FAILED, JOB_CANCELLED };
@@ -234,6 +235,10 @@ int ve_recover(struct ve_node *node, struct err *err);
 
 /* session.c */
 void session_child_ended(struct ve_node *node, pid_t pid);
+
+/* sysctl.c */
+void ve_sysctls_raise(struct ve_node *node);
+void ve_sysctls_put_back(struct ve_node *node);
 
 /* lxcfs.c */
 int lxcfs_begin(struct ve_node *node, struct err *err);

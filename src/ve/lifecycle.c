@@ -311,6 +311,7 @@ static void schedule_restart(struct ve *ve, int64_t ran)
         return;
     uv_timer_init(ve->node->loop, ve->restart_timer);
     ve->restart_timer->data = ve;
+    ve->restart_at = ve_now_ms() + (int64_t)delay;
     uv_timer_start(ve->restart_timer, on_restart_timer, delay, 0);
 }
 

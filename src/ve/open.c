@@ -184,6 +184,7 @@ static int open_all(struct ve_node *node, struct err *err)
     if (registry_warning(node->registry))
         log_warn(NULL, 0, "%s", registry_warning(node->registry));
     read_boot_id(node);
+    ve_sysctls_raise(node);
     if (network_node_setup(node->network, err) < 0)
         return err_wrap(err, "cannot set up the network");
     if (lxcfs_begin(node, err) < 0) {
@@ -290,6 +291,7 @@ void ve_node_stop_step(struct ve_node *node)
     if (keep_quit(node->keep, &e) < 0)
         log_error(NULL, 0, "%s", e.text);
     ve_instance_release(&node->config.place, node->instance);
+    ve_sysctls_put_back(node);
     void (*done)(void *) = node->stop_done;
     node->stop_done = NULL;
     done(node->stop_ctx);

@@ -384,6 +384,8 @@ json_t *ve_record_json(struct ve *ve)
         if (v || !str_eq(running[i], "broken"))
             json_object_set_new(out, running[i], v ? json_deep_copy(v) : json_null());
     }
+    json_object_set_new(out, "restart_at",
+                        ve->restart_timer ? json_integer(ve->restart_at) : json_null());
     json_object_set_new(out, "usage", usage_json(ve));
     json_object_set_new(out, "job", ve->job ? job_json(ve->job) : json_null());
     return out;
