@@ -14,12 +14,15 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
 from node import Node  # noqa: E402
 
 GUEST = os.path.join(HERE, "guest")
+
+FORGET_SECONDS = 7 * 24 * 3600
 
 # Debian's kernels, by suite.  The root is of the suite of the machine that built Terem, whose
 # binaries run in it.
@@ -107,6 +110,15 @@ class Image:
     def ready(self):
         return os.path.isdir(self.where)
 
+    def forget(self):
+        """Removes what nobody has used for long; another tree may share the cache."""
+        for old in glob.glob(os.path.join(self.cache, "*")):
+            if time.time() - os.stat(old).st_mtime > FORGET_SECONDS:
+                shutil.rmtree(old, ignore_errors=True)
+
+    def use(self):
+        os.utime(self.where)
+
     def build(self):
         """Makes all in a directory of its own, which gets its name when it is complete."""
         os.makedirs(self.cache, exist_ok=True)
@@ -122,11 +134,13 @@ class Image:
                       for name, suite in KERNELS.items())]
                 for part in parts:
                     part.result()
-            for old in os.listdir(self.cache):  # what nothing is made from any more
-                if re.fullmatch(r"[0-9a-f]{16}", old):
-                    shutil.rmtree(os.path.join(self.cache, old))
             os.chmod(draft, 0o755)
-            os.rename(draft, self.where)
+            try:
+                os.rename(draft, self.where)
+            except OSError:  # somebody else was quicker
+                if not self.ready():
+                    raise
+            self.forget()
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 

@@ -72,8 +72,9 @@ class Machine:
             pass  # it may be gone before it answers
         self.process.wait(60)
         self.end()
-        shutil.move(disk, self.saved + ".new")
-        os.rename(self.saved + ".new", self.saved)
+        new = f"{self.saved}.{os.getpid()}"  # another run may do the same
+        shutil.move(disk, new)
+        os.rename(new, self.saved)
 
     def start(self, disk, *more):
         # Both processors in one thread: with one each, QEMU 7.2 now and then runs an instruction
