@@ -77,7 +77,7 @@ struct job {
     struct err error;
     bool stored;  /* the registry has its row */
     bool counted; /* takes one of workers_max */
-    bool cancelled, has_result;
+    bool cancelled;
     bool failing; /* `error` stands; what runs now only undoes */
     pid_t pid;    /* worker */
     int sock;     /* our end; in the worker: its end */
@@ -136,7 +136,6 @@ struct ve_node {
     uv_signal_t *sigchld;
     pid_t trash_pid;
     uv_timer_t *trash_timer;
-    pid_t remount_pid;
     struct lxcfs *lxcfs;
     char boot_id[40];
     void (*stop_done)(void *ctx);

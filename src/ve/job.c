@@ -330,7 +330,6 @@ static void on_message(uv_poll_t *poll, int status, int events)
         memcpy(job->result, w.result, sizeof(job->result));
         memcpy(job->result_fds, fds, n * sizeof(int));
         job->n_result_fds = n;
-        job->has_result = true;
         job_close_worker(job);
         w.error.text[sizeof(w.error.text) - 1] = '\0';
         work_ended(job, &w.error);
@@ -343,7 +342,7 @@ static int fork_worker(struct job *job, struct err *err)
     int sv[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) < 0)
         return err_sys(err, "cannot make a socket pair for a worker");
-    int keep[] = {sv[1], job->ve ? job->ve->pidfd : -1};
+    int keep[] = {sv[1], job->ve ? job->ve->pidfd : -1, lxcfs_dir(job->node)};
     pid_t pid = ve_fork(job->node, keep, ARRAY_SIZE(keep), true);
     if (pid == 0) {
         job->sock = sv[1];
@@ -357,7 +356,6 @@ static int fork_worker(struct job *job, struct err *err)
     }
     job->sock = sv[0];
     job->pid = pid;
-    job->has_result = false;
     job->counted = job->kind->limited;
     if (job->counted)
         job->node->n_working++;

@@ -126,7 +126,7 @@ static int spawn(struct ve_node *node, struct err *err)
 /* A process of its own does it: a VE that hangs must not hang teremd. */
 static void put_back(struct ve_node *node)
 {
-    if (ve_fork(node, NULL, 0, true) != 0)
+    if (ve_fork(node, &node->lxcfs->dir_fd, 1, true) != 0)
         return;
     for (size_t i = 0; i < node->n_ves; i++) {
         struct ve *ve = node->ves[i];
