@@ -183,3 +183,24 @@ def test_tcp_buffers_are_under_the_memory_limit(node, tmp_path):
         node.api("PUT", "/v1/ves/queue/files?path=/q&mode=0755", program.read())
     held = int(node.run("queue", "/q")["stdout"])
     assert 0 < held < 2 * 64 * 2 ** 20, held
+
+
+def test_lxcfs_comes_back_among_many_clients(node):
+    """Its new descriptor has a high number then, and workers need it all the same."""
+    node.ve("seen", params={"memory.limit": "64M"})
+    idle = [socket.socket(socket.AF_UNIX) for _ in range(80)]
+    try:
+        for client in idle:
+            client.connect(node.socket)
+        node.ok("GET", "/v1")
+        with open(os.path.join(node.root, "run/lxcfs.pid"), encoding="ascii") as file:
+            os.kill(int(file.read()), 9)
+        deadline = time.monotonic() + 20
+        while "65536 kB" not in node.sh("seen", "grep MemTotal /proc/meminfo", check=False):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        node.ve("later", params={"memory.limit": "32M"})
+        assert "32768 kB" in node.sh("later", "grep MemTotal /proc/meminfo")
+    finally:
+        for client in idle:
+            client.close()
