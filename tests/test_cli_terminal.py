@@ -16,6 +16,12 @@ import pytest
 from node import ENV
 
 
+def own_terminal():
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    for sig in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):  # tests may run under nohup
+        signal.signal(sig, signal.SIG_DFL)
+
+
 class Screen:
     """A pty with `terem` as its foreground process."""
 
@@ -26,7 +32,7 @@ class Screen:
         self.process = subprocess.Popen([node.cli, "--root", node.root, *args], stdin=self.slave,
                                         stdout=self.slave, stderr=self.slave,
                                         start_new_session=True, env={**ENV, "TERM": "xterm", **env},
-                                        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+                                        preexec_fn=own_terminal)
         self.seen = b""
 
     def __enter__(self):
