@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Each row that this version enforces, down to the kernel's file, at start and live."""
+import http.client
 import os
+import shutil
+import subprocess
 import time
 
 import pytest
@@ -18,6 +21,13 @@ def written(pid, key):
         "memory.soft": ("memory", "memory.soft_limit_in_bytes", "memory.high"),
         "swap.limit": ("memory", "memory.memsw.limit_in_bytes", "memory.swap.max"),
     }[key])
+
+
+def wait_for(true, timeout=20):
+    deadline = time.monotonic() + timeout
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def weight(n):
@@ -176,3 +186,65 @@ def test_swap_that_is_not_counted_is_not_nothing(shared):
     if V1:
         assert row["maxheld"] is None
         assert "not counted on this kernel" in shared.terem("counters", "sw").stdout
+
+
+# ---- below what is in use ----
+def test_a_limit_below_what_is_in_use(node):
+    node.ve("web1")
+    node.sh("web1", "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 60 </dev/null >/dev/null 2>&1 & done")
+    said = node.terem("set", "web1", "processes=8", check=False)
+    assert said.returncode == 1, said
+    assert "is below the" in said.stderr and "nothing new starts; set it with --force" in said.stderr
+    assert "processes" not in node.show("web1")["params"]
+    node.terem("set", "web1", "processes=8", "--force")
+    assert counted(node, "web1")["processes"]["limit"] == 8
+    assert counted(node, "web1")["processes"]["held"] > 8
+    node.terem("set", "web1", "processes=9")  # no further down
+
+
+# ---- teremd is killed between any two writes of one change ----
+OLD = {"processes": "100", "memory.limit": "64M", "memory.soft": "32M", "cpu.weight": "50",
+       "cpu.limit": "50", "cpu.burst": "10ms"}
+NEW = {"processes": "200", "memory.limit": "128M", "memory.soft": "96M", "cpu.weight": "150",
+       "cpu.limit": "80", "cpu.burst": "30ms"}
+
+
+def in_kernel(pid):
+    return [written(pid, "cpu.weight"), written(pid, "cpu.burst"), written(pid, "memory.soft"),
+            limit(pid, "memory", "memory.limit_in_bytes", "memory.max"),
+            limit(pid, "pids", "pids.max", "pids.max"),
+            limit(pid, "cpu", "cpu.cfs_quota_us", "cpu.max")]
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace to kill at a chosen write")
+def test_killed_between_two_writes(node):
+    pid = node.ve("web1", params=OLD)["pid"]
+    states, kernels = [], {"old": in_kernel(pid)}
+    node.ok("PATCH", "/v1/ves/web1", {"params": NEW})
+    kernels["new"] = in_kernel(pid)
+    assert all(a != b for a, b in zip(kernels["old"], kernels["new"]))
+    for count in range(1, 40):
+        node.ok("PATCH", "/v1/ves/web1", {"params": OLD})
+        with subprocess.Popen(
+                ["strace", "-qq", "-o", os.devnull, "-p", str(node.daemon.pid), "-e",
+                 "trace=write,pwrite64", "-e",
+                 f"inject=write,pwrite64:signal=KILL:when={count}"],
+                stderr=subprocess.PIPE) as tracer:
+            wait_for(lambda: "TracerPid:\t0" not in
+                     open(f"/proc/{node.daemon.pid}/status", encoding="ascii").read())
+            try:
+                alive = node.api("PATCH", "/v1/ves/web1", {"params": NEW}).status == 200
+            except (OSError, http.client.HTTPException):
+                alive = False
+            tracer.terminate()
+            tracer.wait()
+        if not node.alive():
+            node.start()
+        params = node.show("web1")["params"]
+        which = "old" if params == OLD else "new"
+        assert params in (OLD, NEW)
+        assert in_kernel(pid) == kernels[which], f"killed at write {count}: {params}"
+        states.append(which)
+        if alive:
+            break
+    assert "old" in states and states[-1] == "new" and len(states) > 8, states

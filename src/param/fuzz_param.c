@@ -13,10 +13,12 @@ static void check_round_trip(const struct param_row *row, const char *text)
     char buf[PARAM_TEXT];
     if (param_parse_value(row, text, &v, NULL) < 0)
         return;
-    if (!v.unlimited && (v.n < row->min || v.n > row->max))
+    if (v.form == PARAM_PLAIN && !v.unlimited && (v.n < row->min || v.n > row->max))
+        abort();
+    if (v.form == PARAM_TWO && row->first && !v.unlimited && (v.n2 > v.n || v.n > row->max))
         abort();
     if (param_parse_value(row, param_format(row, v, buf), &again, NULL) < 0 ||
-        again.unlimited != v.unlimited || again.n != v.n)
+        !param_value_same(again, v))
         abort();
 }
 

@@ -55,7 +55,8 @@ const char *param_type_name(enum param_type t)
 {
     static const char *const names[] = {
         [PARAM_SIZE] = "size",     [PARAM_COUNT] = "count", [PARAM_PERCENT] = "percent",
-        [PARAM_SWITCH] = "switch", [PARAM_TIME] = "time",
+        [PARAM_SWITCH] = "switch", [PARAM_TIME] = "time",   [PARAM_CORES] = "cores",
+        [PARAM_IO] = "io",
     };
     return names[t];
 }
@@ -111,4 +112,15 @@ int param_set_parse(struct param_set *set, const char *assignment, struct err *e
         return r;
     param_set_put(set, row, v);
     return 0;
+}
+
+struct param_counter *param_counters_of(struct param_counters *list, const struct param_row *row)
+{
+    for (size_t i = 0; i < list->n; i++)
+        if (list->c[i].row == row)
+            return &list->c[i];
+    /* There are no more rows than places. */
+    struct param_counter *c = &list->c[list->n++];
+    *c = (struct param_counter){.row = row};
+    return c;
 }

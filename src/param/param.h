@@ -28,6 +28,27 @@ enum param_type {
     PARAM_PERCENT, /* percent of one core, stored in hundredths: "150" or "12.5" → 15000, 1250 */
     PARAM_SWITCH,  /* on | off */
     PARAM_TIME,    /* milliseconds */
+    PARAM_CORES,   /* how many cores, "2", or which, "0-1", "0-1,exclusive" */
+    PARAM_IO,      /* bytes and operations a second: "50M", "1000iops", "50M,1000iops" */
+};
+
+/* Who enforces a row. */
+enum param_backend {
+    PARAM_IN_CGROUP,    /* a file of a cgroup controller: resource/ */
+    PARAM_IN_BPF,       /* a BPF program of the VE's cgroup: resource/ */
+    PARAM_IN_NAMESPACE, /* counters of user namespaces, rlimits, sysctls and mounts: container/ */
+    PARAM_IN_NETWORK,   /* nft and tc: network/ */
+    PARAM_IN_STORAGE,   /* quotas: storage/ */
+    PARAM_IN_NODE,      /* follows from all VEs of the node: ve/ */
+};
+
+struct param_row;
+
+/* What stands before the colon of a row with two values; one value alone is both. */
+enum param_first {
+    PARAM_NO_PAIR,
+    PARAM_SOFT_FIRST,      /* soft:hard */
+    PARAM_GUARANTEE_FIRST, /* guarantee:limit; one value alone guarantees nothing */
 };
 
 enum param_kind { /* parameters.md: what the number promises */
@@ -44,15 +65,35 @@ enum param_flag {
     PARAM_UNLIMITED = 1 << 1, /* "unlimited" is a legal value */
     PARAM_PLANNED = 1 << 2,   /* in the table, owned by a later issue: refused with that sentence */
     PARAM_DERIVED = 1 << 3,   /* not written itself: another row's file follows from all VEs */
+    PARAM_MHZ = 1 << 4,       /* may be given in MHz, too: see param_set_resolve() */
 };
 
+enum param_form {
+    PARAM_PLAIN,     /* n alone */
+    PARAM_TWO,       /* n and n2 */
+    PARAM_IN_MHZ,    /* given as n2 MHz; n is what that is in percent, once resolved */
+    PARAM_LIST,      /* cores: bits of n (0 to 63) and n2 (64 to 127) */
+    PARAM_EXCLUSIVE, /* the same, for this VE alone */
+};
+
+#define PARAM_NO_BOUND UINT64_MAX /* of n2, and of n in PARAM_IO: this half is unlimited */
 struct param_value {
     bool unlimited;
-    uint64_t n; /* in the row's unit; 0 when unlimited */
+    enum param_form form : 8;
+    uint64_t n;  /* in the row's unit: the limit; 0 when unlimited */
+    uint64_t n2; /* a pair's first half (soft, guarantee), operations a second, or as form says */
 };
+bool param_value_same(struct param_value a, struct param_value b);
+/* The soft half or the guarantee; of a row with one value: that value, or no guarantee. */
+uint64_t param_value_first(const struct param_row *row, struct param_value v);
+
+/* Does a list of cores name this one?  A count names none. */
+bool param_cores_has(struct param_value v, unsigned core);
 
 struct param_row {
     const char *key;
+    enum param_backend backend;
+    enum param_first first;
     enum param_type type;
     enum param_kind kind;
     unsigned flags; /* enum param_flag */
@@ -62,6 +103,7 @@ struct param_row {
     const char *v2_file;    /* its file in cgroup v2 */
     const char *v1_file;    /* and in v1; NULL: */
     const char *v1_why;     /* why v1 cannot enforce it */
+    const char *below;      /* what lowering it below what is in use does, for --force; or NULL */
     const char *ancestor;   /* OpenVZ/Virtuozzo name, or NULL */
     const char *summary;    /* one line, for tables and completion */
     const char *detail;     /* a paragraph for the man page: unit, rounding, what is refused */
@@ -86,11 +128,11 @@ int param_parse(const struct param_row *row, const char *text, struct param_valu
 int param_parse_value(const struct param_row *row, const char *text, struct param_value *ret,
                       struct err *err);
 /* Canonical text that param_parse() reads back to the same value ("unlimited", "512M"). */
-#define PARAM_TEXT 64
+#define PARAM_TEXT 320 /* a list of every other core */
 const char *param_format(const struct param_row *row, struct param_value v, char buf[PARAM_TEXT]);
 
 /* A value for every row; rows not set have their default. */
-#define PARAM_MAX 96
+#define PARAM_MAX 64
 struct param_set {
     bool given[PARAM_MAX];
     struct param_value v[PARAM_MAX];
@@ -102,3 +144,24 @@ struct param_value param_set_get(const struct param_set *set, const char *key);
 int param_set_parse(struct param_set *set, const char *assignment, struct err *err);
 /* Rules that relate two rows (all of them live in param/rules.c). */
 int param_set_check(const struct param_set *set, struct err *err);
+/* What was given in MHz becomes percent of a core that runs at clock_mhz; 0: not known here,
+ * ERR_UNSUPPORTED. */
+int param_set_resolve(struct param_set *set, uint64_t clock_mhz, struct err *err);
+
+/* What is counted of one row, in its unit (processors: hundredths of a percent). */
+struct param_count {
+    bool known; /* false: not counted on this kernel */
+    uint64_t n;
+};
+struct param_counter {
+    const struct param_row *row;
+    struct param_count held, maxheld; /* maxheld: since the VE's start */
+    struct param_count failcnt;       /* how often the limit said no */
+};
+/* At most one for each row, in the order in which they came. */
+struct param_counters {
+    size_t n;
+    struct param_counter c[PARAM_MAX];
+};
+/* The row's counter, made (nothing known yet) if there is none. */
+struct param_counter *param_counters_of(struct param_counters *list, const struct param_row *row);

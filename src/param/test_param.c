@@ -94,7 +94,7 @@ static void test_bad_text(void **state)
         "inf",
         "Unlimited",
         "unlimited ",
-        "1,5",
+        "1,,5",
         "1..5",
         ".",
         ".5",
@@ -145,6 +145,71 @@ static void expect(const char *key, const char *text, uint64_t want)
         fail_msg("%s", e.text);
     if (v.n != want)
         fail_msg("%s=%s gives %" PRIu64, key, text, v.n);
+}
+
+/* Values of more than one number: what they are, and that they are printed as they were read. */
+static void expect_two(const char *key, const char *text, enum param_form form, uint64_t n,
+                       uint64_t n2)
+{
+    struct param_value v = {0};
+    struct err e = {0};
+    char again[PARAM_TEXT];
+    const struct param_row *row = param_find(key);
+    if (param_parse_value(row, text, &v, &e) < 0)
+        fail_msg("%s", e.text);
+    assert_int_equal(v.form, form);
+    assert_int_equal(v.n, n);
+    assert_int_equal(v.n2, n2);
+    assert_string_equal(param_format(row, v, again), text);
+}
+
+static void expect_bad(const char *key, const char *text, const char *sentence)
+{
+    struct param_value v = {0};
+    struct err e = {0};
+    assert_int_equal(param_parse_value(param_find(key), text, &v, &e), -ERR_USAGE);
+    assert_string_equal(e.text, sentence);
+}
+
+static void test_parts(void **state)
+{
+    const uint64_t G = 1ull << 30, no = PARAM_NO_BOUND;
+    expect_two("disk.space", "9G:10G", PARAM_TWO, 10 * G, 9 * G);
+    expect_two("disk.space", "10G", PARAM_PLAIN, 10 * G, 0);
+    expect_two("disk.space", "9G:unlimited", PARAM_TWO, 0, 9 * G);
+    expect_two("disk.space", "unlimited:unlimited", PARAM_TWO, 0, no);
+    expect_two("connections.rate", "100:200", PARAM_TWO, 200, 100);
+    expect_two("cpu.guarantee", "1000MHz", PARAM_IN_MHZ, 0, 1000);
+    expect_two("cpu.cores", "2", PARAM_PLAIN, 2, 0);
+    expect_two("cpu.cores", "0-2,65", PARAM_LIST, 7, 2);
+    expect_two("cpu.cores", "1-1", PARAM_LIST, 2, 0);
+    expect_two("cpu.cores", "0-1,exclusive", PARAM_EXCLUSIVE, 3, 0);
+    expect_two("cpu.cores", "0-127", PARAM_LIST, no, no);
+    expect_two("io.read", "50M", PARAM_TWO, 50 << 20, no);
+    expect_two("io.read", "1000iops", PARAM_TWO, no, 1000);
+    expect_two("io.read", "50M,1000iops", PARAM_TWO, 50 << 20, 1000);
+    expect_bad("disk.space", "11G:10G",
+               "disk.space: the soft half is above the limit in \"11G:10G\"");
+    expect_bad("disk.space", "1G:2G:3G", "disk.space: \"1G:2G:3G\" is not soft:hard");
+    expect_bad("disk.space", ":2G", "disk.space: \":2G\" is not soft:hard");
+    expect_bad("connections.rate", "unlimited:5",
+               "connections.rate: a guarantee cannot be unlimited");
+    expect_bad("cpu.guarantee", "0MHz", "cpu.guarantee: \"0MHz\" is not a clock such as 1000MHz");
+    expect_bad("cpu.cores", "1-0",
+               "cpu.cores: \"1-0\" is not a number of cores such as 2, or a list of cores 0 to "
+               "127 such as 0-1 or 0-0,exclusive");
+    expect_bad("cpu.cores", "0", "cpu.cores: 0 is not between 1 and 4096, nor \"unlimited\"");
+    expect_bad("io.read", "1M,2M", "io.read: \"2M\" is not operations a second such as 1000iops");
+    expect_bad("io.read", "0iops",
+               "io.read: \"0iops\" is not operations a second such as 1000iops");
+
+    struct param_set set;
+    struct err e = {0};
+    param_set_init(&set);
+    assert_int_equal(param_set_parse(&set, "cpu.guarantee=1000MHz", NULL), 0);
+    assert_int_equal(param_set_resolve(&set, 3000, &e), 0);
+    assert_int_equal(param_set_get(&set, "cpu.guarantee").n, 3334); /* no less than promised */
+    assert_int_equal(param_set_resolve(&set, 0, &e), -ERR_UNSUPPORTED);
 }
 
 static void expect_error(const char *assignment, int kind, const char *sentence)
@@ -260,6 +325,7 @@ int main(void)
         cmocka_unit_test(test_bad_text),       cmocka_unit_test(test_values),
         cmocka_unit_test(test_sentences),      cmocka_unit_test(test_set),
         cmocka_unit_test(test_rules),          cmocka_unit_test(test_burst),
+        cmocka_unit_test(test_parts),
     };
     return cmocka_run_group_tests_name("param", tests, NULL, NULL);
 }

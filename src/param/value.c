@@ -3,7 +3,7 @@
 #include "base/cleanup.h"
 #include "base/number.h"
 #include "base/str.h"
-#include "param/param.h"
+#include "param/parts.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -71,8 +71,42 @@ static int parse_type(enum param_type type, const char *text, uint64_t *ret, str
             return bad(text, "on or off", err);
         *ret = strcmp(text, "on") == 0;
         return 0;
+    case PARAM_CORES:
+    case PARAM_IO:
+        break; /* parts.c reads them */
     }
     return err_set(err, ERR_INTERNAL, "unknown parameter type %d", (int)type);
+}
+
+/* Bounds that are shown as the type shows numbers. */
+static int out_of_range(const struct param_row *row, const char *text, struct err *err)
+{
+    char lo[PARAM_TEXT], hi[PARAM_TEXT];
+    auto_str struct str shown = str_init(256);
+    str_escape(&shown, text, strnlen(text, TEXT_SHOWN));
+    return err_set(err, ERR_USAGE, "%s is not between %s and %s%s", str_c(&shown),
+                   param_format(row, (struct param_value){.n = row->min}, lo),
+                   param_format(row, (struct param_value){.n = row->max}, hi),
+                   row->flags & PARAM_UNLIMITED ? ", nor \"unlimited\"" : "");
+}
+
+int value_parse_one(const struct param_row *row, const char *text, struct param_value *ret,
+                    struct err *err)
+{
+    struct param_value v = {0};
+    if (strcmp(text, "unlimited") == 0) {
+        if (!(row->flags & PARAM_UNLIMITED))
+            return err_set(err, ERR_USAGE, "it cannot be unlimited");
+        *ret = (struct param_value){.unlimited = true};
+        return 0;
+    }
+    int r = parse_type(row->type, text, &v.n, err);
+    if (r < 0)
+        return r;
+    if (v.n < row->min || v.n > row->max)
+        return out_of_range(row, text, err);
+    *ret = v;
+    return 0;
 }
 
 int param_parse_value(const struct param_row *row, const char *text, struct param_value *ret,
@@ -80,25 +114,25 @@ int param_parse_value(const struct param_row *row, const char *text, struct para
 {
     struct err own = {0};
     struct param_value v = {0};
+    int r;
     if (!err)
         err = &own; /* the kind must come out of err_wrap() */
-    if (strcmp(text, "unlimited") == 0) {
-        if (!(row->flags & PARAM_UNLIMITED))
-            return err_set(err, ERR_USAGE, "%s: it cannot be unlimited", row->key);
-        *ret = (struct param_value){.unlimited = true};
-        return 0;
-    }
-    if (parse_type(row->type, text, &v.n, err) < 0)
+    if (strcmp(text, "unlimited") == 0)
+        r = value_parse_one(row, text, &v, err);
+    else if (row->type == PARAM_CORES) {
+        r = parts_parse_cores(row, text, &v, err);
+        if (r == 0 && v.form == PARAM_PLAIN && (v.n < row->min || v.n > row->max))
+            r = out_of_range(row, text, err);
+    } else if (row->type == PARAM_IO)
+        r = parts_parse_io(row, text, &v, err);
+    else if (parts_is_mhz(row, text))
+        r = parts_parse_mhz(text, &v, err);
+    else if (row->first && strchr(text, ':'))
+        r = parts_parse_pair(row, text, &v, err);
+    else
+        r = value_parse_one(row, text, &v, err);
+    if (r < 0)
         return err_wrap(err, "%s", row->key);
-    if (v.n < row->min || v.n > row->max) {
-        char lo[PARAM_TEXT], hi[PARAM_TEXT];
-        auto_str struct str shown = str_init(256);
-        str_escape(&shown, text, strnlen(text, TEXT_SHOWN));
-        return err_set(err, ERR_USAGE, "%s: %s is not between %s and %s%s", row->key, str_c(&shown),
-                       param_format(row, (struct param_value){.n = row->min}, lo),
-                       param_format(row, (struct param_value){.n = row->max}, hi),
-                       row->flags & PARAM_UNLIMITED ? ", nor \"unlimited\"" : "");
-    }
     *ret = v;
     return 0;
 }
@@ -138,6 +172,8 @@ static void format_time(uint64_t ms, char buf[PARAM_TEXT])
 const char *param_format(const struct param_row *row, struct param_value v, char buf[PARAM_TEXT])
 {
     char size[NUMBER_TEXT];
+    if (parts_format(row, v, buf))
+        return buf;
     if (v.unlimited) {
         str_print(buf, PARAM_TEXT, "unlimited");
         return buf;
@@ -147,6 +183,8 @@ const char *param_format(const struct param_row *row, struct param_value v, char
         str_print(buf, PARAM_TEXT, "%s", number_format_size_exact(v.n, size));
         break;
     case PARAM_COUNT:
+    case PARAM_CORES:
+    case PARAM_IO: /* a bound of it */
         str_print(buf, PARAM_TEXT, "%" PRIu64, v.n);
         break;
     case PARAM_PERCENT:

@@ -47,9 +47,9 @@ static const struct counters_of {
     {"swap.limit", false, {"memory.stat", "swap"}, {NULL}, {"memory.memsw.failcnt"}, NULL},
 };
 
-static struct resource_count read_source(int fd, const struct source *s)
+static struct param_count read_source(int fd, const struct source *s)
 {
-    struct resource_count c = {0};
+    struct param_count c = {0};
     if (s->file)
         c.known = (s->key ? cgroup_read_key(fd, s->file, s->key, &c.n, NULL)
                           : cgroup_read_number(fd, s->file, &c.n, NULL)) == 0;
@@ -57,7 +57,7 @@ static struct resource_count read_source(int fd, const struct source *s)
 }
 
 static void read_row(const struct resource_node *node, int64_t id, const struct param_row *row,
-                     struct resource_counter *ret)
+                     struct param_counter *ret)
 {
     const struct controller *c = node_controller(node, row);
     auto_fd int fd = -1;
@@ -82,20 +82,15 @@ static bool is_counted(const struct param_row *row)
     return false;
 }
 
-int resource_counters(struct resource_node *node, int64_t id,
-                      struct resource_counter ret[RESOURCE_COUNTERS_MAX], size_t *ret_n,
+int resource_counters(struct resource_node *node, int64_t id, struct param_counters *list,
                       struct err *err)
 {
     auto_fd int base = -1;
-    size_t n = 0;
     int r = ve_open(node, 0, id, &base, err);
     if (r < 0)
         return r;
-    for (size_t i = 0; i < param_table_size && n < RESOURCE_COUNTERS_MAX; i++)
-        if (is_counted(&param_table[i])) {
-            ret[n] = (struct resource_counter){.row = &param_table[i]};
-            read_row(node, id, &param_table[i], &ret[n++]);
-        }
-    *ret_n = n;
+    for (size_t i = 0; i < param_table_size; i++)
+        if (is_counted(&param_table[i]))
+            read_row(node, id, &param_table[i], param_counters_of(list, &param_table[i]));
     return 0;
 }

@@ -44,16 +44,11 @@ int ve_open(const struct resource_node *node, size_t branch, int64_t id, int *re
     return cgroup_open(node->branch[branch].fd, ve_name(id, name), ret_fd, err);
 }
 
-static bool same(struct param_value a, struct param_value b)
-{
-    return a.unlimited == b.unlimited && (a.unlimited || a.n == b.n);
-}
-
 /* A new cgroup has it by itself.  Defaults of limits are Terem's own, those of other kinds are the
  * kernel's too. */
 static bool is_kernels_own(const struct param_row *row, struct param_value v)
 {
-    return v.unlimited || (row->kind != PARAM_LIMIT && same(v, row->def));
+    return v.unlimited || (row->kind != PARAM_LIMIT && param_value_same(v, row->def));
 }
 
 /* v1 bounds memory and swap together: what is written depends on memory.limit as well. */
@@ -190,12 +185,12 @@ static int memory_make_room(const struct param_row *row, int fd, struct param_va
 }
 
 static int change_row(const struct param_row *row, const struct controller *c, int fd,
-                      const struct param_set *set, struct err *err)
+                      const struct param_set *set, bool force, struct err *err)
 {
     struct param_value v = set->v[param_index(row)];
     bool v2 = c->where == RESOURCE_V2;
     bool memory = !v.unlimited && str_eq(row->v2_file, "memory.max");
-    if (memory && v2) {
+    if (memory && v2 && !force) {
         int r = memory_make_room(row, fd, v, err);
         if (r < 0)
             return r;
@@ -345,16 +340,19 @@ static bool differs(const struct param_row *row, const struct controller *c,
     size_t i = param_index(row), limit = param_index(param_find("memory.limit"));
     if ((row->flags & (PARAM_PLANNED | PARAM_DERIVED)) || !c || c->where == RESOURCE_ABSENT)
         return false;
-    if (is_memsw(row, c) && !(a->v[i].unlimited && b->v[i].unlimited) &&
-        !same(a->v[limit], b->v[limit]))
+    if (!a)
         return true;
-    return !same(a->v[i], b->v[i]);
+    if (is_memsw(row, c) && !(a->v[i].unlimited && b->v[i].unlimited) &&
+        !param_value_same(a->v[limit], b->v[limit]))
+        return true;
+    return !param_value_same(a->v[i], b->v[i]);
 }
 
 struct change {
     const struct resource_node *node;
-    const int *fds; /* of the VE, by branch */
-    const struct param_set *old_set, *new_set;
+    const int *fds;                            /* of the VE, by branch */
+    const struct param_set *old_set, *new_set; /* old_set NULL: what stands there is unknown */
+    bool force;
     bool done[PARAM_MAX];
     size_t order[PARAM_MAX], n; /* rows in the order in which they were written */
 };
@@ -362,7 +360,7 @@ struct change {
 /* Backwards through states that the kernel has already accepted. */
 static void put_back(struct change *ch, struct err *err)
 {
-    while (ch->n) {
+    while (ch->old_set && ch->n) {
         const struct param_row *row = &param_table[ch->order[--ch->n]];
         const struct controller *c = node_controller(ch->node, row);
         struct err why = {0};
@@ -382,7 +380,12 @@ static int change_pass(struct change *ch, size_t *ret_refused, struct err *err)
         if (ch->done[i] || !differs(row, c, ch->old_set, ch->new_set))
             continue;
         struct err cause = {0};
-        int r = change_row(row, c, ch->fds[c->branch], ch->new_set, &cause);
+        int fd = ch->fds[c->branch];
+        const char *file = file_of(row, c->where == RESOURCE_V2);
+        if (!ch->old_set && is_kernels_own(row, ch->new_set->v[i]) &&
+            (!file || faccessat(fd, file, W_OK, 0) < 0))
+            continue; /* this kernel has nothing to put in order */
+        int r = change_row(row, c, fd, ch->new_set, ch->force, &cause);
         if (r == 0) {
             ch->done[i] = true;
             ch->order[ch->n++] = i;
@@ -397,10 +400,11 @@ static int change_pass(struct change *ch, size_t *ret_refused, struct err *err)
 }
 
 static int change_rows(const struct resource_node *node, const int *fds,
-                       const struct param_set *old_set, const struct param_set *new_set,
+                       const struct param_set *old_set, const struct param_set *new_set, bool force,
                        struct err *err)
 {
-    struct change ch = {.node = node, .fds = fds, .old_set = old_set, .new_set = new_set};
+    struct change ch = {
+        .node = node, .fds = fds, .old_set = old_set, .new_set = new_set, .force = force};
     size_t refused, before;
     int r;
     do {
@@ -417,7 +421,7 @@ static int change_rows(const struct resource_node *node, const int *fds,
 }
 
 int resource_apply(struct resource_node *node, int64_t id, const struct param_set *old_set,
-                   const struct param_set *new_set, struct err *err)
+                   const struct param_set *new_set, bool force, struct err *err)
 {
     int fds[BRANCHES_MAX];
     struct err own = {0};
@@ -430,7 +434,7 @@ int resource_apply(struct resource_node *node, int64_t id, const struct param_se
         n += r == 0;
     }
     if (r == 0)
-        r = change_rows(node, fds, old_set, new_set, err);
+        r = change_rows(node, fds, old_set, new_set, force, err);
     while (n)
         cleanup_fd(&fds[--n]);
     return r;

@@ -64,10 +64,12 @@ int resource_open(struct resource_node *node, int64_t id, struct resource_cgroup
                   struct err *err);
 /* Can every given row be enforced here?  The first that cannot is named with the reason. */
 int resource_check(const struct resource_node *node, const struct param_set *set, struct err *err);
-/* Writes the rows that differ between the sets; on failure puts the old values back.  A memory
- * limit below what is in use and cannot be reclaimed is ERR_STATE with the present use. */
+/* Writes the rows that differ between the sets (old_set NULL: all rows, whatever stands there);
+ * on failure puts the old values back.  A memory limit below what is in use and cannot be
+ * reclaimed is ERR_STATE with the present use, unless force: then processes inside are killed
+ * until the rest fits. */
 int resource_apply(struct resource_node *node, int64_t id, const struct param_set *old_set,
-                   const struct param_set *new_set, struct err *err);
+                   const struct param_set *new_set, bool force, struct err *err);
 /* Writes one row as the set has it, whatever stood there: for what follows from other VEs. */
 int resource_rewrite(struct resource_node *node, int64_t id, const char *key,
                      const struct param_set *set, struct err *err);
@@ -94,18 +96,7 @@ struct resource_usage {
 int resource_usage(struct resource_node *node, int64_t id, struct resource_usage *ret,
                    struct err *err);
 
-struct resource_count {
-    bool known; /* false: not counted on this kernel */
-    uint64_t n;
-};
-struct resource_counter {
-    const struct param_row *row;
-    struct resource_count held, maxheld; /* in the row's unit, since the VE's start */
-    struct resource_count failcnt;       /* how often the limit said no */
-};
-#define RESOURCE_COUNTERS_MAX 8
-/* A counter for every limited row that some kernel counts.  The kernel keeps them: they survive
- * us.  Not there: ERR_NOT_FOUND. */
-int resource_counters(struct resource_node *node, int64_t id,
-                      struct resource_counter ret[RESOURCE_COUNTERS_MAX], size_t *ret_n,
+/* Adds a counter for every limited row that some kernel counts.  The kernel keeps them: they
+ * survive us.  Not there: ERR_NOT_FOUND. */
+int resource_counters(struct resource_node *node, int64_t id, struct param_counters *list,
                       struct err *err);

@@ -260,19 +260,19 @@ static void test_apply(void **state)
     struct param_set two = set_of("cpu.limit=12.5", "processes=unlimited", "memory.limit=64M");
     struct param_set none = set_of("cpu.limit=unlimited", "memory.limit=unlimited", NULL);
     make(4, &one, &c);
-    assert_int_equal(resource_apply(node, 4, &one, &two, NULL), 0);
+    assert_int_equal(resource_apply(node, 4, &one, &two, false, NULL), 0);
     read_ve(4, "cpu", "cpu.max", "cpu.cfs_quota_us", text, sizeof(text));
     assert_true(str_starts(text, "12500"));
     read_ve(4, "pids", "pids.max", "pids.max", text, sizeof(text));
     assert_string_equal(text, "max");
     read_ve(4, "memory", "memory.max", "memory.limit_in_bytes", text, sizeof(text));
     assert_string_equal(text, "67108864");
-    assert_int_equal(resource_apply(node, 4, &two, &none, NULL), 0);
+    assert_int_equal(resource_apply(node, 4, &two, &none, false, NULL), 0);
     read_ve(4, "cpu", "cpu.max", "cpu.cfs_quota_us", text, sizeof(text));
     assert_true(str_eq(text, "-1") || str_eq(text, "max 100000"));
     read_ve(4, "pids", "pids.max", "pids.max", text, sizeof(text));
     assert_string_equal(text, "4096"); /* the default, since it was not given */
-    assert_int_equal(resource_apply(node, 44, &one, &two, NULL), -ERR_NOT_FOUND);
+    assert_int_equal(resource_apply(node, 44, &one, &two, false, NULL), -ERR_NOT_FOUND);
     resource_cgroups_done(&c);
 }
 
@@ -290,7 +290,7 @@ static void test_apply_rolls_back(void **state)
     make(5, &one, &c);
     pid_t pid = run(&c, true, body_hold, &held);
     wait_ticks(1);
-    assert_int_equal(resource_apply(node, 5, &one, &two, &e), -ERR_STATE);
+    assert_int_equal(resource_apply(node, 5, &one, &two, false, &e), -ERR_STATE);
     print_message("# %s\n", e.text);
     assert_true(str_starts(e.text, "cannot lower memory.limit to 16M: 6"));
     assert_non_null(strstr(e.text, "M is in use; stop a process or choose at least 6"));
@@ -302,7 +302,7 @@ static void test_apply_rolls_back(void **state)
     assert_string_equal(text, "30");
     assert_int_equal(kill(pid, 0), 0);
     assert_int_equal(waitpid(pid, NULL, WNOHANG), 0); /* it was not killed */
-    assert_int_equal(resource_apply(node, 5, &one, &three, NULL), 0);
+    assert_int_equal(resource_apply(node, 5, &one, &three, false, NULL), 0);
     assert_int_equal(resource_kill(node, 5, 5000, NULL), 0);
     reap(pid, NULL);
     resource_cgroups_done(&c);
@@ -328,12 +328,12 @@ static void test_rows_that_bound_each_other(void **state)
     assert_int_equal(param_set_parse(&bad, "cpu.burst=11ms", NULL), 0); /* rules.c refuses it */
     make(14, &low, &c);
     for (int i = 0; i < 3; i++) {
-        if (resource_apply(node, 14, &low, &high, &e) < 0 ||
-            resource_apply(node, 14, &high, &low, &e) < 0)
+        if (resource_apply(node, 14, &low, &high, false, &e) < 0 ||
+            resource_apply(node, 14, &high, &low, false, &e) < 0)
             fail_msg("%s", e.text);
     }
-    assert_int_equal(resource_apply(node, 14, &low, &high, NULL), 0);
-    assert_true(resource_apply(node, 14, &high, &bad, &e) < 0);
+    assert_int_equal(resource_apply(node, 14, &low, &high, false, NULL), 0);
+    assert_true(resource_apply(node, 14, &high, &bad, false, &e) < 0);
     assert_true(str_starts(e.text, "cpu."));
     read_ve(14, "cpu", "cpu.max.burst", "cpu.cfs_burst_us", text, sizeof(text));
     assert_string_equal(text, "70000");

@@ -235,7 +235,7 @@ static void test_v2_only(void **state)
     }
 
     struct param_set none = set_of(NULL, NULL, "processes=unlimited");
-    assert_int_equal(resource_apply(node, 7, &set, &none, NULL), 0);
+    assert_int_equal(resource_apply(node, 7, &set, &none, false, NULL), 0);
     expect("cg/terem/ve-7/cpu.max", "max 100000");
     expect("cg/terem/ve-7/memory.max", "max");
     expect("cg/terem/ve-7/pids.max", "max");
@@ -258,7 +258,7 @@ static void test_v2_memory_in_use(void **state)
     struct param_set two = set_of("cpu.limit=20", "memory.limit=512M", "processes=60");
     assert_int_equal(resource_create(node, 8, &one, 0, 0, &c, NULL), 0);
     write_at("cg/terem/ve-8/memory.current", "628097024\n"); /* 599 MiB */
-    assert_int_equal(resource_apply(node, 8, &one, &two, &e), -ERR_STATE);
+    assert_int_equal(resource_apply(node, 8, &one, &two, false, &e), -ERR_STATE);
     assert_string_equal(e.text, "cannot lower memory.limit to 512M: 599M is in use; stop a process "
                                 "or choose at least 599M");
     expect("cg/terem/ve-8/memory.reclaim", "91226112"); /* it tried */
@@ -266,7 +266,7 @@ static void test_v2_memory_in_use(void **state)
     expect("cg/terem/ve-8/cpu.max", "50000 100000"); /* was 20000 meanwhile */
     expect("cg/terem/ve-8/pids.max", "50");
     write_at("cg/terem/ve-8/memory.current", "536870912\n");
-    assert_int_equal(resource_apply(node, 8, &one, &two, NULL), 0);
+    assert_int_equal(resource_apply(node, 8, &one, &two, false, NULL), 0);
     expect("cg/terem/ve-8/memory.max", "536870912");
     expect("cg/terem/ve-8/cpu.max", "20000 100000");
     resource_cgroups_done(&c);
@@ -297,7 +297,7 @@ static void test_v1_with_comounts(void **state)
     expect("both/terem/ve-9/memory.limit_in_bytes", "67108864");
     expect("both/terem/ve-9/pids.max", "4096"); /* the default is a limit too */
     expect_gone("memory/terem");
-    assert_int_equal(resource_apply(node, 9, &set, &none, NULL), 0);
+    assert_int_equal(resource_apply(node, 9, &set, &none, false, NULL), 0);
     expect("cpu,cpuacct/terem/ve-9/cpu.cfs_quota_us", "-1");
     expect("both/terem/ve-9/memory.limit_in_bytes", "-1");
     resource_cgroups_done(&c);
@@ -330,7 +330,7 @@ static void test_more_rows_v2(void **state)
     expect("cg/terem/ve-7/cpu.max.burst", "20000");
     expect("cg/terem/ve-7/memory.high", "67108864");
     expect("cg/terem/ve-7/memory.swap.max", "0");
-    assert_int_equal(resource_apply(node, 7, &set, &none, NULL), 0);
+    assert_int_equal(resource_apply(node, 7, &set, &none, false, NULL), 0);
     expect("cg/terem/ve-7/cpu.weight", "100");
     expect("cg/terem/ve-7/cpu.max.burst", "0");
     expect("cg/terem/ve-7/memory.high", "max");
@@ -367,7 +367,7 @@ static void test_more_rows_v1(void **state)
     expect("all/terem/ve-7/cpu.cfs_burst_us", "20000");
     expect("all/terem/ve-7/memory.soft_limit_in_bytes", "33554432");
     expect("all/terem/ve-7/memory.memsw.limit_in_bytes", "83886080"); /* 64M + 16M */
-    assert_int_equal(resource_apply(node, 7, &set, &next, NULL), 0);
+    assert_int_equal(resource_apply(node, 7, &set, &next, false, NULL), 0);
     expect("all/terem/ve-7/cpu.shares", "1024");
     expect("all/terem/ve-7/memory.soft_limit_in_bytes", "-1");
     expect("all/terem/ve-7/memory.memsw.limit_in_bytes", "150994944"); /* follows memory.limit */
@@ -414,7 +414,7 @@ static void test_guarantees(void **state)
     expect("cg/terem/ve-7/cpu.weight", "777");
     assert_int_equal(resource_protect(node, 123456, NULL), 0);
     expect("cg/terem/memory.low", "123456");
-    assert_int_equal(resource_apply(node, 7, &set, &none, NULL), 0);
+    assert_int_equal(resource_apply(node, 7, &set, &none, false, NULL), 0);
     expect("cg/terem/ve-7/memory.low", "0");
     expect("cg/terem/ve-7/ve/memory.low", "0");
     assert_int_equal(resource_rewrite(node, 8, "cpu.weight", &weight, NULL), -ERR_NOT_FOUND);
@@ -438,7 +438,7 @@ static void test_guarantees(void **state)
     resource_node_close(node);
 }
 
-static void expect_count(struct resource_count c, bool known, uint64_t n)
+static void expect_count(struct param_count c, bool known, uint64_t n)
 {
     assert_int_equal(c.known, known);
     assert_int_equal(c.n, n);
@@ -448,13 +448,13 @@ static void test_counters(void **state)
 {
     struct resource_node *node;
     struct resource_cgroups c;
-    struct resource_counter rows[RESOURCE_COUNTERS_MAX];
+    struct param_counters list = {0};
+    const struct param_counter *rows = list.c;
     struct param_set set;
-    size_t n;
     make_top("cg", true, "cpu memory pids");
     open_node("1 1 0:1 / @/cg rw - cgroup2 cgroup2 rw\n", &node);
     param_set_init(&set);
-    assert_int_equal(resource_counters(node, 7, rows, &n, NULL), -ERR_NOT_FOUND);
+    assert_int_equal(resource_counters(node, 7, &list, NULL), -ERR_NOT_FOUND);
     assert_int_equal(resource_create(node, 7, &set, 0, 0, &c, NULL), 0);
     write_at("cg/terem/ve-7/memory.current", "5000\n");
     write_at("cg/terem/ve-7/memory.peak", "7000\n");
@@ -462,8 +462,8 @@ static void test_counters(void **state)
     write_at("cg/terem/ve-7/memory.swap.events", "high 0\nmax 6\nfail 7\n");
     write_at("cg/terem/ve-7/pids.current", "8\n");
     write_at("cg/terem/ve-7/pids.events", "max 9\n");
-    assert_int_equal(resource_counters(node, 7, rows, &n, NULL), 0);
-    assert_int_equal(n, 3);
+    assert_int_equal(resource_counters(node, 7, &list, NULL), 0);
+    assert_int_equal(list.n, 3);
     assert_string_equal(rows[0].row->key, "memory.limit");
     expect_count(rows[0].held, true, 5000);
     expect_count(rows[0].maxheld, true, 7000);
@@ -476,7 +476,7 @@ static void test_counters(void **state)
     expect_count(rows[2].maxheld, false, 0);
     expect_count(rows[2].failcnt, false, 0); /* before 6.12 it is counted elsewhere */
     write_at("cg/terem/ve-7/pids.events.local", "max 9\n");
-    assert_int_equal(resource_counters(node, 7, rows, &n, NULL), 0);
+    assert_int_equal(resource_counters(node, 7, &list, NULL), 0);
     expect_count(rows[2].failcnt, true, 9);
     resource_cgroups_done(&c);
     resource_node_close(node);

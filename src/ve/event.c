@@ -2,6 +2,13 @@
 /* Watches of jobs and of events. */
 #include "ve/internal.h"
 
+#define REFUSED_EVERY_MS 1000
+
+struct ve_refusal {
+    int64_t at; /* its last event */
+    uint64_t held_back;
+};
+
 static int add(struct ve_node *node, struct ve_watch w, struct ve_watch **ret, struct err *err)
 {
     struct ve_watch *n = calloc(1, sizeof(*n));
@@ -81,4 +88,24 @@ void ve_event_job(struct job *job, bool ended)
         w->job_fn(w->ctx, doc, ended);
     }
     ve_event_emit(job->node, json_pack("{s:s, s:o}", "type", "job", "job", doc));
+}
+
+void ve_refused(struct ve *ve, const struct param_row *row, uint64_t count, pid_t pid,
+                const char *process, const char *text)
+{
+    if (!ve->refused && !(ve->refused = calloc(param_table_size, sizeof(*ve->refused))))
+        return;
+    struct ve_refusal *r = &ve->refused[param_index(row)];
+    int64_t now = ve_now_ms();
+    r->held_back += count;
+    if (now - r->at < REFUSED_EVERY_MS && now >= r->at)
+        return;
+    json_t *e = json_pack("{s:s, s:s, s:s, s:I, s:o, s:o, s:o}", "type", "ve.refused", "ve",
+                          ve->rec.name, "key", row->key, "count", (json_int_t)r->held_back, "pid",
+                          pid > 0 ? json_integer(pid) : json_null(), "process",
+                          process ? json_string(process) : json_null(), "text",
+                          text ? json_string(text) : json_null());
+    r->at = now;
+    r->held_back = 0;
+    ve_event_emit(ve->node, e);
 }

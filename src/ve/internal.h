@@ -31,15 +31,16 @@ struct ve {
     json_t *spec; /* what the owner asked for; rec.spec is its text */
     json_t *run;  /* pid, started, exit, broken; rec.run is its text */
     struct param_set params;
-    uint64_t weight;      /* that ve_guarantee_settle() wrote; 0: another or none */
-    int pidfd;            /* of its first process while it runs, else -1 */
-    uv_poll_t *exit_poll; /* on a duplicate of pidfd */
-    struct job *job;      /* at work or queued, or NULL */
-    struct job *next_job; /* a kill that waits for `job` to be cancelled */
-    bool unsaved;         /* the registry could not take its record yet */
-    unsigned transfers;   /* files going in or out while it is stopped: it must not start */
-    bool gone;            /* that process has ended */
-    unsigned restarts;    /* in a row, for the restart policy's delay */
+    struct ve_refusal *refused; /* by row, made at the first refusal; or NULL */
+    uint64_t weight;            /* that ve_guarantee_settle() wrote; 0: another or none */
+    int pidfd;                  /* of its first process while it runs, else -1 */
+    uv_poll_t *exit_poll;       /* on a duplicate of pidfd */
+    struct job *job;            /* at work or queued, or NULL */
+    struct job *next_job;       /* a kill that waits for `job` to be cancelled */
+    bool unsaved;               /* the registry could not take its record yet */
+    unsigned transfers;         /* files going in or out while it is stopped: it must not start */
+    bool gone;                  /* that process has ended */
+    unsigned restarts;          /* in a row, for the restart policy's delay */
     uv_timer_t *restart_timer;
     int64_t restart_at; /* when that fires */
 };
@@ -179,7 +180,24 @@ int ve_labels_check(const json_t *labels, struct err *err);
  * Called inside a transaction.  job may be NULL. */
 int ve_move(struct ve *ve, enum ve_event event, struct job *job, struct err *err);
 
+/* apply.c */
+/* Can every row be enforced here?  Nothing is written. */
+int ve_apply_check(struct ve_node *node, const struct param_set *set, struct err *err);
+/* Writes what differs into a VE that runs; on failure the old values are put back.  old_set NULL:
+ * every row, whatever stands there (after a crash in the middle). */
+int ve_apply(struct ve *ve, const struct param_set *old_set, const struct param_set *new_set,
+             bool force, struct err *err);
+/* Is there room below the new limits?  Not: ERR_STATE and what would happen. */
+int ve_apply_room(struct ve *ve, const struct param_set *new_set, struct err *err);
+json_t *ve_apply_restart_rows(const struct param_set *set);
+json_t *ve_apply_pending(struct ve *ve);
+
+/* counter.c: all sources, of a VE that runs. */
+int ve_counters_read(struct ve *ve, struct param_counters *ret, struct err *err);
+
 /* guarantee.c */
+/* Of the processor, as it tells (cpufreq's highest, else /proc/cpuinfo); 0: it does not. */
+uint64_t ve_guarantee_clock_mhz(void);
 /* Can the node keep this beside what the others have?  ve: NULL for one that is being made. */
 int ve_guarantee_admit(struct ve_node *node, const struct ve *ve, const struct param_set *set,
                        struct err *err);
@@ -189,6 +207,11 @@ void ve_guarantee_params(const struct ve *ve, struct param_set *ret);
 void ve_guarantee_settle(struct ve_node *node);
 
 /* event.c */
+/* A limit said no.  Who: pid inside the VE (0: unknown) and the name of its command (NULL:
+ * unknown); text: what that means, one sentence without the VE's name, or NULL.  At most one event
+ * a second for each row of each VE goes out; `count` tells of how many refusals. */
+void ve_refused(struct ve *ve, const struct param_row *row, uint64_t count, pid_t pid,
+                const char *process, const char *text);
 void ve_event_emit(struct ve_node *node, json_t *event); /* steals event; adds time */
 void ve_event_job(struct job *job, bool ended);
 void ve_watches_sweep(struct ve_node *node);

@@ -96,7 +96,8 @@ int ve_params_parse(const json_t *params, struct param_set *ret, struct err *err
             return -err->kind;
         param_set_put(ret, row, v);
     }
-    return param_set_check(ret, err);
+    int r = param_set_resolve(ret, ve_guarantee_clock_mhz(), err);
+    return r < 0 ? r : param_set_check(ret, err);
 }
 
 /* Whatever was given is kept in the canonical form of the table. */
@@ -250,7 +251,7 @@ int ve_record_check(struct ve_node *node, const json_t *rq, json_t **ret_spec,
         check_env(json_object_get(rq, "env"), err) < 0 ||
         ve_labels_check(json_object_get(rq, "labels"), err) < 0 ||
         ve_params_parse(json_object_get(rq, "params"), ret_params, err) < 0 ||
-        resource_check(node->resources, ret_params, err) < 0)
+        ve_apply_check(node, ret_params, err) < 0)
         return err_wrap(err, "%s", name);
 
     json_t *spec = json_object();
@@ -279,6 +280,7 @@ void ve_record_free(struct ve *ve)
     json_decref(ve->run);
     registry_ve_done(&ve->rec);
     cleanup_fd(&ve->pidfd);
+    free(ve->refused);
     free(ve);
 }
 
@@ -384,6 +386,7 @@ json_t *ve_record_json(struct ve *ve)
         if (v || !str_eq(running[i], "broken"))
             json_object_set_new(out, running[i], v ? json_deep_copy(v) : json_null());
     }
+    json_object_set_new(out, "pending", ve_apply_pending(ve));
     json_object_set_new(out, "restart_at",
                         ve->restart_timer ? json_integer(ve->restart_at) : json_null());
     json_object_set_new(out, "usage", usage_json(ve));

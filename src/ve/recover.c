@@ -131,6 +131,25 @@ static void settle_freezer(struct ve *ve)
         log_error(ve->rec.name, 0, "%s", e.text);
 }
 
+/* teremd ended between two writes of one change: the record has the old values, or all new ones
+ * if the change was committed. */
+static void settle_params(struct ve *ve)
+{
+    struct err e = {0};
+    if (!json_is_true(json_object_get(ve->run, "applying")))
+        return;
+    if (ve_apply(ve, NULL, &ve->params, true, &e) < 0) {
+        log_error(ve->rec.name, 0, "its parameters could not be put in order: %s", e.text);
+        return;
+    }
+    json_object_del(ve->run, "applying");
+    ve->weight = 0;
+    if (ve_begin(ve->node, &e) < 0 || ve_record_save(ve, &e) < 0 || ve_commit(ve->node, &e) < 0) {
+        ve_rollback(ve->node);
+        log_error(ve->rec.name, 0, "%s", e.text);
+    }
+}
+
 static void recover_one(struct ve *ve, bool booted)
 {
     struct ve_node *node = ve->node;
@@ -174,6 +193,7 @@ static void recover_one(struct ve *ve, bool booted)
             begin_later(ve, "exit");
         } else {
             settle_freezer(ve);
+            settle_params(ve);
             ve_first_process_ended(ve); /* it may have ended while nobody watched */
         }
     } else if (ve->state == VE_STOPPED && (booted ? autostart : wanted_up)) {
@@ -230,9 +250,9 @@ int ve_recover(struct ve_node *node, struct err *err)
     if (booted && registry_meta_set(node->registry, "boot", node->boot_id, err) < 0)
         return err_wrap(err, "cannot recover");
     remove_orphans(node);
-    ve_guarantee_settle(node);
     for (size_t i = 0; i < node->n_ves; i++)
         recover_one(node->ves[i], booted);
+    ve_guarantee_settle(node);
     ve_trash_later(node);
     ve_event_emit(node, json_pack("{s:s, s:b}", "type", "node.recovered", "booted", booted));
     return 0;

@@ -208,7 +208,21 @@ static int build_changes(const struct args *a, json_t *changes, struct err *err)
     if (r == 0 && json_object_size(changes) == 0)
         r = err_set(err, ERR_USAGE,
                     "terem set needs something to change, such as memory.limit=512M");
+    if (args_has(a, "force"))
+        json_object_set_new(changes, "force", json_true());
     return r;
+}
+
+/* Of what was changed now. */
+static void say_pending(struct cli *cli, const json_t *ve, const json_t *changes)
+{
+    size_t i;
+    json_t *key;
+    json_array_foreach(
+        json_object_get(ve, "pending"), i,
+        key) if (json_object_get(json_object_get(changes, "params"), json_string_value(key)))
+        cli_say(cli, "%s: %s takes effect at the next start", cli_text(ve, "name"),
+                json_string_value(key));
 }
 
 int cmd_set(struct cli *cli, const struct args *a, struct err *err)
@@ -225,5 +239,6 @@ int cmd_set(struct cli *cli, const struct args *a, struct err *err)
     if (cli->json)
         return cli_out_json(cli, ve, err);
     cli_say(cli, "%s: set", cli_text(ve, "name"));
+    say_pending(cli, ve, changes);
     return 0;
 }

@@ -97,6 +97,7 @@ static const struct option_spec set_options[] = {
     {"restart", 0, "WHEN", "start it again when it ends: no, on-failure or always", COMPLETE_WORDS,
      "no on-failure always"},
     {"name", 0, "NAME", "give it another name"},
+    {"force", 'f', NULL, "also set a limit below what is in use, with what that does"},
     END,
 };
 
@@ -382,7 +383,8 @@ const struct command command_table[] = {
      .run = cmd_set,
      .detail =
          "All changes are made together or not at all, and live unless terem-parameters(7) says "
-         "otherwise. KEY=default takes the parameter's default again.",
+         "otherwise. KEY=default takes the parameter's default again. A limit below what is in use "
+         "is refused with what it would do; --force does it.",
      .examples = {"terem set web1 memory.limit=1G cpu.limit=200", "terem set web1 --label tier=db",
                   "terem set web1 cpu.limit=default --autostart on"}},
     {.name = "params",

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Setting parameters: the rooms that enforce them, one after the other, as one transaction.
+ *
+ * A room is asked twice: check() before anything is written, apply() on a VE that runs.  When one
+ * fails, those before it get the old values again.  What a start needs goes in by the birth's own
+ * path (engine_container.c).
+ */
+#include "ve/internal.h"
+
+static int cgroup_check(struct ve_node *node, const struct param_set *set, struct err *err)
+{
+    return resource_check(node->resources, set, err);
+}
+
+static int cgroup_apply(struct ve *ve, const struct param_set *old_set,
+                        const struct param_set *new_set, bool force, struct err *err)
+{
+    return resource_apply(ve->node->resources, ve->rec.id, old_set, new_set, force, err);
+}
+
+/* In the order in which they are written.  apply: old_set NULL writes every row, whatever stands
+ * there; all or nothing of its own rows.  Either may be NULL. */
+static const struct backend {
+    const char *name;
+    int (*check)(struct ve_node *node, const struct param_set *set, struct err *err);
+    int (*apply)(struct ve *ve, const struct param_set *old_set, const struct param_set *new_set,
+                 bool force, struct err *err);
+} backends[] = {
+    {"cgroup", cgroup_check, cgroup_apply},
+};
+
+int ve_apply_check(struct ve_node *node, const struct param_set *set, struct err *err)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(backends); i++) {
+        int r = backends[i].check ? backends[i].check(node, set, err) : 0;
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static void put_back(struct ve *ve, size_t n, const struct param_set *old_set,
+                     const struct param_set *new_set)
+{
+    struct err e = {0};
+    while (n--)
+        if (backends[n].apply && backends[n].apply(ve, new_set, old_set, true, &e) < 0)
+            log_error(ve->rec.name, 0, "%s: the old values could not be put back: %s",
+                      backends[n].name, e.text);
+}
+
+int ve_apply(struct ve *ve, const struct param_set *old_set, const struct param_set *new_set,
+             bool force, struct err *err)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(backends); i++) {
+        int r = backends[i].apply ? backends[i].apply(ve, old_set, new_set, force, err) : 0;
+        if (r == 0)
+            continue;
+        if (old_set)
+            put_back(ve, i, old_set, new_set);
+        return r;
+    }
+    return 0;
+}
+
+/* A limit that is lowered below what is in use: says what would happen, and does it by force
+ * only.  Rows without `below` look for themselves (memory can be given back first). */
+int ve_apply_room(struct ve *ve, const struct param_set *new_set, struct err *err)
+{
+    struct param_counters list;
+    bool read = false;
+    char want[PARAM_TEXT], have[PARAM_TEXT];
+    for (size_t i = 0; i < param_table_size; i++) {
+        const struct param_row *row = &param_table[i];
+        struct param_value v = new_set->v[i], before = ve->params.v[i];
+        if (!row->below || v.unlimited || (!before.unlimited && v.n >= before.n))
+            continue;
+        if (!read && ve_counters_read(ve, &list, err) < 0)
+            return -err->kind;
+        read = true;
+        struct param_count held = param_counters_of(&list, row)->held;
+        if (!held.known || held.n <= v.n)
+            continue;
+        param_format(row, (struct param_value){.n = v.n}, want);
+        return err_set(err, ERR_STATE,
+                       "%s %s is below the %s in use: %s; set it with --force, or choose at least "
+                       "%s",
+                       row->key, want, param_format(row, (struct param_value){.n = held.n}, have),
+                       row->below, have);
+    }
+    return 0;
+}
+
+/* Rows that take effect at the next start, as they are now in force. */
+json_t *ve_apply_restart_rows(const struct param_set *set)
+{
+    json_t *out = json_object();
+    char text[PARAM_TEXT];
+    for (size_t i = 0; i < param_table_size; i++)
+        if ((param_table[i].flags & (PARAM_RESTART | PARAM_PLANNED)) == PARAM_RESTART)
+            json_object_set_new(out, param_table[i].key,
+                                json_string(param_format(&param_table[i], set->v[i], text)));
+    return out;
+}
+
+/* Keys whose value waits for the next start. */
+json_t *ve_apply_pending(struct ve *ve)
+{
+    json_t *out = json_array(), *wanted = ve_apply_restart_rows(&ve->params);
+    const json_t *in_force = json_object_get(ve->run, "restart_rows");
+    const char *key;
+    json_t *value;
+    if (json_is_object(in_force) && (ve->state == VE_RUNNING || ve->state == VE_PAUSED))
+        json_object_foreach(wanted, key,
+                            value) if (json_object_get(in_force, key) &&
+                                       !json_equal(json_object_get(in_force, key), value))
+            json_array_append_new(out, json_string(key));
+    json_decref(wanted);
+    return out;
+}

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Changing a VE's record: what is asked for is merged, checked, applied and recorded. */
+#include "base/name.h"
+#include "ve/internal.h"
+
+static int merge_labels(json_t *spec, const json_t *changes, struct err *err)
+{
+    const char *key;
+    json_t *value, *labels = json_object_get(spec, "labels");
+    if (!changes || json_is_null(changes))
+        return 0;
+    if (!json_is_object(changes))
+        return err_set(err, ERR_USAGE, "labels must be an object");
+    if (ve_labels_check(changes, err) < 0)
+        return -err->kind;
+    json_object_foreach((json_t *)changes, key, value)
+    {
+        if (json_is_null(value))
+            json_object_del(labels, key);
+        else
+            json_object_set(labels, key, value);
+    }
+    return 0;
+}
+
+static int merge_params(json_t *spec, const json_t *changes, struct param_set *ret, struct err *err)
+{
+    const char *key;
+    json_t *value, *params = json_object_get(spec, "params");
+    if (changes && !json_is_null(changes) && !json_is_object(changes))
+        return err_set(err, ERR_USAGE, "params must be an object");
+    json_object_foreach((json_t *)changes, key, value)
+    {
+        const struct param_row *row = param_find_err(key, err);
+        struct param_value v;
+        char text[PARAM_TEXT];
+        if (!row)
+            return -err->kind;
+        if (json_is_null(value)) {
+            json_object_del(params, key);
+            continue;
+        }
+        if (!json_is_string(value))
+            return err_set(err, ERR_USAGE, "%s must be a text such as \"512M\"", key);
+        if (param_parse(row, json_string_value(value), &v, err) < 0)
+            return -err->kind;
+        json_object_set_new(params, key, json_string(param_format(row, v, text)));
+    }
+    return ve_params_parse(params, ret, err);
+}
+
+static int merge_rest(struct ve *ve, json_t *spec, const json_t *changes, char name[NAME_SIZE],
+                      struct err *err)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)changes, key, value)
+    {
+        if (str_eq(key, "params") || str_eq(key, "labels"))
+            continue;
+        if (str_eq(key, "force")) {
+            if (!json_is_boolean(value))
+                return err_set(err, ERR_USAGE, "force must be true or false");
+            continue;
+        }
+        if (str_eq(key, "autostart")) {
+            if (!json_is_boolean(value))
+                return err_set(err, ERR_USAGE, "autostart must be true or false");
+            json_object_set(spec, key, value);
+        } else if (str_eq(key, "restart")) {
+            const char *text = json_string_value(value);
+            if (!str_eq(text, "no") && !str_eq(text, "on-failure") && !str_eq(text, "always"))
+                return err_set(err, ERR_USAGE, "restart must be no, on-failure or always");
+            json_object_set(spec, key, value);
+        } else if (str_eq(key, "name")) {
+            const char *text = json_string_value(value);
+            if (!text || name_check_ve(text, err) < 0)
+                return text ? -err->kind : err_set(err, ERR_USAGE, "name must be a text");
+            if (ve_find(ve->node, text) && ve_find(ve->node, text) != ve)
+                return err_set(err, ERR_EXISTS, "there is a VE named %s already", text);
+            if (ve->state != VE_STOPPED && !str_eq(text, ve->rec.name))
+                return err_set(err, ERR_STATE, "stop it before it is renamed");
+            str_print(name, NAME_SIZE, "%s", text);
+        } else {
+            return err_set(err, ERR_USAGE, "\"%.60s\" cannot be changed", key);
+        }
+    }
+    return 0;
+}
+
+/* Before the kernel is touched: after a crash in the middle, recovery writes every row of the
+ * record again, so that all values are the old ones. */
+static int mark_applying(struct ve *ve, bool applying, struct err *err)
+{
+    json_object_set_new(ve->run, "applying", json_boolean(applying));
+    int r = ve_begin(ve->node, err);
+    if (r == 0)
+        r = ve_record_save(ve, err);
+    if (r == 0)
+        r = ve_commit(ve->node, err);
+    if (r == 0)
+        return 0;
+    json_object_del(ve->run, "applying");
+    ve_rollback(ve->node);
+    return r;
+}
+
+static int commit_update(struct ve *ve, const json_t *changes, struct err *err)
+{
+    int r = ve_begin(ve->node, err);
+    json_object_del(ve->run, "applying");
+    if (r == 0)
+        r = ve_record_save(ve, err);
+    if (r == 0) {
+        json_array_append_new(ve->node->pending, json_pack("{s:s, s:s, s:O}", "type", "ve.updated",
+                                                           "ve", ve->rec.name, "changes", changes));
+        r = ve_commit(ve->node, err);
+    }
+    if (r < 0)
+        ve_rollback(ve->node);
+    return r;
+}
+
+static bool differ(const struct param_set *a, const struct param_set *b)
+{
+    for (size_t i = 0; i < param_table_size; i++)
+        if (!param_value_same(a->v[i], b->v[i]))
+            return true;
+    return false;
+}
+
+/* The kernel first, then the registry; a failure puts both back.  Steals spec. */
+static int update_to(struct ve *ve, json_t *spec, const struct param_set *params, const char *name,
+                     const json_t *changes, bool force, struct err *err)
+{
+    struct param_set old = ve->params;
+    json_t *old_spec = ve->spec;
+    char old_name[NAME_SIZE];
+    bool live = (ve->state == VE_RUNNING || ve->state == VE_PAUSED) && differ(&old, params);
+    if (live && ((!force && ve_apply_room(ve, params, err) < 0) ||
+                 mark_applying(ve, true, err) < 0 || ve_apply(ve, &old, params, force, err) < 0)) {
+        json_decref(spec);
+        if (json_is_true(json_object_get(ve->run, "applying")))
+            mark_applying(ve, false, &(struct err){0});
+        return -err->kind;
+    }
+    ve->spec = spec;
+    ve->params = *params;
+    memcpy(old_name, ve->rec.name, sizeof(old_name));
+    str_print(ve->rec.name, sizeof(ve->rec.name), "%s", name);
+    if (commit_update(ve, changes, err) == 0) {
+        json_decref(old_spec);
+        return 0;
+    }
+    ve->spec = old_spec;
+    ve->params = old;
+    memcpy(ve->rec.name, old_name, sizeof(old_name));
+    json_decref(spec);
+    if (live)
+        ve_apply(ve, params, &old, true, &(struct err){0});
+    return -err->kind;
+}
+
+/* One transaction: all is checked, then the kernel, then the registry; a failure puts back. */
+int ve_update(struct ve_node *node, const char *name, const json_t *changes, json_t **ret,
+              struct err *err)
+{
+    struct ve *ve;
+    struct param_set params;
+    char new_name[NAME_SIZE];
+    if (ve_find_err(node, name, &ve, err) < 0)
+        return -err->kind;
+    if (!json_is_object(changes))
+        return err_set(err, ERR_USAGE, "%s: the request must be an object", name);
+    if (ve->job)
+        return err_set(err, ERR_BUSY,
+                       "%s: busy: job %lld (%s) is at work; try again when it has "
+                       "ended",
+                       name, (long long)ve->job->rec.id, ve->job->rec.kind);
+    str_print(new_name, sizeof(new_name), "%s", name);
+    bool force = json_is_true(json_object_get(changes, "force"));
+    json_t *spec = json_deep_copy(ve->spec);
+    if (merge_labels(spec, json_object_get(changes, "labels"), err) < 0 ||
+        merge_params(spec, json_object_get(changes, "params"), &params, err) < 0 ||
+        merge_rest(ve, spec, changes, new_name, err) < 0 ||
+        ve_apply_check(node, &params, err) < 0 || ve_guarantee_admit(node, ve, &params, err) < 0) {
+        json_decref(spec);
+        return err_wrap(err, "%s", name);
+    }
+    if (update_to(ve, spec, &params, new_name, changes, force, err) < 0)
+        return err_wrap(err, "%s", name);
+    ve->weight = 0; /* it may have been written above */
+    ve_guarantee_settle(node);
+    ve_node_sort(node);
+    *ret = ve_record_json(ve);
+    return 0;
+}
