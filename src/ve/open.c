@@ -261,6 +261,7 @@ void ve_node_close(struct ve_node *node)
     storage_pool_close(node->pool);
     template_store_close(node->templates);
     registry_close(node->registry);
+    json_decref(node->profiles);
     json_decref(node->pending);
     cleanup_fd(&node->init_program);
     cleanup_fd(&node->logs_fd);
