@@ -201,16 +201,29 @@ int container_birth_begin(const struct container_plan *plan, struct container_bi
 int container_birth_finish(struct container_birth *b, struct container_started *ret,
                            struct err *err)
 {
-    auto_fd int console = -1;
+    auto_fd int console = -1, listener = -1;
+    struct message m;
+    size_t n = 1;
     int r;
     if ((r = message_expect(b->sock, MESSAGE_CONSOLE, NULL, &console, 1, err)) < 0)
         return r;
     if ((r = message_send(b->sock, MESSAGE_GO, 0, NULL, 0, err)) < 0)
         return child_failed(b, err);
-    if ((r = message_expect(b->sock, MESSAGE_END, NULL, NULL, 0, err)) < 0)
-        return r;
-    *ret = (struct container_started){
-        .pidfd = steal_fd(&b->pidfd), .pid = b->pid, .console = steal_fd(&console)};
+    do { /* MESSAGE_FILTER comes once, with its descriptor */
+        if ((r = message_next(b->sock, &m, &listener, &n, err)) < 0)
+            return r;
+        n = 0;
+    } while (m.kind == MESSAGE_FILTER && listener >= 0);
+    if (m.kind == MESSAGE_FAILED && err)
+        *err = m.err;
+    if (m.kind == MESSAGE_FAILED)
+        return -m.err.kind;
+    if (m.kind != MESSAGE_END)
+        return err_set(err, ERR_INTERNAL, "unexpected message %u of its first process", m.kind);
+    *ret = (struct container_started){.pidfd = steal_fd(&b->pidfd),
+                                      .pid = b->pid,
+                                      .console = steal_fd(&console),
+                                      .listener = steal_fd(&listener)};
     b->pid = -1;
     return 0;
 }

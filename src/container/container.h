@@ -62,13 +62,15 @@ struct container_plan {
     uint64_t shm_bytes; /* size of /dev/shm; 0: 64 MiB */
     bool no_network;    /* keep only lo */
     bool old_overlay;   /* stack layers as kernels before 6.13 need it, also on newer ones */
+    bool listen;        /* for the calls that kernel/seccomp.h says are answered */
 };
 
 struct container_birth;
 struct container_started {
-    int pidfd;   /* of the VE's first process */
-    pid_t pid;   /* its host pid */
-    int console; /* pty master; for application VEs stdout and stderr go there too; or -1 */
+    int pidfd;    /* of the VE's first process */
+    pid_t pid;    /* its host pid */
+    int console;  /* pty master; for application VEs stdout and stderr go there too; or -1 */
+    int listener; /* when the plan asked for it and the kernel gives one; else -1 */
 };
 
 int container_birth_begin(const struct container_plan *plan, struct container_birth **ret,
@@ -95,11 +97,13 @@ struct container_exec {
     bool nesting, new_privileges;
     bool tty;               /* a pty of the VE's own devpts is the controlling terminal */
     uint16_t rows, columns; /* of that pty; 0: 24×80 */
+    bool listen;            /* as in the plan; the command has a filter of its own */
 };
 struct container_process {
     pid_t pid; /* a child of the caller: waitpid() for it */
     int pidfd;
     int in, out, error; /* our ends: pipes, or the pty master in `in` and -1 for the others */
+    int listener;       /* or -1 */
 };
 /* Runs a command inside.  A command that is not there: ERR_NOT_FOUND "sh: not found in web1"-like
  * text without the VE's name (the caller adds it). */

@@ -97,6 +97,7 @@ static int run_command(const struct container_exec *x, int sock, const struct st
         .own_init = x->own_init,
         .nesting = x->nesting,
         .new_privileges = x->new_privileges,
+        .listen = x->listen,
         .program = -1,
         .sock = sock,
     };
@@ -185,29 +186,42 @@ static pid_t fork_middle(const struct container_exec *x, int *ret_pidfd, struct 
     return r < 0 ? r : namespace_fork(0, leaf, ret_pidfd, err);
 }
 
-/* The middle process says STREAMS and then PROCESS; the command then executes or FAILED. */
+/* The middle process says STREAMS and then PROCESS; the command says FILTER, and executes or says
+ * FAILED: the order between the two is not fixed. */
 static int collect(const struct container_exec *x, int sock, struct streams *ours,
                    struct container_process *p, struct err *err)
 {
-    uint32_t pid = 0;
     int r;
     int fds[3] = {-1, -1, -1};
     if ((r = message_expect(sock, MESSAGE_STREAMS, NULL, fds, x->tty ? 1 : 3, err)) < 0)
         return r;
     *ours = (struct streams){fds[0], fds[1], fds[2]};
-    /* The command may fail before its pid is told: the order of the two is not fixed. */
     struct err why = {0};
-    r = message_expect(sock, MESSAGE_PROCESS, &pid, &p->pidfd, 1, &why);
-    bool failed = r < 0;
-    if (failed && r != -ERR_TIMEOUT &&
-        message_expect(sock, MESSAGE_PROCESS, &pid, &p->pidfd, 1, NULL) < 0)
-        pid = 0;
-    p->pid = (pid_t)pid;
-    if (!failed)
-        r = message_expect(sock, MESSAGE_END, NULL, NULL, 0, &why);
-    if (r < 0 && err)
+    for (;;) {
+        struct message m;
+        int fd = -1;
+        size_t n = 1;
+        if ((r = message_next(sock, &m, &fd, &n, err)) < 0)
+            return r;
+        if (m.kind == MESSAGE_END)
+            break;
+        if (m.kind == MESSAGE_FAILED) {
+            why = m.err;
+        } else if (m.kind == MESSAGE_PROCESS && n == 1 && p->pidfd < 0) {
+            p->pid = (pid_t)m.value;
+            p->pidfd = fd;
+        } else if (m.kind == MESSAGE_FILTER && n == 1 && p->listener < 0) {
+            p->listener = fd;
+        } else {
+            cleanup_fd(&fd);
+            return err_set(err, ERR_INTERNAL, "unexpected message %u of the command", m.kind);
+        }
+    }
+    if (why.kind && err)
         *err = why;
-    return r;
+    if (why.kind)
+        return -why.kind;
+    return p->pid > 0 ? 0 : err_set(err, ERR_STATE, "its process died before the command began");
 }
 
 /* One that was killed while it is frozen dies only when it is thawed (cgroup v1): it is left then,
@@ -225,7 +239,7 @@ int container_exec(const struct container_exec *x, struct container_process *ret
     if (!x->argv || !x->argv[0] || !x->argv[0][0])
         return err_set(err, ERR_USAGE, "there is no command to run");
     auto_clean(streams_done) struct streams ours = {-1, -1, -1};
-    struct container_process p = {.pid = -1, .pidfd = -1};
+    struct container_process p = {.pid = -1, .pidfd = -1, .listener = -1};
     int pair[2];
     int r = message_pair(pair, err);
     if (r < 0)
@@ -255,6 +269,7 @@ int container_exec(const struct container_exec *x, struct container_process *ret
         if (p.pid > 0)
             reap(p.pid, p.pidfd);
         cleanup_fd(&p.pidfd);
+        cleanup_fd(&p.listener);
         return r;
     }
     p.in = steal_fd(&ours.in);

@@ -190,6 +190,7 @@ static int run(const struct container_plan *plan, int sock, int slave, struct er
         .own_init = plan->own_init,
         .nesting = plan->nesting,
         .new_privileges = plan->new_privileges,
+        .listen = plan->listen,
         .program = -1,
         .sock = sock,
     };

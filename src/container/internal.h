@@ -9,6 +9,7 @@
  *       │  LAYERS… MOUNTS LXCFS ────────▶ │ detached mounts, made by the host's root
  *       │ ◀──────────────────── CONSOLE   │ the root stands; the console's master
  *       │  GO ──────────────────────────▶ │
+ *       │ ◀────────────────────── FILTER  │ its listener, when there is one
  *       │ ◀── end of file: it executed; or FAILED with a struct err, at any time
  */
 #pragma once
@@ -28,6 +29,7 @@ enum message_kind {
     MESSAGE_LXCFS,
     MESSAGE_CONSOLE,
     MESSAGE_GO,
+    MESSAGE_FILTER,
     MESSAGE_STREAMS, /* of exec: the pty's master, or three pipe ends */
     MESSAGE_PROCESS,
     MESSAGE_FAILED,
@@ -49,6 +51,9 @@ int message_send(int sock, enum message_kind kind, uint32_t value, const int *fd
  * side becomes our failure; end of file too (ERR_STATE), unless MESSAGE_END is expected. */
 int message_expect(int sock, enum message_kind kind, uint32_t *ret_value, int *ret_fds,
                    size_t n_fds, struct err *err);
+/* Receives whatever comes; MESSAGE_END and MESSAGE_FAILED (why in ret->err) are messages too.
+ * *n_fds: in, room; out, received. */
+int message_next(int sock, struct message *ret, int *ret_fds, size_t *n_fds, struct err *err);
 void message_fail(int sock, const struct err *why);
 
 /* device.c, caller's side: the tmpfs that becomes /dev, detached, owned by the host. */
@@ -100,6 +105,7 @@ struct process_spec {
     const char *const *argv, *const *env;
     const char *workdir, *user;
     bool own_init, nesting, new_privileges;
+    bool listen; /* sends MESSAGE_FILTER */
     int program; /* executed instead of argv[0], with argv after its own name; or -1 */
     int sock;    /* tells the caller about a failure; closed by exec */
 };

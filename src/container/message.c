@@ -50,14 +50,14 @@ void message_fail(int sock, const struct err *why)
     fd_send(sock, &m, sizeof(m), NULL, 0, NULL);
 }
 
-int message_expect(int sock, enum message_kind kind, uint32_t *ret_value, int *ret_fds,
-                   size_t n_fds, struct err *err)
+int message_next(int sock, struct message *ret, int *ret_fds, size_t *n_fds, struct err *err)
 {
-    struct message m = {0};
     int fds[FD_PASS_MAX];
-    size_t n = ARRAY_SIZE(fds);
+    size_t n = ARRAY_SIZE(fds), room = *n_fds;
     struct err why = {0};
-    ssize_t len = fd_recv(sock, &m, sizeof(m), fds, &n, &why);
+    *n_fds = 0;
+    *ret = (struct message){.kind = MESSAGE_END};
+    ssize_t len = fd_recv(sock, ret, sizeof(*ret), fds, &n, &why);
     if (len < 0 && why.sys == EAGAIN)
         return err_set(err, ERR_TIMEOUT, "its process does not answer");
     if (len < 0) {
@@ -65,7 +65,30 @@ int message_expect(int sock, enum message_kind kind, uint32_t *ret_value, int *r
             *err = why;
         return (int)len;
     }
-    if (len == (ssize_t)sizeof(m) && m.kind == kind && n == n_fds) {
+    bool failed = len == (ssize_t)sizeof(*ret) && ret->kind == MESSAGE_FAILED;
+    ret->err.text[sizeof(ret->err.text) - 1] = '\0';
+    if (n <= room && (len == 0 || len == (ssize_t)sizeof(*ret)) &&
+        (!failed || (ret->err.kind > ERR_NONE && ret->err.kind < ERR__COUNT))) {
+        if (n)
+            memcpy(ret_fds, fds, n * sizeof(int));
+        *n_fds = n;
+        return 0;
+    }
+    for (size_t i = 0; i < n; i++)
+        close(fds[i]);
+    return err_set(err, ERR_INTERNAL, "unexpected message %u of %zd bytes", ret->kind, len);
+}
+
+int message_expect(int sock, enum message_kind kind, uint32_t *ret_value, int *ret_fds,
+                   size_t n_fds, struct err *err)
+{
+    struct message m;
+    int fds[FD_PASS_MAX];
+    size_t n = ARRAY_SIZE(fds);
+    int r = message_next(sock, &m, fds, &n, err);
+    if (r < 0)
+        return r;
+    if (m.kind == kind && n == n_fds) {
         if (n_fds)
             memcpy(ret_fds, fds, n_fds * sizeof(int));
         if (ret_value)
@@ -74,14 +97,10 @@ int message_expect(int sock, enum message_kind kind, uint32_t *ret_value, int *r
     }
     for (size_t i = 0; i < n; i++)
         close(fds[i]);
-    if (len == 0)
-        return kind == MESSAGE_END
-                   ? 0
-                   : err_set(err, ERR_STATE, "its first process died while it was being prepared");
-    if (len != (ssize_t)sizeof(m) || m.kind != MESSAGE_FAILED || m.err.kind <= ERR_NONE ||
-        m.err.kind >= ERR__COUNT)
+    if (m.kind == MESSAGE_END)
+        return err_set(err, ERR_STATE, "its first process died while it was being prepared");
+    if (m.kind != MESSAGE_FAILED)
         return err_set(err, ERR_INTERNAL, "unexpected message %u instead of %d", m.kind, kind);
-    m.err.text[sizeof(m.err.text) - 1] = '\0';
     if (err)
         *err = m.err;
     return -m.err.kind;

@@ -212,6 +212,19 @@ static void own_streams(const struct user *u)
                 return;
 }
 
+/* The listener is closed by exec: the VE must not answer for us. */
+static int load_filter(const struct process_spec *spec, struct err *err)
+{
+    enum seccomp_policy policy = spec->nesting    ? SECCOMP_NESTING
+                                 : spec->own_init ? SECCOMP_SYSTEM
+                                                  : SECCOMP_APPLICATION;
+    auto_fd int listener = -1;
+    int r = seccomp_load_policy(policy, spec->listen ? &listener : NULL, err);
+    if (r == 0 && listener >= 0)
+        r = message_send(spec->sock, MESSAGE_FILTER, 0, &listener, 1, err);
+    return r;
+}
+
 static int confine(const struct process_spec *spec, const struct user *user, struct err *err)
 {
     bool whole = spec->own_init || spec->nesting;
@@ -224,10 +237,7 @@ static int confine(const struct process_spec *spec, const struct user *user, str
         return err_sys(err, "cannot make a session keyring");
     if (!spec->new_privileges && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return err_sys(err, "cannot forbid new privileges");
-    r = seccomp_load_policy(spec->nesting    ? SECCOMP_NESTING
-                            : spec->own_init ? SECCOMP_SYSTEM
-                                             : SECCOMP_APPLICATION,
-                            err);
+    r = load_filter(spec, err);
     if (r == 0)
         r = become(user, err);
     if (r == 0)

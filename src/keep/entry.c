@@ -233,6 +233,7 @@ void entry_drop(struct server *s, struct entry *e)
     size_t at = place_of(s, e->id);
     memmove(s->entries + at, s->entries + at + 1, (s->n_entries - at - 1) * sizeof(*s->entries));
     s->n_entries--;
+    filter_close_all(s, e);
     console_log_close(&e->log);
     dir_put(s, e->dir);
     cleanup_fd(&e->process.fd);

@@ -350,6 +350,34 @@ int keep_attach(struct keep *k, int64_t id, int client_fd, struct err *err)
     return ask(k, &q, &fd, 1, &a, NULL, err);
 }
 
+int keep_put_filter(struct keep *k, int64_t id, int listener, struct err *err)
+{
+    struct keep_request q = {.verb = KEEP_PUT_FILTER, .id = id};
+    struct keep_answer a;
+    return ask(k, &q, &listener, 1, &a, NULL, err);
+}
+
+int keep_get_filter(struct keep *k, int64_t id, uint32_t *number, int *ret_listener,
+                    struct err *err)
+{
+    struct keep_request q = {.verb = KEEP_GET_FILTER, .id = id, .flags = *number};
+    struct keep_answer a;
+    int fds[KEEP_FDS];
+    int r = ask(k, &q, NULL, 0, &a, fds, err);
+    if (r < 0)
+        return r;
+    *ret_listener = fds[0];
+    *number = a.flags;
+    return 0;
+}
+
+int keep_serve(struct keep *k, int page, struct err *err)
+{
+    struct keep_request q = {.verb = KEEP_SERVE};
+    struct keep_answer a;
+    return ask(k, &q, &page, 1, &a, NULL, err);
+}
+
 int keep_quit(struct keep *k, struct err *err)
 {
     struct keep_request q = {.verb = KEEP_QUIT};

@@ -3,9 +3,10 @@
  * keep — the client's side of terem-keep, the small process that outlives teremd.
  *
  * terem-keep holds for each running VE: the pidfd of its first process, the master of its
- * console pty, and the file that the console is logged to.  It drains the console into the log
- * (STATE/logs/<id>.log, rotated once at 1 MiB to <id>.log.1: bounded) and to whoever is attached.
- * It decides nothing.  It never parses what a VE writes.
+ * console pty, the file that the console is logged to, and the listeners of its system call
+ * filters.  It drains the console into the log (STATE/logs/<id>.log, rotated once at 1 MiB to
+ * <id>.log.1: bounded) and to whoever is attached. It decides nothing.  It never parses what a VE
+ * writes.
  *
  * Requests travel over a SOCK_SEQPACKET Unix socket (place.keep, 0600), one message each with
  * its descriptors, one answer each; keep's own main lives in programs/terem-keep and includes
@@ -48,5 +49,14 @@ int keep_list(struct keep *k, int64_t **ret, size_t *ret_n, struct err *err);
  * client_fd is closed here, on failure also.  ERR_NOT_FOUND: no such entry; ERR_STATE: it has no
  * console or has ended. */
 int keep_attach(struct keep *k, int64_t id, int client_fd, struct err *err);
+/* One more listener of a VE that it holds (kernel/seccomp.h); it lets go of it when no process has
+ * the filter any more.  ERR_NOT_FOUND: no such VE. */
+int keep_put_filter(struct keep *k, int64_t id, int listener, struct err *err);
+/* *number: in, 0 or that of the last one; out, that of the one given.  ERR_NOT_FOUND: no more. */
+int keep_get_filter(struct keep *k, int64_t id, uint32_t *number, int *ret_listener,
+                    struct err *err);
+/* From now on until this connection ends the caller answers at the listeners, by the page that
+ * serving_make() made; before and after that calls go to the kernel. */
+int keep_serve(struct keep *k, int page, struct err *err);
 /* Asks it to end: used by make clean-run and tests.  While a VE runs that it holds: ERR_STATE. */
 int keep_quit(struct keep *k, struct err *err);

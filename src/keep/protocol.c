@@ -76,7 +76,15 @@ int keep_request_decode(const uint8_t *buf, size_t len, size_t n_fds, struct kee
         want = 1 + !!(ret->flags & KEEP_HAS_CONSOLE) + !!(ret->flags & KEEP_HAS_LOG);
         break;
     case KEEP_ATTACH:
+    case KEEP_PUT_FILTER:
         want = 1;
+        break;
+    case KEEP_GET_FILTER:
+        allowed = UINT32_MAX;
+        break;
+    case KEEP_SERVE:
+        want = 1;
+        id = false;
         break;
     case KEEP_LIST:
     case KEEP_QUIT:
@@ -137,10 +145,15 @@ int keep_answer_decode(const uint8_t *buf, size_t len, size_t n_fds, struct keep
             return err_set(err, ERR_CORRUPT, "an answer with VE numbers out of order");
         last = ret->ids[i];
     }
-    uint32_t allowed = ret->verb == KEEP_GET    ? KEEP_HAS_CONSOLE
-                       : ret->verb == KEEP_LIST ? KEEP_HAS_MORE
-                                                : 0;
-    size_t want = ret->verb == KEEP_GET && !ret->kind ? 1 + (ret->flags & KEEP_HAS_CONSOLE) : 0;
+    uint32_t allowed = ret->verb == KEEP_GET          ? KEEP_HAS_CONSOLE
+                       : ret->verb == KEEP_LIST       ? KEEP_HAS_MORE
+                       : ret->verb == KEEP_GET_FILTER ? UINT32_MAX
+                                                      : 0;
+    size_t want = 0;
+    if (!ret->kind && ret->verb == KEEP_GET)
+        want = 1 + (ret->flags & KEEP_HAS_CONSOLE);
+    if (!ret->kind && ret->verb == KEEP_GET_FILTER)
+        want = 1;
     if ((ret->flags & ~allowed) || n_fds != want)
         return err_set(err, ERR_CORRUPT, "an answer with wrong flags or descriptors");
     return 0;

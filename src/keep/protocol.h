@@ -5,8 +5,8 @@
  * terem-keep outlives teremd, also across an upgrade of it, so the layout is written out byte by
  * byte (little-endian) and carries a version.  Both sides check every field, and each that the
  * other is root (SO_PEERCRED).  One SOCK_SEQPACKET message each way; descriptors travel beside
- * it: PUT: pidfd [console] [log directory]; ATTACH: the client's socket; the answer to GET: pidfd
- * [console].
+ * it: PUT: pidfd [console] [log directory]; ATTACH: the client's socket; PUT_FILTER: a listener;
+ * SERVE: the page of keep/serving.h; the answer to GET: pidfd [console], to GET_FILTER: a listener.
  *
  * request  magic 4, version 2, verb 2, serial 4, flags 4, id 8
  * answer   magic 4, version 2, verb 2, serial 4, flags 4, kind 4, count 4, text 200, ids count × 8
@@ -34,6 +34,9 @@ enum keep_verb {
     KEEP_LIST, /* id: those above it */
     KEEP_ATTACH,
     KEEP_QUIT,
+    KEEP_PUT_FILTER,
+    KEEP_GET_FILTER, /* flags: a listener's number; the next above it comes, its own in flags */
+    KEEP_SERVE,      /* this connection's client answers at the listeners */
     KEEP__END
 };
 

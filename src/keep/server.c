@@ -54,6 +54,8 @@ static void close_control(struct server *s, struct control *c)
         p = &(*p)->next;
     *p = c->next;
     s->n_controls--;
+    if (s->server == c)
+        filter_teremd_gone(s);
     close(c->source.fd);
     server_bury(s, &c->thing);
 }
@@ -109,8 +111,9 @@ static int quit(struct server *s, struct err *err)
 }
 
 /* fds: what came along; those that were taken over are -1 afterwards.  out, n_out: to send. */
-static int serve(struct server *s, const struct keep_request *q, int fds[KEEP_FDS],
-                 struct keep_answer *a, int out[2], size_t *n_out, struct err *err)
+static int serve(struct server *s, struct control *c, const struct keep_request *q,
+                 int fds[KEEP_FDS], struct keep_answer *a, int out[2], size_t *n_out,
+                 struct err *err)
 {
     bool console = q->flags & KEEP_HAS_CONSOLE, log = q->flags & KEEP_HAS_LOG;
     switch (q->verb) {
@@ -123,6 +126,8 @@ static int serve(struct server *s, const struct keep_request *q, int fds[KEEP_FD
         return list(s, q->id, a);
     case KEEP_QUIT:
         return quit(s, err);
+    case KEEP_SERVE:
+        return filter_serve(s, c, steal_fd(&fds[0]), err);
     default:
         break;
     }
@@ -144,6 +149,16 @@ static int serve(struct server *s, const struct keep_request *q, int fds[KEEP_FD
         if (e->console.fd < 0 || e->ended)
             return err_set(err, ERR_STATE, e->ended ? "the VE has ended" : "it has no console");
         return viewer_add(s, e, steal_fd(&fds[0]), err);
+    case KEEP_PUT_FILTER:
+        return filter_add(s, e, steal_fd(&fds[0]), err);
+    case KEEP_GET_FILTER: {
+        struct filter *f = filter_after(e, q->flags);
+        if (!f)
+            return err_set(err, ERR_NOT_FOUND, "terem-keep holds no further listener");
+        out[(*n_out)++] = f->source.fd;
+        a->flags = f->serial;
+        return 0;
+    }
     default:
         return err_set(err, ERR_INTERNAL, "a request without code");
     }
@@ -177,7 +192,7 @@ static void control_event(struct server *s, struct control *c)
                 "terem-keep cannot take the request: it has too many "
                 "descriptors open already, or came with too many");
     } else if (keep_request_decode(buf, (size_t)n, n_fds, &q, &e) == 0) {
-        serve(s, &q, fds, &a, out, &n_out, &e);
+        serve(s, c, &q, fds, &a, out, &n_out, &e);
     }
     for (size_t i = 0; i < n_fds; i++)
         cleanup_fd(&fds[i]);
@@ -270,6 +285,9 @@ static void dispatch(struct server *s, struct source *source, uint32_t events)
     case SOURCE_VIEWER:
         viewer_event(s, (struct viewer *)source->owner, events);
         break;
+    case SOURCE_FILTER:
+        filter_event(s, (struct filter *)source->owner);
+        break;
     case SOURCE_LISTENER:
         break;
     }
@@ -288,11 +306,12 @@ int server_run(struct server *s, struct err *err)
 {
     struct epoll_event ev[32];
     while (!s->quit) {
-        int n = epoll_wait(s->epoll, ev, (int)ARRAY_SIZE(ev), -1);
+        int n = epoll_wait(s->epoll, ev, (int)ARRAY_SIZE(ev), filter_timeout(s));
         if (n < 0 && errno != EINTR)
             return err_sys(err, "cannot wait for events");
         for (int i = 0; i < n; i++)
             dispatch(s, ev[i].data.ptr, ev[i].events);
+        filter_look(s);
         free_graves(s);
     }
     return 0;

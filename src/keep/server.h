@@ -4,6 +4,7 @@
  *
  *     server.c       the loop, the socket, requests and their answers
  *     entry.c        one VE: its process, its console, its log
+ *     filter.c       listeners of its system call filters
  *     viewer.c       one attached client: frames out, input in
  *     console_log.c  a log file that stays below its bound
  *
@@ -14,6 +15,7 @@
 
 #include "base/err.h"
 #include "keep/frame.h"
+#include "keep/serving.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -27,10 +29,18 @@
 #define VIEWERS_MAX         256
 #define VIEWERS_LEAVING_MAX 32
 #define CONTROLS_MAX        64
+#define FILTERS_PER_VE      1024 /* one of its own, and one of each command run in it */
 #define VIEWER_QUEUE        (128 * 1024)
 #define VIEWER_LAST_WORD    512 /* room that is left in the queue for the final frame */
 
-enum source_kind { SOURCE_LISTENER, SOURCE_CONTROL, SOURCE_PROCESS, SOURCE_CONSOLE, SOURCE_VIEWER };
+enum source_kind {
+    SOURCE_LISTENER,
+    SOURCE_CONTROL,
+    SOURCE_PROCESS,
+    SOURCE_CONSOLE,
+    SOURCE_VIEWER,
+    SOURCE_FILTER
+};
 
 /* Begins every struct that the loop frees. */
 struct thing {
@@ -87,6 +97,30 @@ void viewer_resume(struct server *s, struct viewer *v);
 void viewer_finish(struct server *s, struct viewer *v, enum frame_type type, const void *buf,
                    size_t len);
 
+/* filter.c */
+struct filter {
+    struct thing thing;
+    struct source source;
+    struct entry *entry;
+    struct filter *next; /* of the entry, oldest first */
+    uint32_t serial;     /* rising within the entry */
+    bool waiting;        /* for teremd; not watched */
+};
+struct control;
+/* The descriptor becomes ours, on failure too. */
+int filter_add(struct server *s, struct entry *e, int listener, struct err *err);
+/* The first whose serial is above; NULL. */
+struct filter *filter_after(struct entry *e, uint32_t serial);
+void filter_close_all(struct server *s, struct entry *e);
+void filter_event(struct server *s, struct filter *f);
+/* From now on teremd at this connection answers.  The page becomes ours, on failure too. */
+int filter_serve(struct server *s, struct control *c, int page, struct err *err);
+void filter_teremd_gone(struct server *s);
+/* Milliseconds until filter_look(), or -1. */
+int filter_timeout(const struct server *s);
+/* Has teremd looked at what waits? */
+void filter_look(struct server *s);
+
 /* entry.c */
 struct log_dir {
     dev_t dev;
@@ -104,6 +138,9 @@ struct entry {
     struct console_log log;
     struct viewer *viewers;
     size_t n_viewers;
+    struct filter *filters;
+    size_t n_filters;
+    uint32_t last_filter;
 };
 /* The descriptors become the entry's, on failure too. */
 int entry_put(struct server *s, int64_t id, int pidfd, int console, int log_dir, struct err *err);
@@ -115,7 +152,6 @@ void entry_console_event(struct server *s, struct entry *e, uint32_t events);
 void entry_watch_console(struct server *s, struct entry *e);
 
 /* server.c */
-struct control;
 struct server {
     int epoll;
     int lock;
@@ -128,6 +164,11 @@ struct server {
     struct viewer *leaving; /* the newest first */
     struct control *controls;
     size_t n_viewers, n_leaving, n_controls;
+    struct serving *serving; /* shared with teremd at the connection `server`, or NULL */
+    struct control *server;
+    bool stalled;    /* teremd looks at nothing */
+    uint64_t turns;  /* of teremd, when the first of those that wait began to */
+    int64_t look_at; /* when filter_look() is due; 0: nobody waits */
     struct thing *graves;
     bool quit;
 };

@@ -91,6 +91,11 @@ static const struct {
     {"clone3", ENOSYS, A},
 };
 
+/* Told to whoever answers for the machine (seccomp.h): sysinfo(2) says how much memory, swap and
+ * processes the machine has, and how long it runs, where the VE's own are meant; /proc's files of
+ * lxcfs do not reach it. */
+static const char *const told[] = {"sysinfo"};
+
 /* Puts characters into the input of another program on the same terminal (TIOCSTI), or asks a
  * virtual console to (TIOCLINUX).  The kernel takes 32 bits of the number: compare only those. */
 static const unsigned long denied_ioctls[] = {TIOCSTI, TIOCLINUX};
@@ -180,6 +185,8 @@ static int build(scmp_filter_ctx ctx, unsigned policy)
         if (r < 0)
             fprintf(stderr, "seccomp_gen: %s: %s\n", denied[i].name, strerror(-r));
     }
+    for (size_t i = 0; i < ARRAY_SIZE(told) && r == 0; i++)
+        r = seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, seccomp_syscall_resolve_name(told[i]), 0);
     return r < 0 ? r : add_conditional(ctx, policy);
 }
 

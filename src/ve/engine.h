@@ -15,8 +15,9 @@
 struct ve;
 
 struct engine_started {
-    int pidfd;   /* of the process whose end is the VE's end */
-    int console; /* pty master, or -1 */
+    int pidfd;    /* of the process whose end is the VE's end */
+    int console;  /* pty master, or -1 */
+    int listener; /* of its system call filter, or -1 */
     int64_t pid;
 };
 

@@ -147,6 +147,7 @@ static int fill_plan(struct ve *ve, struct parts *p, const struct network_addres
         .files = files,
         .n_files = 3,
         .lxcfs = lxcfs_dir(node),
+        .listen = answer_listens(node),
     };
     for (size_t i = 0; i < p->cgroups.n_v1; i++)
         plan->cgroup_procs[i] = p->cgroups.v1_procs[i];
@@ -190,7 +191,7 @@ static int start(struct ve *ve, int (*step)(void *, const char *, struct err *),
         resource_remove(node->resources, ve->rec.id, &ignored);
         return r;
     }
-    *ret = (struct engine_started){started.pidfd, started.console, started.pid};
+    *ret = (struct engine_started){started.pidfd, started.console, started.listener, started.pid};
     return 0;
 }
 

@@ -22,6 +22,8 @@
 #include <signal.h>
 
 struct job;
+struct answering; /* answer.c, like the next */
+struct answers;
 struct transfer; /* files.c */
 
 struct ve {
@@ -37,6 +39,7 @@ struct ve {
     uv_poll_t *exit_poll;       /* on a duplicate of pidfd */
     struct job *job;            /* at work or queued, or NULL */
     struct job *next_job;       /* a kill that waits for `job` to be cancelled */
+    struct answers *answers;    /* to its calls of sysinfo(2), while it runs; or NULL */
     bool unsaved;               /* the registry could not take its record yet */
     unsigned transfers;         /* files going in or out while it is stopped: it must not start */
     bool gone;                  /* that process has ended */
@@ -92,6 +95,10 @@ struct job {
 struct session { /* an exec: its worker, and whom to tell */
     struct session *next;
     pid_t pid;
+    struct ve_node *node;
+    int64_t ve;
+    int handover; /* where it gives its command's listener, or -1 */
+    uv_poll_t *poll;
     void (*done)(void *ctx);
     void *ctx;
 };
@@ -123,7 +130,6 @@ struct ve_node {
     char keep_program[PLACE_MAX];
     struct ve **ves; /* by name */
     size_t n_ves, cap_ves;
-    json_t *profiles;  /* parameters by name of profile */
     json_t *pending;   /* events that wait for the commit that makes them true */
     struct job **open; /* every job that has not ended, oldest first */
     size_t n_open, cap_open;
@@ -139,6 +145,7 @@ struct ve_node {
     pid_t trash_pid;
     uv_timer_t *trash_timer;
     struct lxcfs *lxcfs;
+    struct answering *answering; /* NULL: calls of VEs go to the kernel */
     char boot_id[40];
     void (*stop_done)(void *ctx);
     void *stop_ctx;
@@ -181,23 +188,6 @@ int ve_labels_check(const json_t *labels, struct err *err);
  * Called inside a transaction.  job may be NULL. */
 int ve_move(struct ve *ve, enum ve_event event, struct job *job, struct err *err);
 
-/* profile.c */
-int ve_profiles_load(struct ve_node *node, struct err *err); /* before the VEs */
-/* Borrowed; NULL when there is none of this name. */
-const json_t *ve_profile_params(const struct ve_node *node, const char *name);
-const char *ve_profile_of(const json_t *spec); /* NULL: none */
-/* ERR_NOT_FOUND with "did you mean". */
-int ve_profile_check(const struct ve_node *node, const char *name, struct err *err);
-/* Defaults, over them those of the spec's profile (if it is there), over them its own. */
-int ve_params_effective(const struct ve_node *node, const json_t *spec, struct param_set *ret,
-                        struct err *err);
-
-/* update.c */
-/* Checks changes ({"key":"value"|null}) one by one and puts them into params, in the table's
- * canonical form; null takes one out. */
-int ve_params_merge(json_t *params, const json_t *changes, struct err *err);
-bool ve_params_differ(const struct param_set *a, const struct param_set *b);
-
 /* apply.c */
 /* Can every row be enforced here?  Nothing is written. */
 int ve_apply_check(struct ve_node *node, const struct param_set *set, struct err *err);
@@ -219,9 +209,6 @@ uint64_t ve_guarantee_clock_mhz(void);
 /* Can the node keep this beside what the others have?  ve: NULL for one that is being made. */
 int ve_guarantee_admit(struct ve_node *node, const struct ve *ve, const struct param_set *set,
                        struct err *err);
-/* Can the node keep what all of these would have, together?  Names the one that cannot. */
-int ve_guarantee_admit_all(struct ve_node *node, struct ve *const *ves,
-                           const struct param_set *sets, size_t n, struct err *err);
 /* Its parameters with the weight that follows from all guarantees. */
 void ve_guarantee_params(const struct ve *ve, struct param_set *ret);
 /* Writes what has changed for others; after every commit that changed parameters or VEs. */
@@ -277,11 +264,26 @@ void ve_trash_later(struct ve_node *node);
 int ve_recover(struct ve_node *node, struct err *err);
 
 /* session.c */
+void session_free(struct session *s);
 void session_child_ended(struct ve_node *node, pid_t pid);
 
 /* sysctl.c */
 void ve_sysctls_raise(struct ve_node *node);
 void ve_sysctls_put_back(struct ve_node *node);
+
+/* answer.c */
+int answer_begin(struct ve_node *node, struct err *err);
+/* From now on we answer, and not terem-keep. */
+int answer_serve(struct ve_node *node, struct err *err);
+void answer_end(struct ve_node *node);
+bool answer_listens(const struct ve_node *node);
+/* Answers at a VE's listener (a duplicate of it). */
+int answer_add(struct ve *ve, int listener, struct err *err);
+/* The same, and gives it to terem-keep. */
+void answer_keep(struct ve *ve, int listener);
+/* Answers at those that terem-keep holds. */
+void answer_adopt(struct ve *ve);
+void answer_drop(struct ve *ve);
 
 /* lxcfs.c */
 int lxcfs_begin(struct ve_node *node, struct err *err);

@@ -54,6 +54,7 @@ void ve_unwatch_process(struct ve *ve)
 {
     ve_handle_close(&ve->exit_poll);
     cleanup_fd(&ve->pidfd);
+    answer_drop(ve);
 }
 
 static bool is_system(const struct ve *ve)
@@ -159,8 +160,13 @@ static int work_start(struct job *job, struct err *err)
         return err_wrap(err, "%s: cannot start", job->ve->rec.name);
     job->result[0] = s.pid;
     job->result_fds[0] = s.pidfd;
-    job->result_fds[1] = s.console;
-    job->n_result_fds = s.console >= 0 ? 2 : 1;
+    job->n_result_fds = 1;
+    job->result[1] = s.console >= 0;
+    if (s.console >= 0)
+        job->result_fds[job->n_result_fds++] = s.console;
+    job->result[2] = s.listener >= 0;
+    if (s.listener >= 0)
+        job->result_fds[job->n_result_fds++] = s.listener;
     return 0;
 }
 
@@ -168,9 +174,11 @@ static int done_start(struct job *job, struct err *err)
 {
     struct ve *ve = job->ve;
     struct ve_node *node = ve->node;
-    if (job->n_result_fds < 1)
+    size_t n = 1;
+    if (job->n_result_fds != 1u + !!job->result[1] + !!job->result[2])
         return err_set(err, ERR_INTERNAL, "%s: its worker sent no process", ve->rec.name);
-    int console = job->n_result_fds > 1 ? job->result_fds[1] : -1;
+    int console = job->result[1] ? job->result_fds[n++] : -1;
+    int listener = job->result[2] ? job->result_fds[n] : -1;
     if (keep_put(node->keep, ve->rec.id, job->result_fds[0], console, node->logs_fd, err) < 0) {
         /* Without terem-keep the VE runs, but its console would end with us. */
         log_error(ve->rec.name, job->rec.id, "its console is not kept: %s", err->text);
@@ -178,6 +186,8 @@ static int done_start(struct job *job, struct err *err)
     }
     if (ve_watch_process(ve, job->result_fds[0], err) < 0)
         return err_wrap(err, "%s", ve->rec.name);
+    if (listener >= 0)
+        answer_keep(ve, listener);
     json_object_set_new(ve->run, "pid", json_integer(job->result[0]));
     json_object_set_new(ve->run, "started", json_integer(ve_now_ms()));
     json_object_set_new(ve->run, "boot", json_string(node->boot_id));

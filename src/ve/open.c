@@ -138,17 +138,6 @@ static int find_instance(struct ve_node *node, struct err *err)
                                 : registry_meta_set(node->registry, "instance.number", number, err);
 }
 
-/* A VE reads its template's layers and writes its own tree. */
-static void use_disks(struct ve_node *node)
-{
-    static const char *const parts[] = {"pool", "layers"};
-    for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
-        char dir[PLACE_MAX + 16];
-        str_print(dir, sizeof(dir), "%s/%s", node->config.place.state, parts[i]);
-        resource_use_disk(node->resources, dir);
-    }
-}
-
 static int open_rooms(struct ve_node *node, struct err *err)
 {
     const struct ve_config *c = &node->config;
@@ -168,7 +157,6 @@ static int open_rooms(struct ve_node *node, struct err *err)
         resource_node_open(cgroup, &node->resources, err) < 0 ||
         network_node_open(&net, &node->network, err) < 0)
         return -err->kind;
-    use_disks(node);
     return 0;
 }
 
@@ -205,7 +193,14 @@ static int open_all(struct ve_node *node, struct err *err)
     }
     if (watch_children(node, err) < 0)
         return -err->kind;
-    return ve_recover(node, err);
+    if (answer_begin(node, err) < 0 || ve_recover(node, err) < 0)
+        return -err->kind;
+    if (answer_serve(node, err) < 0) {
+        answer_end(node);
+        log_warn(NULL, 0, "sysinfo(2) inside VEs tells about the machine: %s", err->text);
+        err_clear(err);
+    }
+    return 0;
 }
 
 int ve_node_open(uv_loop_t *loop, const struct ve_config *config, struct ve_node **ret,
@@ -237,6 +232,7 @@ void ve_node_close(struct ve_node *node)
         return;
     node->closing = true;
     job_stop_all(node);
+    answer_end(node);
     while (node->n_ves)
         ve_node_forget(node->ves[node->n_ves - 1]);
     free(node->ves);
@@ -253,7 +249,7 @@ void ve_node_close(struct ve_node *node)
     while (node->sessions) {
         struct session *s = node->sessions;
         node->sessions = s->next;
-        free(s);
+        session_free(s);
     }
     keep_close(node->keep);
     network_node_close(node->network);
@@ -261,7 +257,6 @@ void ve_node_close(struct ve_node *node)
     storage_pool_close(node->pool);
     template_store_close(node->templates);
     registry_close(node->registry);
-    json_decref(node->profiles);
     json_decref(node->pending);
     cleanup_fd(&node->init_program);
     cleanup_fd(&node->logs_fd);

@@ -167,6 +167,7 @@ static void recover_one(struct ve *ve, bool booted)
         if (find_process(ve, &pidfd) == 0) {
             if (ve_watch_process(ve, pidfd, &e) < 0)
                 log_error(ve->rec.name, 0, "%s", e.text);
+            answer_adopt(ve);
             close(pidfd);
         }
         break;
@@ -243,8 +244,7 @@ static void remove_orphans(struct ve_node *node)
 int ve_recover(struct ve_node *node, struct err *err)
 {
     auto_free char *boot = NULL;
-    if (ve_profiles_load(node, err) < 0 ||
-        registry_ve_each(node->registry, load_one, node, err) < 0 || close_jobs(node, err) < 0 ||
+    if (registry_ve_each(node->registry, load_one, node, err) < 0 || close_jobs(node, err) < 0 ||
         registry_meta_get(node->registry, "boot", &boot, err) < 0)
         return err_wrap(err, "cannot recover");
     bool booted = !str_eq(boot, node->boot_id);

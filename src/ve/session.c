@@ -134,6 +134,9 @@ int ve_exec_check(struct ve_node *node, const char *name, const json_t *rq, stru
 
 struct relay {
     int client;
+    int handover;     /* to teremd, until it has said that it has the listener; or -1 */
+    const char *keep; /* terem-keep's socket */
+    int64_t ve;
     bool tty, client_gone;
     struct container_process p;
     uint8_t pending[FRAME_MAX]; /* input that the command has not taken yet */
@@ -142,6 +145,32 @@ struct relay {
     uint8_t out[OUT_MAX]; /* frames that the client has not taken yet */
     size_t out_have, out_sent;
 };
+
+/* The command's system call filter has a listener, and somebody has to have it open as long as its
+ * processes run.  We give it to teremd; should that end before it says that it has it, to
+ * terem-keep ourselves. */
+static void offer_listener(struct relay *r)
+{
+    if (r->p.listener < 0)
+        cleanup_fd(&r->handover);
+    else if (r->handover >= 0)
+        fd_send(r->handover, "", 1, &r->p.listener, 1, NULL);
+}
+
+/* Waits for teremd's word, which is there when the relay was told so. */
+static void end_handover(struct relay *r)
+{
+    struct keep *k = NULL;
+    char word;
+    if (r->handover < 0)
+        return;
+    if (recv(r->handover, &word, 1, 0) <= 0 && keep_connect(r->keep, "", false, &k, NULL) == 0) {
+        keep_put_filter(k, r->ve, r->p.listener, NULL);
+        keep_close(k);
+    }
+    cleanup_fd(&r->handover);
+    cleanup_fd(&r->p.listener);
+}
 
 static void relay_resize(struct relay *r, const struct frame *f)
 {
@@ -313,15 +342,18 @@ static void relay_run(struct relay *r)
         relay_push(r);
         bool want_in = r->have > r->sent && r->p.in >= 0, room = relay_has_room(r);
         short client = (short)((r->have ? 0 : POLLIN) | (r->out_have ? POLLOUT : 0));
-        struct pollfd p[5] = {
+        struct pollfd p[6] = {
             {.fd = r->client_gone ? -1 : r->client, .events = client},
             {.fd = room ? out : -1, .events = POLLIN},
             {.fd = room && !r->tty ? r->p.error : -1, .events = POLLIN},
             {.fd = want_in ? r->p.in : -1, .events = POLLOUT},
             {.fd = r->p.pidfd, .events = POLLIN},
+            {.fd = r->handover, .events = POLLIN},
         };
-        if (poll(p, 5, -1) < 0 && errno != EINTR)
+        if (poll(p, 6, -1) < 0 && errno != EINTR)
             break;
+        if (p[5].revents)
+            end_handover(r);
         if (p[0].revents & POLLOUT)
             relay_send(r);
         if (p[0].revents & (POLLHUP | POLLERR))
@@ -338,6 +370,7 @@ static void relay_run(struct relay *r)
             break;
         }
     }
+    end_handover(r); /* processes that it left behind may go on */
     if (ended && waitpid(r->p.pid, &status, 0) > 0)
         relay_finish(r, out, status);
     free(in);
@@ -352,11 +385,12 @@ static void send_error(int client, const struct err *e)
     frame_write(client, FRAME_ERROR, str_c(&s), s.len, NULL);
 }
 
-static void session_main(const char *name, struct request *rq, struct resource_cgroups *c,
-                         int client) __attribute__((noreturn));
-static void session_main(const char *name, struct request *rq, struct resource_cgroups *c,
-                         int client)
+static void session_main(const struct ve *ve, struct request *rq, struct resource_cgroups *c,
+                         int client, int handover) __attribute__((noreturn));
+static void session_main(const struct ve *ve, struct request *rq, struct resource_cgroups *c,
+                         int client, int handover)
 {
+    const char *name = ve->rec.name;
     struct err e = {0};
     struct relay *r = calloc(1, sizeof(*r));
     setsid();
@@ -365,15 +399,71 @@ static void session_main(const char *name, struct request *rq, struct resource_c
         _exit(1);
     r->client = client;
     r->tty = rq->x.tty;
+    r->handover = handover;
+    r->keep = ve->node->config.place.keep;
+    r->ve = ve->rec.id;
     if (container_exec(&rq->x, &r->p, &e) < 0) {
         err_wrap(&e, "%s", name);
         send_error(client, &e);
     } else {
         resource_cgroups_done(c);
+        offer_listener(r);
         relay_run(r);
     }
     shutdown(client, SHUT_RDWR);
     _exit(0);
+}
+
+static void close_handover(struct session *s)
+{
+    ve_handle_close(&s->poll);
+    cleanup_fd(&s->handover);
+}
+
+void session_free(struct session *s)
+{
+    if (s)
+        close_handover(s);
+    free(s);
+}
+
+static void session_free_p(struct session **s)
+{
+    session_free(*s);
+}
+
+static void on_handover(uv_poll_t *poll, int status, int events)
+{
+    struct session *s = poll->data;
+    auto_fd int listener = -1;
+    size_t n = 1;
+    char word;
+    struct err e = {0};
+    ssize_t len = fd_recv(s->handover, &word, 1, &listener, &n, &e);
+    if (len < 0 && e.sys == EAGAIN)
+        return;
+    struct ve *ve = len > 0 && n == 1 ? ve_by_id(s->node, s->ve) : NULL;
+    if (ve && ve->pidfd >= 0)
+        answer_keep(ve, listener);
+    if (len > 0)
+        fd_send(s->handover, "", 1, NULL, 0, NULL);
+    close_handover(s);
+}
+
+static int session_listen(struct session *s, int *ret_theirs, struct err *err)
+{
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return err_sys(err, "cannot make a socket pair");
+    *ret_theirs = pair[1];
+    s->handover = pair[0];
+    s->poll = calloc(1, sizeof(*s->poll));
+    if (!s->poll || fd_set_nonblock(s->handover, err) < 0)
+        return err_set(err, ERR_EXHAUSTED, "out of memory");
+    uv_poll_init(s->node->loop, s->poll, s->handover);
+    s->poll->data = s;
+    uv_poll_start(s->poll, UV_READABLE, on_handover);
+    return 0;
 }
 
 int ve_exec_stream(struct ve_node *node, const char *name, const json_t *request, int client_fd,
@@ -386,23 +476,26 @@ int ve_exec_stream(struct ve_node *node, const char *name, const json_t *request
         return -err->kind;
     if (parse(ve, request, &rq, err) < 0 || resource_open(node->resources, ve->rec.id, &c, err) < 0)
         return err_wrap(err, "%s", name);
-    struct session *s = calloc(1, sizeof(*s));
+    auto_clean(session_free_p) struct session *s = calloc(1, sizeof(*s));
     if (!s)
         return err_set(err, ERR_EXHAUSTED, "out of memory");
-    int keep[RESOURCE_V1_MAX + 3] = {client_fd, ve->pidfd, c.v2};
+    *s = (struct session){.node = node, .ve = ve->rec.id, .handover = -1, .done = done, .ctx = ctx};
+    auto_fd int theirs = -1;
+    rq.x.listen = answer_listens(node);
+    if (rq.x.listen && session_listen(s, &theirs, err) < 0)
+        return err_wrap(err, "%s", name);
+    int keep[RESOURCE_V1_MAX + 4] = {client_fd, ve->pidfd, c.v2, theirs};
     rq.x.cgroup = c.v2;
     rq.x.n_cgroup_procs = c.n_v1;
     for (size_t i = 0; i < c.n_v1; i++)
-        keep[3 + i] = rq.x.cgroup_procs[i] = c.v1_procs[i];
-    pid_t pid = ve_fork(node, keep, 3 + c.n_v1, false);
-    if (pid == 0)
-        session_main(ve->rec.name, &rq, &c, client_fd);
-    if (pid < 0) {
-        free(s);
+        keep[4 + i] = rq.x.cgroup_procs[i] = c.v1_procs[i];
+    s->pid = ve_fork(node, keep, 4 + c.n_v1, false);
+    if (s->pid == 0)
+        session_main(ve, &rq, &c, client_fd, theirs);
+    if (s->pid < 0)
         return err_sys(err, "%s: cannot fork", name);
-    }
-    *s = (struct session){.next = node->sessions, .pid = pid, .done = done, .ctx = ctx};
-    node->sessions = s;
+    s->next = node->sessions;
+    node->sessions = steal_ptr(&s);
     return 0;
 }
 
@@ -415,7 +508,7 @@ void session_child_ended(struct ve_node *node, pid_t pid)
         *p = s->next;
         if (s->done)
             s->done(s->ctx);
-        free(s);
+        session_free(s);
         return;
     }
 }

@@ -3,7 +3,9 @@
 #include "base/str.h"
 #include "ve/instance.h"
 #include "ve/state.h"
+#include "ve/sysinfo.h"
 
+#include <linux/audit.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -64,12 +66,82 @@ static void test_id_ranges(void **state)
     }
 }
 
+static void test_sysinfo(void **state)
+{
+    struct sysinfo_parts p = {
+        .machine = {.totalram = 1 << 20,
+                    .freeram = 1 << 18,
+                    .totalswap = 100,
+                    .freeswap = 50,
+                    .sharedram = 7,
+                    .bufferram = 9,
+                    .mem_unit = 4096,
+                    .procs = 900,
+                    .uptime = 5000},
+        .uptime = -1,
+    };
+    /* Nothing is known or limited: the machine's, in bytes. */
+    struct sysinfo s = sysinfo_of(&p);
+    assert_true(s.totalram == 1ull << 32 && s.freeram == 1ull << 30 && s.mem_unit == 1);
+    assert_true(s.totalswap == 409600 && s.freeswap == 204800 && s.bufferram == 9 * 4096);
+    assert_true(s.procs == 900 && s.uptime == 5000);
+    p.memory_limited = p.swap_limited = p.has_memory = p.has_swap = p.has_tasks = true;
+    p.memory_limit = 256 << 20;
+    p.memory = 56 << 20;
+    p.shared = 1 << 20;
+    p.swap_limit = 1 << 20; /* more than the machine has */
+    p.swap = 9600;
+    p.tasks = 3;
+    p.uptime = 12;
+    s = sysinfo_of(&p);
+    assert_true(s.totalram == 256 << 20 && s.freeram == 200 << 20 && s.sharedram == 1 << 20);
+    assert_true(s.totalswap == 409600 && s.freeswap == 400000 && s.bufferram == 0);
+    assert_true(s.procs == 3 && s.uptime == 12);
+    p.memory = 257 << 20; /* for a moment v1 counts more than the limit */
+    assert_true(sysinfo_of(&p).freeram == 0);
+    p.memory_limit = UINT64_MAX;
+    assert_true(sysinfo_of(&p).totalram == 1ull << 32);
+}
+
+#ifdef __x86_64__
+static void test_sysinfo_32(void **state)
+{
+    struct sysinfo s = {.uptime = 7,
+                        .loads = {1, 2, 3},
+                        .totalram = 5ull << 30,
+                        .freeram = 1 << 20,
+                        .procs = 4,
+                        .mem_unit = 1};
+    uint8_t buf[SYSINFO_SIZE_MAX];
+    uint32_t word[16];
+    assert_int_equal(sysinfo_encode(AUDIT_ARCH_X86_64, &s, buf), sizeof(s));
+    assert_memory_equal(buf, &s, sizeof(s));
+    assert_int_equal(sysinfo_encode(AUDIT_ARCH_I386, &s, buf), 64);
+    memcpy(word, buf, 64);
+    assert_int_equal(word[0], 7);
+    assert_int_equal(word[4], (5ull << 30) / 4096); /* does not fit: in pages */
+    assert_int_equal(word[5], (1 << 20) / 4096);
+    assert_int_equal(word[10] & 0xffff, 4);
+    assert_int_equal(word[13], 4096);
+    s.totalram = 1 << 30;
+    sysinfo_encode(AUDIT_ARCH_I386, &s, buf);
+    memcpy(word, buf, 64);
+    assert_int_equal(word[4], 1 << 30);
+    assert_int_equal(word[13], 1);
+    assert_int_equal(sysinfo_encode(AUDIT_ARCH_RISCV64, &s, buf), 0);
+}
+#endif
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_state_and_event),
         cmocka_unit_test(test_walks),
         cmocka_unit_test(test_id_ranges),
+        cmocka_unit_test(test_sysinfo),
+#ifdef __x86_64__
+        cmocka_unit_test(test_sysinfo_32),
+#endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -95,7 +95,7 @@ static void settle(int ready)
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    /* Up to three descriptors a VE. */
+    /* Three descriptors a VE, and one more for each command that is run in it. */
     struct rlimit l;
     if (getrlimit(RLIMIT_NOFILE, &l) == 0) {
         l.rlim_cur = l.rlim_max;

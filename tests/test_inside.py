@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a VE sees of its machine agrees with what it has: the calls, the files and the tools."""
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+
+MIB = 1 << 20
+LIMITS = {"memory.limit": "256M", "processes": "200"}
+
+
+@pytest.fixture(scope="module")
+def asker(tmp_path_factory):
+    """The static program tests/src/sysinfo.c."""
+    program = tmp_path_factory.mktemp("asker") / "sysinfo"
+    source = os.path.join(os.path.dirname(__file__), "src", "sysinfo.c")
+    subprocess.run(["musl-gcc", "-static", "-O1", "-Wall", "-Wextra", "-Wno-unused-parameter", "-o", program, source],
+                   check=True)
+    return program
+
+
+def put(node, ve, program):
+    node.terem("push", ve, str(program), "/root/sysinfo")
+
+
+def ask(node, ve, *words):
+    """Runs the asker inside: {first word of a line: the rest}."""
+    lines = node.run(ve, "/root/sysinfo", *words)["stdout"].splitlines()
+    return {line.split(" ", 1)[0]: line.split(" ", 1)[-1] for line in lines}
+
+
+def numbers(answer):
+    return {key: int(value, 16 if key == "behind32" else 10) for key, value in answer.items()}
+
+
+def meminfo(node, ve):
+    """Bytes."""
+    return {key: int(value.split()[0]) * 1024 for key, value in
+            (line.split(":") for line in node.sh(ve, "cat /proc/meminfo").splitlines())}
+
+
+def free(node, ve):
+    """The columns of free's two lines, in bytes (total, used, free, shared, cache, available)."""
+    lines = node.sh(ve, "free").splitlines()
+    return [[int(n) * 1024 for n in line.split()[1:]] for line in lines[1:3]]
+
+
+def agree(node, ve, memory, slack=4 * MIB):
+    """Every way to ask tells of a machine with so much memory."""
+    call, files, (mem, swap) = numbers(ask(node, ve, "show")), meminfo(node, ve), free(node, ve)
+    assert call["total"] == files["MemTotal"] == mem[0] == memory
+    assert abs(call["free"] - files["MemFree"]) < slack and abs(mem[2] - files["MemFree"]) < slack
+    assert abs(call["shared"] - files["Shmem"]) < slack
+    assert call["buffer"] == files.get("Buffers", 0)
+    assert call["swap"] == files["SwapTotal"] == swap[0]
+    assert call["swapfree"] <= call["swap"]
+    assert call["unit"] == 1
+    uptime = float(node.sh(ve, "cat /proc/uptime").split()[0])
+    assert abs(call["uptime"] - uptime) <= 2
+    return call
+
+
+def test_a_busybox_ve(shared, asker):
+    shared.ve("bb", params=LIMITS)
+    put(shared, "bb", asker)
+    call = agree(shared, "bb", 256 * MIB)
+    assert 0 < call["procs"] < 20 and 0 <= call["uptime"] < 600
+    assert call["result32"] == 0 and call["behind32"] == 0x5a5a5a5a
+    assert call["total32"] == 256 * MIB and call["unit32"] == 1
+    assert abs(call["uptime32"] - call["uptime"]) <= 1
+    # What it uses is its own.
+    shared.sh("bb", "dd if=/dev/zero of=/dev/shm/block bs=1M count=40 2>/dev/null")
+    more = agree(shared, "bb", 256 * MIB)
+    assert more["shared"] >= 40 * MIB and more["free"] <= call["free"] - 39 * MIB
+    shared.sh("bb", "rm /dev/shm/block")
+    top = shared.sh("bb", "top -bn1 | head -1")
+    used, left = (int(n) for n in re.findall(r"(\d+)K (?:used|free)", top))
+    assert used + left == 256 * 1024
+
+
+def test_what_changes_is_seen_at_once(shared, asker):
+    """Also by who was there before, and by init's children as by commands from outside."""
+    shared.ve("live", params=LIMITS)
+    put(shared, "live", asker)
+    shared.sh("live", "(while :; do /root/sysinfo show >/root/new; mv /root/new /root/seen; "
+                      "usleep 20000; done) >/dev/null 2>&1 &")
+    for limit in (96, 512, 128):
+        shared.ok("PATCH", "/v1/ves/live", {"params": {"memory.limit": f"{limit}M"}})
+        agree(shared, "live", limit * MIB)
+        for _ in range(100):
+            seen = shared.sh("live", "grep '^total ' /root/seen", check=False).split()
+            if seen and int(seen[1]) == limit * MIB:
+                break
+            time.sleep(0.02)
+        assert int(seen[1]) == limit * MIB
+    shared.ok("PATCH", "/v1/ves/live", {"params": {"memory.limit": "unlimited"}})
+    with open("/proc/meminfo", encoding="utf-8") as file:
+        machine = int(file.readline().split()[1]) * 1024
+    agree(shared, "live", machine)
+
+
+def test_processors(shared):
+    cores = sorted(os.sched_getaffinity(0))
+    template = shared.template() or "busybox"
+    if shared.api("POST", "/v1/ves", {"name": "few", "template": template,
+                                      "params": {"cpu.cores": "1"}}).error == "unsupported":
+        pytest.skip("cpu.cores is not enforced here")
+    shared.job("POST", "/v1/ves/few/start")
+    shared.ve("all")
+    for ve, count in (("few", 1), ("all", len(cores))):
+        assert int(shared.sh(ve, "nproc")) == count
+        assert shared.sh(ve, "grep -c ^processor /proc/cpuinfo").strip() == str(count)
+        assert shared.sh(ve, "grep -c '^cpu[0-9]' /proc/stat").strip() == str(count)
+    shared.ok("PATCH", "/v1/ves/few", {"params": {"cpu.cores": str(len(cores))}})
+    assert int(shared.sh("few", "nproc")) == len(cores)
+    assert shared.sh("few", "grep -c ^processor /proc/cpuinfo").strip() == str(len(cores))
+
+
+def test_an_application_ve(shared, asker):
+    shared.ve("app", start=False, kind="app", params=LIMITS,
+              command=["/bin/sh", "-c", "free > /root/free; exec sleep 1000"])
+    put(shared, "app", asker)
+    shared.job("POST", "/v1/ves/app/start")
+    agree(shared, "app", 256 * MIB)
+    assert shared.sh("app", "cat /root/free").split()[7] == str(256 * 1024)
+
+
+def test_debian(debian, asker):
+    """procps, coreutils and systemd, under init's children and as a command from outside."""
+    debian.ve("deb", template="debian-12", params=LIMITS)
+    put(debian, "deb", asker)
+    agree(debian, "deb", 256 * MIB, slack=16 * MIB)
+    top = debian.sh("deb", "top -bn1 | head -5")
+    assert re.search(r"MiB Mem :\s+256\.0 total", top), top
+    assert "load average" in debian.sh("deb", "uptime")
+    assert debian.sh("deb", "df --output=target / | tail -1").strip() == "/"
+    assert int(debian.sh("deb", "getconf _PHYS_PAGES")) * 4096 == 256 * MIB
+    debian.sh("deb", "systemd-run --wait --pipe -q /root/sysinfo show > /root/by-init")
+    by_init = dict(line.split() for line in debian.sh("deb", "cat /root/by-init").splitlines())
+    assert int(by_init["total"]) == 256 * MIB and int(by_init["total32"]) == 256 * MIB
+    debian.job("POST", "/v1/ves/deb/kill")
+    debian.job("DELETE", "/v1/ves/deb")
+
+
+# ---- who asks badly ----
+def test_bad_pointers_and_dying_callers(shared, asker):
+    shared.ve("bad", params=LIMITS)
+    put(shared, "bad", asker)
+    answer = ask(shared, "bad", "bad")
+    assert answer.pop("good") == "OK"
+    assert answer and all(text == "Bad address" for text in answer.values()), answer
+    assert ask(shared, "bad", "die", "300") == {"all": "ended"}
+    agree(shared, "bad", 256 * MIB)
+
+
+def test_a_flood_leaves_others_alone(shared, asker):
+    """100 threads ask without end: all get right answers, teremd serves others meanwhile."""
+    shared.ve("flood", params=LIMITS)
+    shared.ve("quiet", params=LIMITS)
+    for ve in ("flood", "quiet"):
+        put(shared, ve, asker)
+    result = {}
+    thread = threading.Thread(target=lambda: result.update(ask(shared, "flood", "flood", "100", "3")))
+    thread.start()
+    for _ in range(10):
+        assert ask(shared, "quiet", "show")["total"] == str(256 * MIB)
+        shared.ok("GET", "/v1/ves")
+    thread.join()
+    assert int(result["wrong"]) == 0 and int(result["answers"]) > 100
+
+
+# ---- while teremd is not there ----
+def test_teremd_dies_in_the_middle_of_answers(shared, asker):
+    """Calls that it had taken are answered all the same, and the next teremd goes on."""
+    shared.ve("orphan", params=LIMITS)
+    put(shared, "orphan", asker)
+    shared.sh("orphan", "(/root/sysinfo flood 20 1000; echo ended >/root/ended) >/dev/null 2>&1 & "
+                        "(while :; do /root/sysinfo show >/root/new && mv /root/new /root/seen; "
+                        "usleep 50000; done) >/dev/null 2>&1 &")
+    first = shared.show("orphan")["pid"]
+
+    assert seen(first, 256 * MIB, True)
+    for _ in range(5):
+        shared.kill()
+        # The kernel answers now; nobody hangs.
+        assert seen(first, 256 * MIB, False)
+        assert not waiting(first), "a caller waits for a dead teremd"
+        shared.start()
+        assert seen(first, 256 * MIB, True)
+    agree(shared, "orphan", 256 * MIB)
+
+
+def test_a_stopped_teremd_does_not_stop_ves(shared, asker):
+    shared.ve("held", params=LIMITS)
+    put(shared, "held", asker)
+    shared.sh("held", "(while :; do /root/sysinfo show >/root/new && mv /root/new /root/seen; "
+                      "usleep 10000; done) >/dev/null 2>&1 &")
+    first = shared.show("held")["pid"]
+    assert seen(first, 256 * MIB, True)
+    os.kill(shared.daemon.pid, signal.SIGSTOP)
+    try:
+        assert seen(first, 256 * MIB, False), "nobody stood in for teremd"
+    finally:
+        os.kill(shared.daemon.pid, signal.SIGCONT)
+    agree(shared, "held", 256 * MIB)
+
+
+def seen(first, total, what):
+    """Is that total in /root/seen of the VE whose first process is `first`, soon?"""
+    for _ in range(500):
+        try:
+            with open(f"/proc/{first}/root/root/seen", encoding="utf-8") as file:
+                words = file.read().split()
+            if (int(words[words.index("total") + 1]) == total) == what:
+                return True
+        except (OSError, ValueError):
+            pass
+        time.sleep(0.02)
+    return False
+
+
+def waiting(first):
+    """Tasks in the pid namespace of `first` that hang in sysinfo(2) for a second."""
+    def now():
+        found = set()
+        name = os.readlink(f"/proc/{first}/ns/pid")
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                if os.readlink(f"/proc/{pid}/ns/pid") != name:
+                    continue
+                for task in os.listdir(f"/proc/{pid}/task"):
+                    with open(f"/proc/{pid}/task/{task}/syscall", encoding="utf-8") as file:
+                        number = file.read().split()[0]
+                    with open(f"/proc/{pid}/task/{task}/stat", encoding="utf-8") as file:
+                        switches = file.read().split()[13:15]
+                    if number == "99":
+                        found.add((task, *switches))
+            except OSError:
+                pass
+        return found
+    before = now()
+    time.sleep(1)
+    return before & now()
