@@ -385,6 +385,34 @@ int ve_pull(struct ve_node *n, const char *name, const json_t *options, int data
     return answer_later(n, fn, ctx, data_fd, err);
 }
 
+int ve_profile_list(struct ve_node *n, json_t **ret, struct err *err)
+{
+    *ret = json_array();
+    return 0;
+}
+
+int ve_profile_show(struct ve_node *n, const char *name, json_t **ret, struct err *err)
+{
+    return err_set(err, ERR_NOT_FOUND, "there is no profile %s", name);
+}
+
+int ve_profile_create(struct ve_node *n, const json_t *spec, json_t **ret, struct err *err)
+{
+    *ret = json_pack("{s:O, s:{}, s:[]}", "name", json_object_get(spec, "name"), "params", "ves");
+    return 0;
+}
+
+int ve_profile_update(struct ve_node *n, const char *name, const json_t *changes, json_t **ret,
+                      struct err *err)
+{
+    return ve_profile_show(n, name, ret, err);
+}
+
+int ve_profile_remove(struct ve_node *n, const char *name, struct err *err)
+{
+    return err_set(err, ERR_STATE, "profile %s is used by web1", name);
+}
+
 int ve_template_list(struct ve_node *n, json_t **ret, struct err *err)
 {
     *ret = json_array();

@@ -449,19 +449,23 @@ const struct param_row param_table[] = {
     {.key = "io.weight",
      .type = PARAM_COUNT,
      .kind = PARAM_WEIGHT,
-     .flags = PARAM_PLANNED,
      .min = 1,
      .max = 10000,
      .def = {.n = 100},
      .controller = "io",
      .v2_file = "io.weight",
+     .v1_file = "blkio.bfq.weight",
      .ancestor = "ioprio",
      .summary = "the VE's part of disk throughput",
-     .detail = "A number without unit from 1 to 10000, as cpu.weight."},
+     .detail = "A number without unit from 1 to 10000, by default 100; when the disk is busy, a "
+               "VE of 200 gets twice what one of 100 gets. Somebody has to divide the disk: its "
+               "scheduler bfq (weights to 1000), or on cgroup v2 iocost (io.cost.qos). Where "
+               "neither is on for a disk on which VEs' files lie, it is refused with what turns "
+               "it on. OpenVZ's ioprio, 0 to 7, was a level of the scheduler CFQ."},
     {.key = "io.read",
      .type = PARAM_IO,
      .kind = PARAM_LIMIT,
-     .flags = LIMIT_LATER,
+     .flags = PARAM_UNLIMITED,
      .min = 1,
      .max = SIZE_MAX_ROW,
      .def = NO_LIMIT,
@@ -471,11 +475,15 @@ const struct param_row param_table[] = {
      .ancestor = "iolimit, iopslimit",
      .summary = "most that the VE reads from disk per second",
      .detail = "Bytes each second, operations each second, or both: 50M, 1000iops, "
-               "50M,1000iops."},
+               "50M,1000iops. It holds for each disk on which files of VEs lie; a partition "
+               "counts as its disk. What is in the page cache already is not read from disk. A "
+               "VE at its limit waits, and nothing fails. It is refused where the disk cannot "
+               "be told, as on tmpfs, overlay and network file systems. OpenVZ's iolimit and "
+               "iopslimit were one limit for reading and writing together."},
     {.key = "io.write",
      .type = PARAM_IO,
      .kind = PARAM_LIMIT,
-     .flags = LIMIT_LATER,
+     .flags = PARAM_UNLIMITED,
      .min = 1,
      .max = SIZE_MAX_ROW,
      .def = NO_LIMIT,
@@ -485,7 +493,10 @@ const struct param_row param_table[] = {
      .ancestor = "iolimit, iopslimit",
      .summary = "most that the VE writes to disk per second",
      .detail = "Bytes each second, operations each second, or both: 50M, 1000iops, "
-               "50M,1000iops."},
+               "50M,1000iops, as io.read. What is written to files goes to the page cache "
+               "first, and to disk later: cgroup v2 charges that to the VE, too; on cgroup v1 "
+               "it is the kernel's own work, and only direct and synchronous writes are "
+               "limited."},
 
     /* ---- network ---- */
     {.key = "net.out.CLASS",

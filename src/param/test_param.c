@@ -11,9 +11,9 @@
 #include <cmocka.h>
 
 /* What this version enforces; a row leaves PARAM_PLANNED only together with its back end. */
-static const char *const enforced[] = {"cpu.guarantee", "cpu.limit",        "cpu.burst",
-                                       "cpu.weight",    "memory.guarantee", "memory.soft",
-                                       "memory.limit",  "swap.limit",       "processes"};
+static const char *const enforced[] = {
+    "cpu.guarantee", "cpu.limit",  "cpu.burst", "cpu.weight", "memory.guarantee", "memory.soft",
+    "memory.limit",  "swap.limit", "processes", "io.weight",  "io.read",          "io.write"};
 
 static bool is_enforced(const char *key)
 {

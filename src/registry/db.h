@@ -32,6 +32,9 @@ enum registry_sql {
     SQL_JOB_EACH,
     SQL_JOB_EACH_OPEN,
     SQL_JOB_PRUNE,
+    SQL_PROFILE_PUT,
+    SQL_PROFILE_DELETE,
+    SQL_PROFILE_EACH,
     SQL__COUNT
 };
 

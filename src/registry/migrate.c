@@ -41,6 +41,16 @@ static const char *const migrations[] = {
     "  ended INTEGER NOT NULL"
     ") STRICT;"
     "CREATE INDEX job_open ON job(id) WHERE ended = 0;",
+
+    /* Profiles that an operator would make first; they are his to change and to remove. */
+    "CREATE TABLE profile("
+    "  name TEXT PRIMARY KEY,"
+    "  params TEXT NOT NULL"
+    ") STRICT, WITHOUT ROWID;"
+    "INSERT INTO profile(name, params) VALUES"
+    "('small', '{\"cpu.limit\":\"100\",\"memory.limit\":\"512M\",\"processes\":\"200\"}'),"
+    "('medium', '{\"cpu.limit\":\"200\",\"memory.limit\":\"2G\",\"processes\":\"500\"}'),"
+    "('large', '{\"cpu.limit\":\"400\",\"memory.limit\":\"8G\",\"processes\":\"2000\"}');",
 };
 
 int db_newest_version(void)

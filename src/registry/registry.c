@@ -45,6 +45,10 @@ static const char *const sql[SQL__COUNT] = {
                           "LIMIT ?1",
     [SQL_JOB_PRUNE] = "DELETE FROM job WHERE ended <> 0 AND id <= (SELECT id FROM job "
                       "WHERE ended <> 0 ORDER BY id DESC LIMIT 1 OFFSET ?1)",
+    [SQL_PROFILE_PUT] = "INSERT INTO profile(name, params) VALUES(?1, ?2) "
+                        "ON CONFLICT(name) DO UPDATE SET params = excluded.params",
+    [SQL_PROFILE_DELETE] = "DELETE FROM profile WHERE name = ?1",
+    [SQL_PROFILE_EACH] = "SELECT name, params FROM profile ORDER BY name",
 };
 
 int db_damaged(struct registry *r, struct err *err, const char *why)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * registry — what shall be, on disk: VEs, jobs, settings of the instance.
+ * registry — what shall be, on disk: VEs, jobs, profiles, settings of the instance.
  *
  * I own STATE/registry.db (SQLite, WAL, synchronous=FULL) and its migrations.
- * I use sqlite3.  I never interpret a VE's specification: it is JSON text to me.
+ * I use sqlite3.  I never interpret a VE's specification or a profile: JSON text to me.
  *
  * Only teremd opens it (one writer, one thread).  A worker process never touches it: SQLite
  * connections do not survive fork.
@@ -86,6 +86,16 @@ int registry_job_each(struct registry *r, bool only_open, size_t most,
                       void *ctx, struct err *err);
 /* Keeps the newest `keep` ended jobs. */
 int registry_job_prune(struct registry *r, size_t keep, struct err *err);
+
+/* A profile is a name and parameters as JSON text, which is not interpreted here.  Put makes it or
+ * replaces its parameters; deleting one that is not there: ERR_NOT_FOUND. */
+int registry_profile_put(struct registry *r, const char *name, const char *params, struct err *err);
+int registry_profile_delete(struct registry *r, const char *name, struct err *err);
+/* In the order of names; the callback keeps no pointer, its negative return ends the walk. */
+int registry_profile_each(struct registry *r,
+                          int (*item)(void *ctx, const char *name, const char *params,
+                                      struct err *err),
+                          void *ctx, struct err *err);
 
 /* Small settings of the instance ("instance.number"); *ret NULL when there is none. */
 int registry_meta_get(struct registry *r, const char *key, char **ret, struct err *err);

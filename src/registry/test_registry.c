@@ -356,6 +356,47 @@ static void make_version(int version)
     sqlite3_close(r.db);
 }
 
+static int see_profile(void *ctx, const char *name, const char *params, struct err *err)
+{
+    size_t used = strlen(ctx);
+    assert_int_equal(params[0], '{');
+    assert_int_equal(str_print((char *)ctx + used, 256 - used, "%s ", name), 0);
+    return 0;
+}
+
+static int see_params(void *ctx, const char *name, const char *params, struct err *err)
+{
+    if (strcmp(name, "web") == 0)
+        str_print(ctx, 64, "%s", params);
+    return strcmp(name, "stop") == 0 ? err_set(err, ERR_CANCELLED, "enough") : 0;
+}
+
+static void test_profiles(void **state)
+{
+    struct registry *r = open_ok();
+    char params[64] = "";
+    struct err e = {0};
+    assert_int_equal(registry_profile_put(r, "web", "{}", NULL), 0);
+    assert_int_equal(registry_profile_put(r, "web", "{\"a\":\"1\"}", NULL), 0);
+    assert_int_equal(registry_profile_delete(r, "small", NULL), 0);
+    assert_int_equal(registry_profile_delete(r, "small", &e), -ERR_NOT_FOUND);
+    assert_string_equal(e.text, "there is no profile small");
+    registry_close(r);
+    r = open_ok(); /* what was removed does not come back */
+    char names[256] = "";
+    assert_int_equal(registry_profile_each(r, see_profile, names, NULL), 0);
+    assert_string_equal(names, "large medium web ");
+    assert_int_equal(registry_profile_each(r, see_params, params, NULL), 0);
+    assert_string_equal(params, "{\"a\":\"1\"}");
+    assert_int_equal(registry_profile_put(r, "stop", "", NULL), 0);
+    assert_int_equal(registry_profile_each(r, see_params, params, &e), -ERR_CANCELLED);
+    assert_int_equal(registry_begin(r, NULL), 0);
+    assert_int_equal(registry_profile_put(r, "gone", "{}", NULL), 0);
+    registry_rollback(r);
+    assert_int_equal(registry_profile_delete(r, "gone", NULL), -ERR_NOT_FOUND);
+    registry_close(r);
+}
+
 static void test_upgrade(void **state)
 {
     for (int v = 1; v <= db_newest_version(); v++) {
@@ -369,6 +410,9 @@ static void test_upgrade(void **state)
         assert_int_equal(now, db_newest_version());
         struct registry_job j = {.subject = "old", .kind = "start"};
         assert_int_equal(registry_job_insert(r, &j, NULL), 0);
+        char profiles[256] = "";
+        assert_int_equal(registry_profile_each(r, see_profile, profiles, NULL), 0);
+        assert_string_equal(profiles, "large medium small ");
         registry_close(r);
         auto_free char *kept = str_format("%s/" REGISTRY_FILE ".version-%d", dir, v);
         assert_int_equal(access(kept, F_OK), v < db_newest_version() ? 0 : -1);
@@ -597,10 +641,10 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_ves),           T(test_walk),      T(test_transactions),  T(test_jobs),
-        T(test_crash),         T(test_kills),     T(test_second_daemon), T(test_upgrade),
-        T(test_upgrade_fails), T(test_newer),     T(test_foreign_files), T(test_damage),
-        T(test_full_disk),     T(test_read_only),
+        T(test_ves),      T(test_walk),          T(test_transactions),  T(test_jobs),
+        T(test_crash),    T(test_kills),         T(test_second_daemon), T(test_upgrade),
+        T(test_profiles), T(test_upgrade_fails), T(test_newer),         T(test_foreign_files),
+        T(test_damage),   T(test_full_disk),     T(test_read_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

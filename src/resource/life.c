@@ -217,7 +217,7 @@ int resource_usage(struct resource_node *node, int64_t id, struct resource_usage
                    struct err *err)
 {
     struct resource_usage u = {0};
-    auto_fd int base = -1, memory = -1, pids = -1;
+    auto_fd int base = -1, memory = -1, pids = -1, io = -1;
     bool v2;
     int r = ve_open(node, 0, id, &base, err);
     if (r < 0)
@@ -234,6 +234,8 @@ int resource_usage(struct resource_node *node, int64_t id, struct resource_usage
     }
     if (open_controller(node, id, "pids", &v2, &pids))
         u.has_pids = cgroup_read_number(pids, "pids.current", &u.pids, NULL) == 0;
+    if (open_controller(node, id, "io", &v2, &io))
+        u.has_io = io_usage(node, v2, io, &u.read_bytes, &u.written_bytes);
     *ret = u;
     return 0;
 }

@@ -84,13 +84,20 @@ static void enable_v2(struct resource_node *n)
     str_print(n->enable, sizeof(n->enable), "%s", str_c(&all));
 }
 
+/* What v2 calls io was blkio. */
+static const char *v1_name(const char *controller)
+{
+    return str_eq(controller, "io") ? "blkio" : controller;
+}
+
 static int place_v1(struct resource_node *n, struct controller *c)
 {
     struct err why = {0};
-    int h = cgroup_map_find(&n->map, c->name, false);
+    int h = cgroup_map_find(&n->map, v1_name(c->name), false);
     if (h < 0) {
         if (!c->why[0])
-            str_print(c->why, sizeof(c->why), "%s", cgroup_map_why_absent(&n->map, c->name));
+            str_print(c->why, sizeof(c->why), "%s",
+                      cgroup_map_why_absent(&n->map, v1_name(c->name)));
         return 0;
     }
     if (add_branch(n, (size_t)h, &c->branch, &why) < 0)
@@ -208,7 +215,7 @@ enum resource_where resource_controller(const struct resource_node *node, const 
         return c->where;
     if (cgroup_map_find(&node->map, name, true) >= 0)
         return RESOURCE_V2;
-    return cgroup_map_find(&node->map, name, false) >= 0 ? RESOURCE_V1 : RESOURCE_ABSENT;
+    return cgroup_map_find(&node->map, v1_name(name), false) >= 0 ? RESOURCE_V1 : RESOURCE_ABSENT;
 }
 
 const char *resource_why_absent(const struct resource_node *node, const char *name)
@@ -216,5 +223,5 @@ const char *resource_why_absent(const struct resource_node *node, const char *na
     const struct controller *c = find_controller(node, name);
     if (resource_controller(node, name) != RESOURCE_ABSENT)
         return NULL;
-    return c ? c->why : cgroup_map_why_absent(&node->map, name);
+    return c ? c->why : cgroup_map_why_absent(&node->map, v1_name(name));
 }

@@ -4,6 +4,7 @@
 
 #include "base/name.h"
 #include "kernel/cgroup.h"
+#include "kernel/disk.h"
 #include "resource/resource.h"
 
 #define CONTROLLERS_MAX 8
@@ -31,6 +32,9 @@ struct resource_node {
     struct branch branch[BRANCHES_MAX];
     struct controller controller[CONTROLLERS_MAX];
     char enable[128]; /* "+cpu +memory", for cgroup.subtree_control below us; may be "" */
+    size_t n_disks;
+    struct disk disk[DISK_MAX]; /* of the VEs' files */
+    char no_disk[200];          /* why there is none, or not all */
 };
 
 /* resource_node_open() on a map of the caller's. */
@@ -43,3 +47,14 @@ const char *ve_name(int64_t id, char buf[VE_NAME_SIZE]);
 /* Opens the VE's cgroup in a branch; not there: ERR_NOT_FOUND. */
 int ve_open(const struct resource_node *node, size_t branch, int64_t id, int *ret_fd,
             struct err *err);
+
+/* io.c: rows of disk throughput, which have a file for every disk and direction. */
+bool io_owns(const struct param_row *row);
+int io_check(const struct resource_node *node, const struct param_row *row,
+             const struct controller *c, struct param_value v, struct err *err);
+/* Some of it may have been written when it fails. */
+int io_write(const struct resource_node *node, const struct param_row *row,
+             const struct controller *c, int fd, struct param_value v, struct err *err);
+/* Bytes that were read and written on the VEs' disks; false: not counted here. */
+bool io_usage(const struct resource_node *node, bool v2, int fd, uint64_t *ret_read,
+              uint64_t *ret_written);

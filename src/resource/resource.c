@@ -73,6 +73,8 @@ static int check_row(const struct resource_node *node, const struct param_row *r
         return err_set(err, ERR_UNSUPPORTED,
                        "%s cannot be enforced here: cgroup controller %s is not available, %s",
                        row->key, row->controller, c->why);
+    if (io_owns(row))
+        return io_check(node, row, c, set->v[param_index(row)], err);
     const char *file = file_of(row, c->where == RESOURCE_V2);
     if (!file)
         return err_set(err, ERR_UNSUPPORTED, "%s cannot be enforced here: %s", row->key,
@@ -143,10 +145,13 @@ static int write_value(const struct param_row *row, const struct controller *c, 
 
 /* v1 charges TCP's buffers apart, and without this not at all: 64M of memory.limit held 600M of
  * queued bytes (seen on 6.18).  Datagrams' buffers it does not count anywhere. */
-static int write_row(const struct param_row *row, const struct controller *c, int fd,
-                     const struct param_set *set, struct err *err)
+static int write_row(const struct resource_node *node, const struct param_row *row,
+                     const struct controller *c, int fd, const struct param_set *set,
+                     struct err *err)
 {
     static const char tcp[] = "memory.kmem.tcp.limit_in_bytes";
+    if (io_owns(row))
+        return io_write(node, row, c, fd, set->v[param_index(row)], err);
     int r = write_value(row, c, fd, set, err);
     if (r < 0 || c->where != RESOURCE_V1 || !str_eq(row->v1_file, "memory.limit_in_bytes") ||
         faccessat(fd, tcp, W_OK, 0) < 0)
@@ -184,8 +189,9 @@ static int memory_make_room(const struct param_row *row, int fd, struct param_va
     return used <= v.n ? 0 : refuse_lower(row, v, used, err);
 }
 
-static int change_row(const struct param_row *row, const struct controller *c, int fd,
-                      const struct param_set *set, bool force, struct err *err)
+static int change_row(const struct resource_node *node, const struct param_row *row,
+                      const struct controller *c, int fd, const struct param_set *set, bool force,
+                      struct err *err)
 {
     struct param_value v = set->v[param_index(row)];
     bool v2 = c->where == RESOURCE_V2;
@@ -196,7 +202,7 @@ static int change_row(const struct param_row *row, const struct controller *c, i
             return r;
     }
     struct err cause = {0};
-    int r = write_row(row, c, fd, set, &cause);
+    int r = write_row(node, row, c, fd, set, &cause);
     if (r == 0)
         return 0;
     uint64_t used;
@@ -219,7 +225,7 @@ static int write_new(const struct resource_node *node, size_t branch, int fd,
         if (is_kernels_own(row, set->v[i]) || (row->flags & (PARAM_PLANNED | PARAM_DERIVED)) ||
             !c || c->where == RESOURCE_ABSENT || c->branch != branch)
             continue;
-        int r = write_row(row, c, fd, set, err);
+        int r = write_row(node, row, c, fd, set, err);
         if (r < 0)
             return err_wrap(err, "%s", row->key);
     }
@@ -364,7 +370,7 @@ static void put_back(struct change *ch, struct err *err)
         const struct param_row *row = &param_table[ch->order[--ch->n]];
         const struct controller *c = node_controller(ch->node, row);
         struct err why = {0};
-        if (write_row(row, c, ch->fds[c->branch], ch->old_set, &why) < 0)
+        if (write_row(ch->node, row, c, ch->fds[c->branch], ch->old_set, &why) < 0)
             err_wrap(err, "%s could not be put back (%s)", row->key, why.text);
     }
 }
@@ -385,14 +391,16 @@ static int change_pass(struct change *ch, size_t *ret_refused, struct err *err)
         if (!ch->old_set && is_kernels_own(row, ch->new_set->v[i]) &&
             (!file || faccessat(fd, file, W_OK, 0) < 0))
             continue; /* this kernel has nothing to put in order */
-        int r = change_row(row, c, fd, ch->new_set, ch->force, &cause);
+        int r = change_row(ch->node, row, c, fd, ch->new_set, ch->force, &cause);
         if (r == 0) {
             ch->done[i] = true;
             ch->order[ch->n++] = i;
             continue;
         }
         *err = cause;
-        if (cause.sys != EINVAL)
+        if (io_owns(row)) /* of its files some may have been written */
+            ch->order[ch->n++] = i;
+        if (cause.sys != EINVAL || io_owns(row))
             return r;
         ++*ret_refused;
     }
@@ -449,7 +457,7 @@ int resource_rewrite(struct resource_node *node, int64_t id, const char *key,
     if (!c || c->where == RESOURCE_ABSENT)
         return err_set(err, ERR_UNSUPPORTED, "%s cannot be enforced here", key);
     int r = ve_open(node, c->branch, id, &fd, err);
-    return r < 0 ? r : write_row(row, c, fd, set, err);
+    return r < 0 ? r : write_row(node, row, c, fd, set, err);
 }
 
 int resource_protect(struct resource_node *node, uint64_t bytes, struct err *err)

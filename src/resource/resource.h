@@ -47,6 +47,10 @@ void resource_node_close(struct resource_node *node);
 /* Removes the instance's (empty) parents; a VE's cgroup left below: ERR_BUSY. */
 int resource_node_remove(struct resource_node *node, struct err *err);
 
+/* The disk rows are enforced on the disks below this directory of VEs' files; where there are none
+ * (or not all can be told), the rows are refused with the reason.  Before a worker is forked. */
+void resource_use_disk(struct resource_node *node, const char *dir);
+
 enum resource_where { RESOURCE_ABSENT, RESOURCE_V1, RESOURCE_V2 };
 /* For doctor: controller by name ("memory"), where it was found. */
 enum resource_where resource_controller(const struct resource_node *node, const char *name);
@@ -97,8 +101,9 @@ struct resource_view {
 int resource_view(struct resource_node *node, int64_t id, struct resource_view *ret,
                   struct err *err);
 struct resource_usage {
-    bool has_memory, has_pids, has_cpu;
+    bool has_memory, has_pids, has_cpu, has_io;
     uint64_t memory_bytes, memory_max_bytes, pids, cpu_usec, oom_kills;
+    uint64_t read_bytes, written_bytes; /* on the disks of VEs' files, since the start */
 };
 int resource_usage(struct resource_node *node, int64_t id, struct resource_usage *ret,
                    struct err *err);

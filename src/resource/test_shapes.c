@@ -1,17 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * test_shapes — every shape of hierarchy, in directories that play cgroup file systems.
- *
- * The linker hands us mkdirat() and unlinkat() of the code under test: a new directory gets the
- * files that the kernel would put there, and a directory goes together with its files.  What is
- * written can then be read.  That the kernel enforces it is tested in test_resource.c and in a
- * virtual machine.
+ * test_shapes — every shape of hierarchy, in directories that play cgroup file systems.  That the
+ * kernel enforces it is tested in test_resource.c and in a virtual machine.
  */
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/path.h"
 #include "base/str.h"
 #include "resource/node.h"
+#include "resource/test_tree.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,156 +19,6 @@
 
 #include <cmocka.h>
 
-int __real_mkdirat(int fd, const char *name, mode_t mode);
-int __wrap_mkdirat(int fd, const char *name, mode_t mode);
-int __real_unlinkat(int fd, const char *name, int flags);
-int __wrap_unlinkat(int fd, const char *name, int flags);
-
-static char dir[64];
-static bool playing;            /* the kernel's part */
-static const char *refuse_file; /* the next directories lack it */
-
-static void put(int fd, const char *file, const char *text)
-{
-    if (refuse_file && strcmp(file, refuse_file) == 0)
-        return;
-    auto_fd int f = openat(fd, file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    assert_true(f >= 0);
-    assert_int_equal(fd_write_all(f, text, strlen(text), NULL), 0);
-}
-
-static void put_v2(int fd, const char *controllers)
-{
-    put(fd, "cgroup.procs", "");
-    put(fd, "cgroup.threads", "");
-    put(fd, "cgroup.subtree_control", "");
-    put(fd, "cgroup.controllers", controllers);
-    put(fd, "cgroup.events", "populated 0\nfrozen 0\n");
-    put(fd, "cgroup.max.descendants", "max\n");
-    put(fd, "cgroup.max.depth", "max\n");
-    if (strstr(controllers, "cpu")) {
-        put(fd, "cpu.max", "max 100000\n");
-        put(fd, "cpu.max.burst", "0\n");
-        put(fd, "cpu.weight", "100\n");
-    }
-    if (strstr(controllers, "pids"))
-        put(fd, "pids.max", "max\n");
-    if (strstr(controllers, "memory")) {
-        put(fd, "memory.max", "max\n");
-        put(fd, "memory.high", "max\n");
-        put(fd, "memory.low", "0\n");
-        put(fd, "memory.swap.max", "max\n");
-        put(fd, "memory.current", "0\n");
-        put(fd, "memory.reclaim", "");
-    }
-}
-
-static void put_v1(int fd)
-{
-    put(fd, "cgroup.procs", "");
-    put(fd, "tasks", ""); /* which tells v1 from v2 */
-    put(fd, "cpu.cfs_quota_us", "-1\n");
-    put(fd, "cpu.cfs_burst_us", "0\n");
-    put(fd, "cpu.shares", "1024\n");
-    put(fd, "pids.max", "max\n");
-    put(fd, "memory.limit_in_bytes", "9223372036854771712\n");
-    put(fd, "memory.soft_limit_in_bytes", "9223372036854771712\n");
-    put(fd, "memory.memsw.limit_in_bytes", "9223372036854771712\n");
-}
-
-int __wrap_mkdirat(int fd, const char *name, mode_t mode)
-{
-    int r = __real_mkdirat(fd, name, mode);
-    auto_fd int child = r < 0 ? -1 : openat(fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (child < 0)
-        return r;
-    if (faccessat(fd, "tasks", F_OK, 0) == 0) {
-        put_v1(child);
-    } else if (faccessat(fd, "cgroup.procs", F_OK, 0) == 0) {
-        char enabled[128] = "";
-        /* The node's parent gets its files when it enables controllers above; here at once. */
-        cgroup_read(fd, str_eq(name, "terem") ? "cgroup.controllers" : "cgroup.subtree_control",
-                    enabled, sizeof(enabled), NULL);
-        put_v2(child, enabled);
-    }
-    return r;
-}
-
-int __wrap_unlinkat(int fd, const char *name, int flags)
-{
-    if (!playing)
-        return __real_unlinkat(fd, name, flags);
-    auto_fd int d = openat(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    auto_dir DIR *list = d < 0 || !(flags & AT_REMOVEDIR) ? NULL : fdopendir(dup(d));
-    bool has_child = false;
-    for (struct dirent *e; list && (e = readdir(list));)
-        has_child |= e->d_type == DT_DIR && e->d_name[0] != '.';
-    if (has_child) { /* as the kernel says */
-        errno = EBUSY;
-        return -1;
-    }
-    if (list)
-        rewinddir(list);
-    for (struct dirent *e; list && (e = readdir(list));)
-        if (e->d_type == DT_REG)
-            __real_unlinkat(d, e->d_name, 0);
-    return __real_unlinkat(fd, name, flags);
-}
-
-static void make_top(const char *name, bool v2, const char *controllers)
-{
-    char path[128];
-    str_print(path, sizeof(path), "%s/%s", dir, name);
-    assert_int_equal(mkdir(path, 0755), 0);
-    auto_fd int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (v2)
-        put_v2(fd, controllers);
-    else
-        put_v1(fd);
-}
-
-/* mounts: lines of mountinfo, with @ for the directory. */
-static void open_node(const char *mounts, struct resource_node **ret)
-{
-    static const char cgroups[] = "#subsys_name\thierarchy\tnum_cgroups\tenabled\n"
-                                  "cpu\t1\t1\t1\ncpuacct\t1\t1\t1\nmemory\t1\t1\t1\n"
-                                  "pids\t1\t1\t1\nhugetlb\t0\t1\t0\n";
-    auto_str struct str s = str_init(4096);
-    struct cgroup_map map;
-    struct err e = {0};
-    for (const char *p = mounts; *p; p++)
-        str_add(&s, *p == '@' ? "%s" : "%.1s", *p == '@' ? dir : p);
-    if (cgroup_map_parse(str_c(&s), cgroups, &map, &e) < 0 ||
-        resource_node_open_map("terem", &map, ret, &e) < 0)
-        fail_msg("%s", e.text);
-}
-
-static void write_at(const char *path, const char *text)
-{
-    char full[256];
-    str_print(full, sizeof(full), "%s/%s", dir, path);
-    put(AT_FDCWD, full, text);
-}
-
-/* The first line, since a shorter value does not shorten an ordinary file. */
-static void expect(const char *path, const char *want)
-{
-    char full[256], text[256];
-    str_print(full, sizeof(full), "%s/%s", dir, path);
-    if (cgroup_read(AT_FDCWD, full, text, sizeof(text), NULL) < 0)
-        fail_msg("%s cannot be read", path);
-    text[strcspn(text, "\n")] = '\0';
-    if (strcmp(text, want) != 0)
-        fail_msg("%s holds \"%s\", not \"%s\"", path, text, want);
-}
-
-static void expect_gone(const char *path)
-{
-    char full[256];
-    str_print(full, sizeof(full), "%s/%s", dir, path);
-    assert_int_equal(access(full, F_OK), -1);
-}
-
 static struct param_set set_of(const char *cpu, const char *memory, const char *processes)
 {
     const char *all[] = {cpu, memory, processes};
@@ -181,21 +28,6 @@ static struct param_set set_of(const char *cpu, const char *memory, const char *
         if (all[i])
             assert_int_equal(param_set_parse(&set, all[i], NULL), 0);
     return set;
-}
-
-static int setup(void **state)
-{
-    refuse_file = NULL;
-    playing = true;
-    str_print(dir, sizeof(dir), "/tmp/terem-shapes-XXXXXX");
-    return mkdtemp(dir) ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-    refuse_file = NULL;
-    playing = false;
-    return path_remove_tree_at(AT_FDCWD, dir, NULL);
 }
 
 static void test_v2_only(void **state)
@@ -210,8 +42,8 @@ static void test_v2_only(void **state)
     assert_int_equal(resource_controller(node, "hugetlb"), RESOURCE_ABSENT);
     assert_non_null(strstr(resource_why_absent(node, "hugetlb"), "cgroup_disable"));
     assert_null(resource_why_absent(node, "memory"));
-    expect("cg/cgroup.subtree_control", "+cpu +memory +pids");
-    expect("cg/terem/cgroup.subtree_control", "+cpu +memory +pids");
+    expect("cg/cgroup.subtree_control", "+cpu +memory +pids +io");
+    expect("cg/terem/cgroup.subtree_control", "+cpu +memory +pids +io");
 
     struct param_set set = set_of("cpu.limit=150", "memory.limit=512M", "processes=50");
     assert_int_equal(resource_create(node, 7, &set, 1000, 1001, &c, NULL), 0);
@@ -219,7 +51,7 @@ static void test_v2_only(void **state)
     expect("cg/terem/ve-7/cpu.max", "150000 100000");
     expect("cg/terem/ve-7/memory.max", "536870912");
     expect("cg/terem/ve-7/pids.max", "50");
-    expect("cg/terem/ve-7/cgroup.subtree_control", "+cpu +memory +pids");
+    expect("cg/terem/ve-7/cgroup.subtree_control", "+cpu +memory +pids +io");
     expect("cg/terem/ve-7/ve/memory.max", "max"); /* limits stand above what is delegated */
     expect("cg/terem/ve-7/ve/cgroup.subtree_control", "");
     if (geteuid() == 0) {
@@ -307,13 +139,6 @@ static void test_v1_with_comounts(void **state)
     resource_node_close(node);
 }
 
-static void put_all(struct param_set *set, const char *const *texts)
-{
-    param_set_init(set);
-    for (; *texts; texts++)
-        assert_int_equal(param_set_parse(set, *texts, NULL), 0);
-}
-
 static void test_more_rows_v2(void **state)
 {
     static const char *const some[] = {"cpu.weight=250",  "cpu.limit=50", "cpu.burst=20ms",
@@ -376,11 +201,9 @@ static void test_more_rows_v1(void **state)
     resource_cgroups_done(&c);
     resource_node_close(node);
 
-    playing = false; /* and a kernel that does not account swap */
-    assert_int_equal(path_remove_tree_at(AT_FDCWD, dir, NULL), 0);
-    assert_int_equal(mkdir(dir, 0700), 0);
-    playing = true;
-    refuse_file = "memory.memsw.limit_in_bytes";
+    assert_int_equal(tree_teardown(NULL), 0); /* and a kernel that does not account swap */
+    assert_int_equal(tree_setup(NULL), 0);
+    tree_lacks = "memory.memsw.limit_in_bytes";
     make_top("unified", true, "");
     make_top("all", false, "");
     open_node("1 1 0:1 / @/all rw - cgroup cgroup rw,cpu,memory,pids\n"
@@ -436,12 +259,6 @@ static void test_guarantees(void **state)
     resource_cgroups_done(&c);
     assert_int_equal(resource_protect(node, 1, NULL), 0); /* nothing to do */
     resource_node_close(node);
-}
-
-static void expect_count(struct param_count c, bool known, uint64_t n)
-{
-    assert_int_equal(c.known, known);
-    assert_int_equal(c.n, n);
 }
 
 static void test_counters(void **state)
@@ -524,12 +341,12 @@ static void test_create_undone(void **state)
               &node);
     struct param_set set = set_of(NULL, "memory.limit=64M", NULL);
     for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
-        refuse_file = files[i];
+        tree_lacks = files[i];
         assert_true(resource_create(node, 4, &set, 0, 0, &c, NULL) < 0);
         expect_gone("unified/terem/ve-4");
         expect_gone("memory/terem/ve-4");
     }
-    refuse_file = NULL;
+    tree_lacks = NULL;
     assert_int_equal(resource_create(node, 4, &set, 0, 0, &c, NULL), 0);
     resource_cgroups_done(&c);
     resource_node_close(node);
@@ -549,7 +366,7 @@ static void test_no_v2(void **state)
 
 int main(void)
 {
-#define EACH(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define EACH(f) cmocka_unit_test_setup_teardown(f, tree_setup, tree_teardown)
     const struct CMUnitTest tests[] = {
         EACH(test_v2_only),          EACH(test_v2_memory_in_use), EACH(test_v1_with_comounts),
         EACH(test_mixed_and_absent), EACH(test_create_undone),    EACH(test_no_v2),

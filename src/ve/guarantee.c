@@ -56,6 +56,27 @@ int ve_guarantee_admit(struct ve_node *node, const struct ve *ve, const struct p
     return admission_check(&whole, &others, ve ? &ve->params : NULL, set, err);
 }
 
+int ve_guarantee_admit_all(struct ve_node *node, struct ve *const *ves,
+                           const struct param_set *sets, size_t n, struct err *err)
+{
+    struct admission_node whole = node_of(node);
+    struct admission_sum all = {0};
+    for (size_t i = 0, k = 0; i < node->n_ves; i++) {
+        /* `ves` is in the table's order. */
+        bool changes = k < n && ves[k] == node->ves[i];
+        admission_add(&all, changes ? &sets[k] : &node->ves[i]->params);
+        k += changes;
+    }
+    for (size_t i = 0; i < n; i++) {
+        struct admission_sum others = all;
+        others.memory -= param_set_get(&sets[i], "memory.guarantee").n;
+        others.cpu -= param_set_get(&sets[i], "cpu.guarantee").n;
+        if (admission_check(&whole, &others, &ves[i]->params, &sets[i], err) < 0)
+            return err_wrap(err, "%s", ves[i]->rec.name);
+    }
+    return 0;
+}
+
 void ve_guarantee_params(const struct ve *ve, struct param_set *ret)
 {
     struct admission_sum sum = sum_without(ve->node, NULL);

@@ -130,6 +130,7 @@ struct ve_node {
     char keep_program[PLACE_MAX];
     struct ve **ves; /* by name */
     size_t n_ves, cap_ves;
+    json_t *profiles;  /* parameters by name of profile */
     json_t *pending;   /* events that wait for the commit that makes them true */
     struct job **open; /* every job that has not ended, oldest first */
     size_t n_open, cap_open;
@@ -188,6 +189,23 @@ int ve_labels_check(const json_t *labels, struct err *err);
  * Called inside a transaction.  job may be NULL. */
 int ve_move(struct ve *ve, enum ve_event event, struct job *job, struct err *err);
 
+/* profile.c */
+int ve_profiles_load(struct ve_node *node, struct err *err); /* before the VEs */
+/* Borrowed; NULL when there is none of this name. */
+const json_t *ve_profile_params(const struct ve_node *node, const char *name);
+const char *ve_profile_of(const json_t *spec); /* NULL: none */
+/* ERR_NOT_FOUND with "did you mean". */
+int ve_profile_check(const struct ve_node *node, const char *name, struct err *err);
+/* Defaults, over them those of the spec's profile (if it is there), over them its own. */
+int ve_params_effective(const struct ve_node *node, const json_t *spec, struct param_set *ret,
+                        struct err *err);
+
+/* update.c */
+/* Checks changes ({"key":"value"|null}) one by one and puts them into params, in the table's
+ * canonical form; null takes one out. */
+int ve_params_merge(json_t *params, const json_t *changes, struct err *err);
+bool ve_params_differ(const struct param_set *a, const struct param_set *b);
+
 /* apply.c */
 /* Can every row be enforced here?  Nothing is written. */
 int ve_apply_check(struct ve_node *node, const struct param_set *set, struct err *err);
@@ -209,6 +227,9 @@ uint64_t ve_guarantee_clock_mhz(void);
 /* Can the node keep this beside what the others have?  ve: NULL for one that is being made. */
 int ve_guarantee_admit(struct ve_node *node, const struct ve *ve, const struct param_set *set,
                        struct err *err);
+/* Can the node keep what all of these would have, together?  Names the one that cannot. */
+int ve_guarantee_admit_all(struct ve_node *node, struct ve *const *ves,
+                           const struct param_set *sets, size_t n, struct err *err);
 /* Its parameters with the weight that follows from all guarantees. */
 void ve_guarantee_params(const struct ve *ve, struct param_set *ret);
 /* Writes what has changed for others; after every commit that changed parameters or VEs. */

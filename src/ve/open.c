@@ -138,6 +138,17 @@ static int find_instance(struct ve_node *node, struct err *err)
                                 : registry_meta_set(node->registry, "instance.number", number, err);
 }
 
+/* A VE reads its template's layers and writes its own tree. */
+static void use_disks(struct ve_node *node)
+{
+    static const char *const parts[] = {"pool", "layers"};
+    for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
+        char dir[PLACE_MAX + 16];
+        str_print(dir, sizeof(dir), "%s/%s", node->config.place.state, parts[i]);
+        resource_use_disk(node->resources, dir);
+    }
+}
+
 static int open_rooms(struct ve_node *node, struct err *err)
 {
     const struct ve_config *c = &node->config;
@@ -157,6 +168,7 @@ static int open_rooms(struct ve_node *node, struct err *err)
         resource_node_open(cgroup, &node->resources, err) < 0 ||
         network_node_open(&net, &node->network, err) < 0)
         return -err->kind;
+    use_disks(node);
     return 0;
 }
 
@@ -257,6 +269,7 @@ void ve_node_close(struct ve_node *node)
     storage_pool_close(node->pool);
     template_store_close(node->templates);
     registry_close(node->registry);
+    json_decref(node->profiles);
     json_decref(node->pending);
     cleanup_fd(&node->init_program);
     cleanup_fd(&node->logs_fd);

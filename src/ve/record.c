@@ -100,18 +100,6 @@ int ve_params_parse(const json_t *params, struct param_set *ret, struct err *err
     return r < 0 ? r : param_set_check(ret, err);
 }
 
-/* Whatever was given is kept in the canonical form of the table. */
-static json_t *params_json(const struct param_set *set)
-{
-    json_t *out = json_object();
-    char text[PARAM_TEXT];
-    for (size_t i = 0; i < param_table_size; i++)
-        if (set->given[i])
-            json_object_set_new(out, param_table[i].key,
-                                json_string(param_format(&param_table[i], set->v[i], text)));
-    return out;
-}
-
 static const char *const init_names[] = {[TEMPLATE_INIT_NONE] = "none",
                                          [TEMPLATE_INIT_SYSTEMD] = "systemd",
                                          [TEMPLATE_INIT_BUSYBOX] = "busybox",
@@ -195,7 +183,7 @@ static int check_types(const json_t *rq, struct err *err)
                   {"labels", JSON_OBJECT},  {"kind", JSON_STRING},     {"command", JSON_ARRAY},
                   {"env", JSON_OBJECT},     {"user", JSON_STRING},     {"workdir", JSON_STRING},
                   {"autostart", JSON_TRUE}, {"restart", JSON_STRING},  {"nesting", JSON_TRUE},
-                  {"start", JSON_TRUE}};
+                  {"start", JSON_TRUE},     {"profile", JSON_STRING}};
     const char *key;
     json_t *value;
     if (!json_is_object(rq))
@@ -225,6 +213,23 @@ static const char *restart_ok(const char *text)
     return NULL;
 }
 
+/* Its own parameters and its profile's name, and what comes of both. */
+static int params_spec(const struct ve_node *node, const json_t *rq, json_t *spec,
+                       struct param_set *ret, struct err *err)
+{
+    json_t *own = json_object();
+    const json_t *profile = json_object_get(rq, "profile");
+    json_object_set_new(spec, "params", own);
+    if (ve_params_merge(own, json_object_get(rq, "params"), err) < 0)
+        return -err->kind;
+    if (json_is_string(profile)) {
+        if (ve_profile_check(node, json_string_value(profile), err) < 0)
+            return -err->kind;
+        json_object_set(spec, "profile", (json_t *)profile);
+    }
+    return ve_params_effective(node, spec, ret, err);
+}
+
 int ve_record_check(struct ve_node *node, const json_t *rq, json_t **ret_spec,
                     struct param_set *ret_params, struct err *err)
 {
@@ -249,20 +254,18 @@ int ve_record_check(struct ve_node *node, const json_t *rq, json_t **ret_spec,
         return err_set(err, ERR_USAGE, "%s: restart must be no, on-failure or always", name);
     if (check_strings(json_object_get(rq, "command"), "command", err) < 0 ||
         check_env(json_object_get(rq, "env"), err) < 0 ||
-        ve_labels_check(json_object_get(rq, "labels"), err) < 0 ||
-        ve_params_parse(json_object_get(rq, "params"), ret_params, err) < 0 ||
-        ve_apply_check(node, ret_params, err) < 0)
+        ve_labels_check(json_object_get(rq, "labels"), err) < 0)
         return err_wrap(err, "%s", name);
 
     json_t *spec = json_object();
-    if (from_template(t, rq, spec, err) < 0) {
+    if (params_spec(node, rq, spec, ret_params, err) < 0 ||
+        ve_apply_check(node, ret_params, err) < 0 || from_template(t, rq, spec, err) < 0) {
         json_decref(spec);
         return err_wrap(err, "%s", name);
     }
     const json_t *labels = json_object_get(rq, "labels");
     json_object_set_new(spec, "labels",
                         json_is_object(labels) ? json_deep_copy(labels) : json_object());
-    json_object_set_new(spec, "params", params_json(ret_params));
     json_object_set_new(spec, "restart", json_string(restart));
     json_object_set_new(spec, "autostart",
                         json_boolean(json_is_true(json_object_get(rq, "autostart"))));
@@ -282,6 +285,22 @@ void ve_record_free(struct ve *ve)
     cleanup_fd(&ve->pidfd);
     free(ve->refused);
     free(ve);
+}
+
+/* A row that this version no longer takes, or a profile that is gone, must not keep the VE from
+ * loading. */
+static void load_params(struct ve *ve)
+{
+    struct err e = {0};
+    const char *profile = ve_profile_of(ve->spec);
+    if (profile && !ve_profile_params(ve->node, profile))
+        log_warn(ve->rec.name, 0, "its profile %s is gone: it has its own parameters only",
+                 profile);
+    if (ve_params_effective(ve->node, ve->spec, &ve->params, &e) == 0)
+        return;
+    log_warn(ve->rec.name, 0, "its parameters are not all known here: %s", e.text);
+    if (profile && ve_params_parse(json_object_get(ve->spec, "params"), &ve->params, &e) < 0)
+        log_warn(ve->rec.name, 0, "its own parameters are not all known here: %s", e.text);
 }
 
 int ve_record_load(struct ve_node *node, const struct registry_ve *rec, struct ve **ret,
@@ -305,10 +324,7 @@ int ve_record_load(struct ve_node *node, const struct registry_ve *rec, struct v
         return err_set(err, ERR_CORRUPT, "%s: its record in the registry cannot be read",
                        rec->name);
     }
-    /* A row that this version no longer takes must not keep the VE from loading. */
-    struct err ignored;
-    if (ve_params_parse(json_object_get(ve->spec, "params"), &ve->params, &ignored) < 0)
-        log_warn(rec->name, 0, "its parameters are not all known here: %s", ignored.text);
+    load_params(ve);
     *ret = ve;
     return 0;
 }
@@ -367,9 +383,9 @@ static json_t *usage_json(struct ve *ve)
 
 json_t *ve_record_json(struct ve *ve)
 {
-    static const char *const copied[] = {"kind",    "template",  "layers",  "labels",
-                                         "params",  "autostart", "restart", "nesting",
-                                         "command", "env",       "user",    "workdir"};
+    static const char *const copied[] = {"kind",      "template", "layers",  "labels",  "params",
+                                         "autostart", "restart",  "nesting", "command", "env",
+                                         "user",      "workdir",  "profile"};
     static const char *const running[] = {"started", "pid", "last_exit", "broken"};
     json_t *out = json_object();
     json_object_set_new(out, "id", json_integer(ve->rec.id));
@@ -379,6 +395,9 @@ json_t *ve_record_json(struct ve *ve)
         json_t *v = json_object_get(ve->spec, copied[i]);
         json_object_set_new(out, copied[i], v ? json_deep_copy(v) : json_null());
     }
+    /* Shared, not copied: nobody changes what was given out. */
+    json_t *profile = (json_t *)ve_profile_params(ve->node, ve_profile_of(ve->spec));
+    json_object_set_new(out, "profile_params", profile ? json_incref(profile) : json_null());
     json_object_set_new(out, "addresses", addresses_json(ve));
     json_object_set_new(out, "created", json_integer(ve->rec.created));
     for (size_t i = 0; i < ARRAY_SIZE(running); i++) {

@@ -244,7 +244,8 @@ static void remove_orphans(struct ve_node *node)
 int ve_recover(struct ve_node *node, struct err *err)
 {
     auto_free char *boot = NULL;
-    if (registry_ve_each(node->registry, load_one, node, err) < 0 || close_jobs(node, err) < 0 ||
+    if (ve_profiles_load(node, err) < 0 ||
+        registry_ve_each(node->registry, load_one, node, err) < 0 || close_jobs(node, err) < 0 ||
         registry_meta_get(node->registry, "boot", &boot, err) < 0)
         return err_wrap(err, "cannot recover");
     bool booted = !str_eq(boot, node->boot_id);

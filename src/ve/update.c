@@ -23,10 +23,10 @@ static int merge_labels(json_t *spec, const json_t *changes, struct err *err)
     return 0;
 }
 
-static int merge_params(json_t *spec, const json_t *changes, struct param_set *ret, struct err *err)
+int ve_params_merge(json_t *params, const json_t *changes, struct err *err)
 {
     const char *key;
-    json_t *value, *params = json_object_get(spec, "params");
+    json_t *value;
     if (changes && !json_is_null(changes) && !json_is_object(changes))
         return err_set(err, ERR_USAGE, "params must be an object");
     json_object_foreach((json_t *)changes, key, value)
@@ -46,7 +46,25 @@ static int merge_params(json_t *spec, const json_t *changes, struct param_set *r
             return -err->kind;
         json_object_set_new(params, key, json_string(param_format(row, v, text)));
     }
-    return ve_params_parse(params, ret, err);
+    return 0;
+}
+
+/* "small" or null. */
+static int merge_profile(const struct ve_node *node, json_t *spec, const json_t *change,
+                         struct err *err)
+{
+    if (!change)
+        return 0;
+    if (json_is_null(change)) {
+        json_object_del(spec, "profile");
+        return 0;
+    }
+    if (!json_is_string(change))
+        return err_set(err, ERR_USAGE, "profile must be a name or null");
+    if (ve_profile_check(node, json_string_value(change), err) < 0)
+        return -err->kind;
+    json_object_set(spec, "profile", (json_t *)change);
+    return 0;
 }
 
 static int merge_rest(struct ve *ve, json_t *spec, const json_t *changes, char name[NAME_SIZE],
@@ -56,7 +74,7 @@ static int merge_rest(struct ve *ve, json_t *spec, const json_t *changes, char n
     json_t *value;
     json_object_foreach((json_t *)changes, key, value)
     {
-        if (str_eq(key, "params") || str_eq(key, "labels"))
+        if (str_eq(key, "params") || str_eq(key, "labels") || str_eq(key, "profile"))
             continue;
         if (str_eq(key, "force")) {
             if (!json_is_boolean(value))
@@ -121,7 +139,7 @@ static int commit_update(struct ve *ve, const json_t *changes, struct err *err)
     return r;
 }
 
-static bool differ(const struct param_set *a, const struct param_set *b)
+bool ve_params_differ(const struct param_set *a, const struct param_set *b)
 {
     for (size_t i = 0; i < param_table_size; i++)
         if (!param_value_same(a->v[i], b->v[i]))
@@ -136,7 +154,8 @@ static int update_to(struct ve *ve, json_t *spec, const struct param_set *params
     struct param_set old = ve->params;
     json_t *old_spec = ve->spec;
     char old_name[NAME_SIZE];
-    bool live = (ve->state == VE_RUNNING || ve->state == VE_PAUSED) && differ(&old, params);
+    bool live =
+        (ve->state == VE_RUNNING || ve->state == VE_PAUSED) && ve_params_differ(&old, params);
     if (live && ((!force && ve_apply_room(ve, params, err) < 0) ||
                  mark_applying(ve, true, err) < 0 || ve_apply(ve, &old, params, force, err) < 0)) {
         json_decref(spec);
@@ -181,7 +200,10 @@ int ve_update(struct ve_node *node, const char *name, const json_t *changes, jso
     bool force = json_is_true(json_object_get(changes, "force"));
     json_t *spec = json_deep_copy(ve->spec);
     if (merge_labels(spec, json_object_get(changes, "labels"), err) < 0 ||
-        merge_params(spec, json_object_get(changes, "params"), &params, err) < 0 ||
+        ve_params_merge(json_object_get(spec, "params"), json_object_get(changes, "params"), err) <
+            0 ||
+        merge_profile(node, spec, json_object_get(changes, "profile"), err) < 0 ||
+        ve_params_effective(node, spec, &params, err) < 0 ||
         merge_rest(ve, spec, changes, new_name, err) < 0 ||
         ve_apply_check(node, &params, err) < 0 || ve_guarantee_admit(node, ve, &params, err) < 0) {
         json_decref(spec);

@@ -58,9 +58,22 @@ json_t *ve_doctor(struct ve_node *node);
 
 /* ---- changing, at once ---- */
 int ve_create(struct ve_node *node, const json_t *spec, json_t **ret, struct err *err);
-/* Parameters, labels, autostart, restart, name: one transaction, applied live. */
+/* Parameters, profile, labels, autostart, restart, name: one transaction, applied live. */
 int ve_update(struct ve_node *node, const char *name, const json_t *changes, json_t **ret,
               struct err *err);
+
+/* ---- profiles: named sets of parameters ---- */
+/* [{"name","params","ves":["web1"]}] in the order of names. */
+int ve_profile_list(struct ve_node *node, json_t **ret, struct err *err);
+int ve_profile_show(struct ve_node *node, const char *name, json_t **ret, struct err *err);
+/* {"name","params"}; there already: ERR_EXISTS. */
+int ve_profile_create(struct ve_node *node, const json_t *spec, json_t **ret, struct err *err);
+/* {"params":{"key":"value"|null},"force"}: re-applied to every VE that uses it, all or nothing; the
+ * error names the VE that failed. */
+int ve_profile_update(struct ve_node *node, const char *name, const json_t *changes, json_t **ret,
+                      struct err *err);
+/* In use: ERR_STATE with the names. */
+int ve_profile_remove(struct ve_node *node, const char *name, struct err *err);
 
 /* ---- jobs ---- */
 /* kind: start stop restart kill pause resume destroy (of a VE), template-build template-import

@@ -42,6 +42,10 @@ int cli_template_path(struct str *path, const char *name, struct err *err);
 int cli_assignment(const char *text, const char *what, char **ret_key, const char **ret_value,
                    struct err *err);
 
+/* Puts "memory.limit=512M" into params, checked by our own table; "key=default" puts null where
+ * `may_default`. */
+int cli_param_put(json_t *params, const char *text, bool may_default, struct err *err);
+
 /* Writes text to standard output (ERR_SYSTEM when that fails, for instance on a full disk). */
 int cli_out(const struct str *s, struct err *err);
 /* A document to standard output: indented, safe on a terminal. */
@@ -68,6 +72,8 @@ cli_run cmd_doctor, cmd_params, cmd_counters, cmd_events, cmd_version; /* cmd_no
 cli_run cmd_jobs_list, cmd_jobs_show, cmd_jobs_cancel, cmd_node_stop;  /* cmd_jobs.c */
 cli_run cmd_template_build, cmd_template_import, cmd_template_list;    /* cmd_template.c */
 cli_run cmd_template_show, cmd_template_remove;
+cli_run cmd_profile_list, cmd_profile_show, cmd_profile_create;        /* cmd_profile.c */
+cli_run cmd_profile_set, cmd_profile_remove;
 cli_run cmd_create, cmd_set;                                   /* cmd_create.c */
 cli_run cmd_start, cmd_stop, cmd_restart, cmd_kill, cmd_pause; /* cmd_life.c */
 cli_run cmd_resume, cmd_destroy;

@@ -29,7 +29,7 @@ static int put_text(json_t *o, const char *key, const char *value, const char *o
 
 /* Parameters are checked here already, by the same table, so that mistakes cost no request.  A
  * value of "default" takes the parameter back where `may_default`. */
-static int put_param(json_t *params, const char *text, bool may_default, struct err *err)
+int cli_param_put(json_t *params, const char *text, bool may_default, struct err *err)
 {
     auto_free char *key = NULL;
     const char *value;
@@ -93,10 +93,15 @@ static int build_spec(const struct args *a, json_t *spec, struct err *err)
     if (r < 0 || (r = name_check_template(cli_text(spec, "template"), err)) < 0)
         return r;
     json_object_set_new(spec, "name", json_string(a->pos[0]));
+    if ((text = args_get(a, "profile"))) {
+        if (name_check_ve(text, err) < 0)
+            return err_wrap(err, "--profile");
+        json_object_set_new(spec, "profile", json_string(text));
+    }
     json_t *params = json_object();
     json_object_set_new(spec, "params", params);
     for (size_t i = 0; (text = args_each(a, "set", i)); i++)
-        if ((r = put_param(params, text, false, err)) < 0)
+        if ((r = cli_param_put(params, text, false, err)) < 0)
             return r;
     r = put_pairs(spec, "labels", a, "label", "a label such as tier=web", err);
     if (r == 0 && args_has(a, "env"))
@@ -186,7 +191,7 @@ static int build_changes(const struct args *a, json_t *changes, struct err *err)
     int r = 0;
     json_t *params = json_object();
     for (size_t i = 1; r == 0 && i < a->n_pos; i++)
-        r = put_param(params, a->pos[i], true, err);
+        r = cli_param_put(params, a->pos[i], true, err);
     if (json_object_size(params))
         json_object_set(changes, "params", params);
     json_decref(params);
@@ -200,6 +205,12 @@ static int build_changes(const struct args *a, json_t *changes, struct err *err)
     if (r == 0 && (text = args_get(a, "restart"))) {
         r = check_restart(text, err);
         json_object_set_new(changes, "restart", json_string(text));
+    }
+    if (r == 0 && (text = args_get(a, "profile"))) {
+        bool none = str_eq(text, "none");
+        if (!none && name_check_ve(text, err) < 0)
+            return err_wrap(err, "--profile");
+        json_object_set_new(changes, "profile", none ? json_null() : json_string(text));
     }
     if (r == 0 && (text = args_get(a, "name"))) {
         r = name_check_ve(text, err);

@@ -20,6 +20,7 @@ enum complete {
     COMPLETE_NONE,
     COMPLETE_VES,
     COMPLETE_TEMPLATES,
+    COMPLETE_PROFILES,
     COMPLETE_JOBS,
     COMPLETE_PARAMS,
     COMPLETE_ASSIGNMENTS, /* key= of a parameter */

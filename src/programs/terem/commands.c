@@ -23,6 +23,7 @@ const char *const command_later[] = {"snapshot", "clone",  "backup",  "restore",
 
 const struct command_group command_groups[] = {
     {"template", "base systems that VEs are made from"},
+    {"profile", "named sets of parameters"},
     {"jobs", "long work"},
     {"node", "the machine as a whole"},
     END,
@@ -76,6 +77,8 @@ static const struct option_spec destroy_options[] = {
 static const struct option_spec create_options[] = {
     {"template", 't', "NAME", "the template it is made from (default: busybox)",
      COMPLETE_TEMPLATES},
+    {"profile", 'p', "NAME", "the profile whose parameters it has where --set says nothing else",
+     COMPLETE_PROFILES},
     {"set", 's', "KEY=VALUE", "a resource parameter (may be repeated)", COMPLETE_ASSIGNMENTS},
     {"label", 'l', "K=V", "a label (may be repeated)", COMPLETE_LABELS},
     {"app", 0, NULL, "an application VE: one command, no init of its own"},
@@ -91,7 +94,14 @@ static const struct option_spec create_options[] = {
     END,
 };
 
+static const struct option_spec profile_set_options[] = {
+    {"force", 'f', NULL, "also set a limit below what a VE uses, with what that does"},
+    END,
+};
+
 static const struct option_spec set_options[] = {
+    {"profile", 'p', "NAME", "have the parameters of this profile; none: of no profile",
+     COMPLETE_PROFILES},
     {"label", 'l', "K[=V]", "set a label; without =V remove it (may be repeated)", COMPLETE_LABELS},
     {"autostart", 0, "on|off", "start it when teremd starts", COMPLETE_WORDS, "on off"},
     {"restart", 0, "WHEN", "start it again when it ends: no, on-failure or always", COMPLETE_WORDS,
@@ -387,6 +397,56 @@ const struct command command_table[] = {
          "is refused with what it would do; --force does it.",
      .examples = {"terem set web1 memory.limit=1G cpu.limit=200", "terem set web1 --label tier=db",
                   "terem set web1 cpu.limit=default --autostart on"}},
+    {.name = "profile list",
+     .summary = "list the profiles",
+     .usage = "",
+     .run = cmd_profile_list,
+     .detail = "A profile is a named set of parameters. A VE that uses it has them where it has no "
+               "value of its own: terem create --profile, terem set --profile. The profiles small, "
+               "medium and large are there from the beginning, to be changed or removed.",
+     .examples = {"terem profile list", "terem create web1 --profile small"}},
+    {.name = "profile show",
+     .summary = "show one profile",
+     .usage = "NAME",
+     .min = 1,
+     .max = 1,
+     .complete = COMPLETE_PROFILES,
+     .run = cmd_profile_show,
+     .detail = "Prints its parameters and the VEs that use it.",
+     .examples = {"terem profile show small"}},
+    {.name = "profile create",
+     .summary = "make a profile",
+     .usage = "NAME [KEY=VALUE...]",
+     .min = 1,
+     .max = MANY,
+     .complete_more = COMPLETE_ASSIGNMENTS,
+     .run = cmd_profile_create,
+     .detail = "Its name is like that of a VE. Parameters are those of terem-parameters(7).",
+     .examples = {"terem profile create web memory.limit=1G cpu.limit=150 processes=300"}},
+    {.name = "profile set",
+     .summary = "change a profile, and all VEs that use it",
+     .usage = "NAME KEY=VALUE...",
+     .min = 2,
+     .max = MANY,
+     .complete = COMPLETE_PROFILES,
+     .complete_more = COMPLETE_ASSIGNMENTS,
+     .options = profile_set_options,
+     .run = cmd_profile_set,
+     .detail = "The new parameters are checked for, and applied to, every VE that uses the "
+               "profile, live, together or not at all: when one cannot have them it is named and "
+               "nothing is changed. A VE's own parameters stay. KEY=default takes a parameter out "
+               "of the profile.",
+     .examples = {"terem profile set small memory.limit=768M", "terem profile set web "
+                                                               "cpu.limit=default"}},
+    {.name = "profile remove",
+     .summary = "remove a profile that no VE uses",
+     .usage = "NAME",
+     .min = 1,
+     .max = 1,
+     .complete = COMPLETE_PROFILES,
+     .run = cmd_profile_remove,
+     .detail = "One that is in use is refused, with the names of its VEs.",
+     .examples = {"terem profile remove web"}},
     {.name = "params",
      .summary = "list the resource parameters, or explain one",
      .usage = "[KEY]",

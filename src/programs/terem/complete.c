@@ -76,6 +76,8 @@ int cmd_complete(struct cli *cli, const struct args *a, struct err *err)
         names(cli, "/v1/ves", "name", &out);
     } else if (str_eq(what, "templates")) {
         names(cli, "/v1/templates", "name", &out);
+    } else if (str_eq(what, "profiles")) {
+        names(cli, "/v1/profiles", "name", &out);
     } else if (str_eq(what, "jobs")) {
         names(cli, "/v1/jobs", "id", &out);
     } else if (str_eq(what, "labels")) {

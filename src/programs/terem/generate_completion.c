@@ -7,9 +7,10 @@
 #include <string.h>
 
 static const char *const asked[] = {
-    [COMPLETE_VES] = "ves",        [COMPLETE_TEMPLATES] = "templates", [COMPLETE_JOBS] = "jobs",
-    [COMPLETE_PARAMS] = "params",  [COMPLETE_ASSIGNMENTS] = "params",  [COMPLETE_LABELS] = "labels",
-    [COMPLETE_COMMANDS] = "words",
+    [COMPLETE_VES] = "ves",       [COMPLETE_TEMPLATES] = "templates",
+    [COMPLETE_JOBS] = "jobs",     [COMPLETE_PROFILES] = "profiles",
+    [COMPLETE_PARAMS] = "params", [COMPLETE_ASSIGNMENTS] = "params",
+    [COMPLETE_LABELS] = "labels", [COMPLETE_COMMANDS] = "words",
 };
 
 static const char *ask(enum complete what)

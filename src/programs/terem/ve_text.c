@@ -86,6 +86,58 @@ static void pairs(struct str *s, const char *name, const json_t *object)
     str_add(s, "\n");
 }
 
+static void parameter(struct str *s, bool first, const char *key, const char *value)
+{
+    if (first)
+        head(s, "parameters");
+    else
+        str_add(s, "            ");
+    text_add(s, key);
+    str_add(s, "=");
+    text_add(s, value);
+}
+
+/* What is in force and, where it has a profile, which value comes from it. */
+static void parameters(struct str *s, const json_t *ve)
+{
+    const json_t *own = json_object_get(ve, "params"), *all = json_object_get(ve, "profile_params");
+    const char *profile = cli_text(ve, "profile"), *key;
+    json_t *value;
+    bool first = true;
+    json_object_foreach((json_t *)own, key, value)
+    {
+        const char *there = json_string_value(json_object_get(all, key));
+        parameter(s, first, key, json_string_value(value));
+        first = false;
+        if (there) {
+            str_add(s, "  (its own; profile ");
+            text_add(s, profile);
+            str_add(s, ": ");
+            text_add(s, there);
+            str_add(s, ")");
+        } else if (*profile) {
+            str_add(s, "  (its own)");
+        }
+        str_add(s, "\n");
+    }
+    json_object_foreach((json_t *)all, key, value)
+    {
+        if (json_object_get(own, key))
+            continue;
+        parameter(s, first, key, json_string_value(value));
+        first = false;
+        str_add(s, "  (profile ");
+        text_add(s, profile);
+        str_add(s, ")\n");
+    }
+    if (*profile && !json_is_object(all)) {
+        head(s, first ? "parameters" : "");
+        str_add(s, "(profile ");
+        text_add(s, profile);
+        str_add(s, " is gone: its own only)\n");
+    }
+}
+
 static void times(struct str *s, const json_t *ve, int64_t now)
 {
     static const char *const keys[] = {"created", "started"};
@@ -166,7 +218,8 @@ void ve_text_show(struct str *s, const json_t *ve, int64_t now)
     line_if(s, "user", cli_text(ve, "user"));
     line_if(s, "directory", cli_text(ve, "workdir"));
     pairs(s, "labels", json_object_get(ve, "labels"));
-    pairs(s, "parameters", json_object_get(ve, "params"));
+    line_if(s, "profile", cli_text(ve, "profile"));
+    parameters(s, ve);
     line(s, "autostart", json_is_true(json_object_get(ve, "autostart")) ? "on" : "off");
     line_if(s, "restart", cli_text(ve, "restart"));
     line(s, "nesting", json_is_true(json_object_get(ve, "nesting")) ? "on" : "off");
