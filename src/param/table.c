@@ -157,8 +157,13 @@ const struct param_row param_table[] = {
      .detail = "In bytes, with K, M, G, T or P for powers of 1024; at least 4M. The kernel rounds "
                "it down to whole pages. Page cache, sockets and kernel memory of the VE are in it. "
                "At the limit page cache is given back first; then a process inside the VE, and "
-               "never one outside, is killed. Lowering it below what is in use and cannot be "
-               "given back is refused. OpenVZ's physpages and privvmpages counted pages of 4 KiB: "
+               "never one outside, is killed. The event ve.oom says which one, how "
+               "much it held and why it: the kernel takes the process that weighs most by what "
+               "it holds plus its oom_score_adj, a part in 1000 of the limit; a group of the VE "
+               "with memory.oom.group goes as a whole. Lowering it below what is in use and "
+               "cannot be given back is refused, unless by force: then processes inside are "
+               "killed in that order until it fits, on cgroup v1 all but the first process. "
+               "OpenVZ's physpages and privvmpages counted pages of 4 KiB: "
                "physpages=131072 becomes memory.limit=512M."},
     {.key = "swap.limit",
      .type = PARAM_SIZE,

@@ -9,7 +9,9 @@ struct source {
 };
 
 /* One per row and version of cgroups.  A file that this kernel lacks is a counter that it lacks.
- * v2's memory.events.local counts what hits the VE's own limit, not limits that it set inside. */
+ * v2's memory.events.local counts what hits the VE's own limit, not limits that it set inside.
+ * Memory is refused when a process must be killed for it: "max" and v1's memory.failcnt also
+ * count each time when giving page cache back was enough (39 of them before one kill, 6.18). */
 static const struct counters_of {
     const char *row;
     bool v2;
@@ -29,13 +31,13 @@ static const struct counters_of {
      true,
      {"memory.current"},
      {"memory.peak"},
-     {"memory.events.local", "max"},
+     {"memory.events.local", "oom"},
      NULL},
     {"memory.limit",
      false,
      {"memory.usage_in_bytes"},
      {"memory.max_usage_in_bytes"},
-     {"memory.failcnt"},
+     {"memory.oom_control", "oom_kill"},
      NULL},
     {"swap.limit",
      true,

@@ -35,6 +35,8 @@ struct resource_node {
     size_t n_disks;
     struct disk disk[DISK_MAX]; /* of the VEs' files */
     char no_disk[200];          /* why there is none, or not all */
+    void (*on_kill)(void *ctx, const struct resource_victim *v);
+    void *on_kill_ctx;
 };
 
 /* resource_node_open() on a map of the caller's. */
@@ -58,3 +60,14 @@ int io_write(const struct resource_node *node, const struct param_row *row,
 /* Bytes that were read and written on the VEs' disks; false: not counted here. */
 bool io_usage(const struct resource_node *node, bool v2, int fd, uint64_t *ret_read,
               uint64_t *ret_written);
+
+/* memory.c: lowering a limit of memory below what is in use. */
+/* ERR_STATE: what is in use, and what force would do. */
+int memory_refuse(const struct param_row *row, struct param_value v, uint64_t used,
+                  struct err *err);
+/* v2: gives page cache back; what then does not fit is refused. */
+int memory_make_room(const struct param_row *row, int fd, struct param_value v, struct err *err);
+/* v1: ends the processes that its kernel would choose until again() succeeds; bounded in time. */
+int memory_force(const struct resource_node *node, int64_t id, int fd, const struct param_row *row,
+                 uint64_t limit, int (*again)(void *ctx, struct err *err), void *ctx,
+                 struct err *err);

@@ -16,7 +16,6 @@
 #define PERIOD_US      100000 /* of cpu.limit: the kernel's default */
 #define UNDO_MS        50
 #define SHARES_DEFAULT 1024 /* cpu.shares of v1, where v2's cpu.weight is 100 */
-#define MIB            (1024 * 1024ull)
 
 /* Bounds for what the VE's own service manager may make below: each cgroup costs kernel memory. */
 #define DESCENDANTS_MAX 2048
@@ -161,41 +160,44 @@ static int write_row(const struct resource_node *node, const struct param_row *r
                        : cgroup_write(fd, tcp, err, "%" PRIu64 "\n", v.n);
 }
 
-static int refuse_lower(const struct param_row *row, struct param_value v, uint64_t used,
-                        struct err *err)
+struct rewrite {
+    const struct resource_node *node;
+    const struct param_row *row;
+    const struct controller *c;
+    int fd;
+    const struct param_set *set;
+};
+
+static int write_again(void *ctx, struct err *err)
 {
-    char want[PARAM_TEXT], have[NUMBER_TEXT];
-    uint64_t up = used > UINT64_MAX - MIB ? used : (used + MIB - 1) / MIB * MIB;
-    number_format_size_exact(up, have);
-    return err_set(err, ERR_STATE,
-                   "cannot lower %s to %s: %s is in use; stop a process or choose at least %s",
-                   row->key, param_format(row, v, want), have, have);
+    const struct rewrite *w = ctx;
+    return write_row(w->node, w->row, w->c, w->fd, w->set, err);
 }
 
-/* v2 kills when memory.max falls below what cannot be reclaimed; v1 refuses with EBUSY.  Terem
- * always refuses: reclaim first, as v1 does, then look. */
-static int memory_make_room(const struct param_row *row, int fd, struct param_value v,
-                            struct err *err)
+/* v1 could not bring what is in use below a limit of memory, or of memory and swap together. */
+static int change_busy(const struct rewrite *w, int64_t id, bool force, struct err *err)
 {
-    uint64_t used;
-    int r = cgroup_read_number(fd, "memory.current", &used, err);
-    if (r < 0 || used <= v.n)
-        return r;
-    /* Less than asked for is EAGAIN; what counts is what is left. */
-    cgroup_write(fd, "memory.reclaim", NULL, "%" PRIu64, used - v.n);
-    r = cgroup_read_number(fd, "memory.current", &used, err);
+    struct param_value v = w->set->v[param_index(w->row)];
+    bool memsw = is_memsw(w->row, w->c);
+    uint64_t used, limit = kernel_number(w->row, w->c, w->set);
+    if (force)
+        return memory_force(w->node, id, w->fd, w->row, limit, write_again, (void *)w, err);
+    int r = cgroup_read_number(
+        w->fd, memsw ? "memory.memsw.usage_in_bytes" : "memory.usage_in_bytes", &used, err);
     if (r < 0)
         return r;
-    return used <= v.n ? 0 : refuse_lower(row, v, used, err);
+    if (memsw) /* of both, what memory.limit does not hold has to fit into swap */
+        used -= limit - v.n < used ? limit - v.n : used;
+    return memory_refuse(w->row, v, used, err);
 }
 
-static int change_row(const struct resource_node *node, const struct param_row *row,
+static int change_row(const struct resource_node *node, int64_t id, const struct param_row *row,
                       const struct controller *c, int fd, const struct param_set *set, bool force,
                       struct err *err)
 {
+    struct rewrite w = {node, row, c, fd, set};
     struct param_value v = set->v[param_index(row)];
-    bool v2 = c->where == RESOURCE_V2;
-    bool memory = !v.unlimited && str_eq(row->v2_file, "memory.max");
+    bool v2 = c->where == RESOURCE_V2, memory = !v.unlimited && str_eq(row->v2_file, "memory.max");
     if (memory && v2 && !force) {
         int r = memory_make_room(row, fd, v, err);
         if (r < 0)
@@ -205,10 +207,8 @@ static int change_row(const struct resource_node *node, const struct param_row *
     int r = write_row(node, row, c, fd, set, &cause);
     if (r == 0)
         return 0;
-    uint64_t used;
-    if (memory && !v2 && cause.sys == EBUSY &&
-        cgroup_read_number(fd, "memory.usage_in_bytes", &used, NULL) == 0)
-        return refuse_lower(row, v, used, err);
+    if (!v2 && cause.sys == EBUSY && (memory || is_memsw(row, c)))
+        return change_busy(&w, id, force, err);
     if (err)
         *err = cause;
     err_wrap(err, "%s", row->key);
@@ -356,6 +356,7 @@ static bool differs(const struct param_row *row, const struct controller *c,
 
 struct change {
     const struct resource_node *node;
+    int64_t id;
     const int *fds;                            /* of the VE, by branch */
     const struct param_set *old_set, *new_set; /* old_set NULL: what stands there is unknown */
     bool force;
@@ -391,7 +392,7 @@ static int change_pass(struct change *ch, size_t *ret_refused, struct err *err)
         if (!ch->old_set && is_kernels_own(row, ch->new_set->v[i]) &&
             (!file || faccessat(fd, file, W_OK, 0) < 0))
             continue; /* this kernel has nothing to put in order */
-        int r = change_row(ch->node, row, c, fd, ch->new_set, ch->force, &cause);
+        int r = change_row(ch->node, ch->id, row, c, fd, ch->new_set, ch->force, &cause);
         if (r == 0) {
             ch->done[i] = true;
             ch->order[ch->n++] = i;
@@ -407,12 +408,12 @@ static int change_pass(struct change *ch, size_t *ret_refused, struct err *err)
     return 0;
 }
 
-static int change_rows(const struct resource_node *node, const int *fds,
+static int change_rows(const struct resource_node *node, int64_t id, const int *fds,
                        const struct param_set *old_set, const struct param_set *new_set, bool force,
                        struct err *err)
 {
     struct change ch = {
-        .node = node, .fds = fds, .old_set = old_set, .new_set = new_set, .force = force};
+        .node = node, .id = id, .fds = fds, .old_set = old_set, .new_set = new_set, .force = force};
     size_t refused, before;
     int r;
     do {
@@ -442,7 +443,7 @@ int resource_apply(struct resource_node *node, int64_t id, const struct param_se
         n += r == 0;
     }
     if (r == 0)
-        r = change_rows(node, fds, old_set, new_set, force, err);
+        r = change_rows(node, id, fds, old_set, new_set, force, err);
     while (n)
         cleanup_fd(&fds[--n]);
     return r;

@@ -74,6 +74,39 @@ int resource_check(const struct resource_node *node, const struct param_set *set
  * until the rest fits. */
 int resource_apply(struct resource_node *node, int64_t id, const struct param_set *old_set,
                    const struct param_set *new_set, bool force, struct err *err);
+
+enum resource_oom_where {
+    RESOURCE_OOM_UNKNOWN,
+    RESOURCE_OOM_LIMIT,  /* memory.limit of the VE */
+    RESOURCE_OOM_INSIDE, /* a limit that the VE set itself, for a group of its own */
+    RESOURCE_OOM_NODE,   /* the whole node was out of memory */
+    RESOURCE_OOM_FORCE,  /* memory.limit was lowered by force */
+};
+/* A process that was ended for want of memory. */
+struct resource_victim {
+    int64_t ve; /* id; 0: its uid tells */
+    uid_t uid;
+    enum resource_oom_where where;
+    pid_t pid, pid_inside; /* inside: 0 when it was gone before we looked */
+    char name[64];         /* of its command */
+    uint64_t held_bytes;
+    int adj; /* its oom_score_adj */
+};
+/* fn is called for each process that resource_apply() ends by force (v1; on v2 the kernel does it
+ * and says so in its log). */
+void resource_on_kill(struct resource_node *node,
+                      void (*fn)(void *ctx, const struct resource_victim *v), void *ctx);
+struct resource_oom_log {
+    pid_t pid;
+    enum resource_oom_where where;
+};
+/* Reads one record of /dev/kmsg: true when the kernel says that it ended a process.  log is kept
+ * between records (zeroed at first); instance: as in resource_node_open(). */
+bool resource_oom_read(struct resource_oom_log *log, const char *instance, const char *record,
+                       struct resource_victim *ret);
+/* What a process calls itself in its own pid namespace; 0: it is gone. */
+pid_t resource_pid_inside(pid_t pid);
+
 /* Writes one row as the set has it, whatever stood there: for what follows from other VEs. */
 int resource_rewrite(struct resource_node *node, int64_t id, const char *key,
                      const struct param_set *set, struct err *err);

@@ -292,8 +292,9 @@ static void test_apply_rolls_back(void **state)
     wait_ticks(1);
     assert_int_equal(resource_apply(node, 5, &one, &two, false, &e), -ERR_STATE);
     print_message("# %s\n", e.text);
-    assert_true(str_starts(e.text, "cannot lower memory.limit to 16M: 6"));
-    assert_non_null(strstr(e.text, "M is in use; stop a process or choose at least 6"));
+    assert_true(str_starts(e.text, "memory.limit 16M is below the 6"));
+    assert_non_null(
+        strstr(e.text, "M in use, which cannot be given back: processes inside would be killed"));
     read_ve(5, "cpu", "cpu.max", "cpu.cfs_quota_us", text, sizeof(text));
     assert_true(str_starts(text, "50000"));
     read_ve(5, "memory", "memory.max", "memory.limit_in_bytes", text, sizeof(text));

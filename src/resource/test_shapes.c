@@ -91,8 +91,10 @@ static void test_v2_memory_in_use(void **state)
     assert_int_equal(resource_create(node, 8, &one, 0, 0, &c, NULL), 0);
     write_at("cg/terem/ve-8/memory.current", "628097024\n"); /* 599 MiB */
     assert_int_equal(resource_apply(node, 8, &one, &two, false, &e), -ERR_STATE);
-    assert_string_equal(e.text, "cannot lower memory.limit to 512M: 599M is in use; stop a process "
-                                "or choose at least 599M");
+    assert_string_equal(e.text,
+                        "memory.limit 512M is below the 599M in use, which cannot be given back: "
+                        "processes inside would be killed until it fits; set it with --force, or "
+                        "choose at least 599M");
     expect("cg/terem/ve-8/memory.reclaim", "91226112"); /* it tried */
     expect("cg/terem/ve-8/memory.max", "1073741824");
     expect("cg/terem/ve-8/cpu.max", "50000 100000"); /* was 20000 meanwhile */
@@ -284,7 +286,7 @@ static void test_counters(void **state)
     assert_string_equal(rows[0].row->key, "memory.limit");
     expect_count(rows[0].held, true, 5000);
     expect_count(rows[0].maxheld, true, 7000);
-    expect_count(rows[0].failcnt, true, 3);
+    expect_count(rows[0].failcnt, true, 4);
     assert_string_equal(rows[1].row->key, "swap.limit");
     expect_count(rows[1].held, false, 0); /* there is no file: unknown, not nothing */
     expect_count(rows[1].failcnt, true, 6);

@@ -117,6 +117,9 @@ json_t *ve_doctor(struct ve_node *node)
     check(list, "lxcfs", lxcfs_state(node) != NULL, lxcfs_state(node) ? "running" : "not running",
           "VEs see the host's memory, processors and uptime in /proc",
           "install the package lxcfs and restart teremd");
+    check(list, "kernel log", node->oom != NULL, node->oom ? "readable" : "cannot be read",
+          "a process killed for want of memory is counted, and no event names it",
+          "let teremd read /dev/kmsg");
     check(list, "mmdebstrap", access("/usr/bin/mmdebstrap", X_OK) == 0,
           access("/usr/bin/mmdebstrap", X_OK) == 0 ? "installed" : "not installed",
           "Debian templates cannot be built", "install the package mmdebstrap");

@@ -34,6 +34,8 @@ struct ve {
     json_t *run;  /* pid, started, exit, broken; rec.run is its text */
     struct param_set params;
     struct ve_refusal *refused; /* by row, made at the first refusal; or NULL */
+    int64_t oom_at;             /* its last event of this type */
+    uint64_t oom_count;         /* since then */
     uint64_t weight;            /* that ve_guarantee_settle() wrote; 0: another or none */
     int pidfd;                  /* of its first process while it runs, else -1 */
     uv_poll_t *exit_poll;       /* on a duplicate of pidfd */
@@ -146,6 +148,7 @@ struct ve_node {
     pid_t trash_pid;
     uv_timer_t *trash_timer;
     struct lxcfs *lxcfs;
+    struct oom_watch *oom; /* or NULL: the kernel's log cannot be read */
     struct answering *answering; /* NULL: calls of VEs go to the kernel */
     char boot_id[40];
     void (*stop_done)(void *ctx);
@@ -312,3 +315,8 @@ int lxcfs_dir(struct ve_node *node); /* descriptor of its mount, or -1 */
 void lxcfs_end(struct ve_node *node, bool stop);
 bool lxcfs_child_ended(struct ve_node *node, pid_t pid);
 const char *lxcfs_state(struct ve_node *node);
+
+/* oom.c: tells of processes that were ended for want of memory.  instance: name of its cgroup.
+ * Without the log only those that Terem ended itself. */
+int oom_begin(struct ve_node *node, const char *instance, struct err *err);
+void oom_end(struct ve_node *node);

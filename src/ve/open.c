@@ -169,6 +169,11 @@ static int open_rooms(struct ve_node *node, struct err *err)
         network_node_open(&net, &node->network, err) < 0)
         return -err->kind;
     use_disks(node);
+    if (oom_begin(node, cgroup, err) < 0) {
+        log_warn(NULL, 0, "processes killed for want of memory are counted, not named: %s",
+                 err->text);
+        err_clear(err);
+    }
     return 0;
 }
 
@@ -255,6 +260,7 @@ void ve_node_close(struct ve_node *node)
     ve_handle_close(&node->trash_timer);
     ve_handle_close(&node->sigchld);
     lxcfs_end(node, false);
+    oom_end(node);
     for (struct ve_watch *w = node->watches; w; w = w->next)
         w->dead = true;
     ve_watches_sweep(node);

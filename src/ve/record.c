@@ -378,6 +378,10 @@ static json_t *usage_json(struct ve *ve)
     json_object_set_new(out, "cpu_usec",
                         u.has_cpu ? json_integer((json_int_t)u.cpu_usec) : json_null());
     json_object_set_new(out, "oom_kills", json_integer((json_int_t)u.oom_kills));
+    json_object_set_new(out, "read",
+                        u.has_io ? json_integer((json_int_t)u.read_bytes) : json_null());
+    json_object_set_new(out, "written",
+                        u.has_io ? json_integer((json_int_t)u.written_bytes) : json_null());
     return out;
 }
 

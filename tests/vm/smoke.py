@@ -110,7 +110,7 @@ class Smoke:
         # What lies in memory alone cannot be taken away: refused, and nobody is killed.
         self.node.sh("web1", "dd if=/dev/zero of=/dev/shm/held bs=1M count=24 2>/dev/null")
         refused = self.node.terem("set", "web1", "memory.limit=16M", check=False)
-        assert refused.returncode == 1 and "is in use" in refused.stderr, refused.stderr
+        assert refused.returncode == 1 and "in use, which cannot be given back" in refused.stderr, refused.stderr
         assert self.cgroup("web1", "memory.max") == str(96 << 20)
         self.node.sh("web1", "rm /dev/shm/held")
 

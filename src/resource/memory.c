@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * memory — lowering a limit of memory below what is in use.
+ *
+ * Page cache is given back first.  What then does not fit is refused, or by force taken: v2's
+ * kernel ends processes itself when memory.max is written; v1 answers EBUSY, and we end the one
+ * that its kernel would choose, again and again until the limit fits.
+ */
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/number.h"
+#include "base/str.h"
+#include "resource/node.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <time.h>
+
+#define MIB       (1024 * 1024ull)
+#define FORCE_MS  3000 /* teremd waits so long */
+#define DYING_MS  500  /* for one process */
+#define PAUSE_NS  2000000
+#define ADJ_NEVER (-1000) /* OOM_SCORE_ADJ_MIN */
+
+static int64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+int memory_refuse(const struct param_row *row, struct param_value v, uint64_t used, struct err *err)
+{
+    char want[PARAM_TEXT], have[NUMBER_TEXT];
+    uint64_t up = used > UINT64_MAX - MIB ? used : (used + MIB - 1) / MIB * MIB;
+    number_format_size_exact(up, have);
+    return err_set(err, ERR_STATE,
+                   "%s %s is below the %s in use, which cannot be given back: processes inside "
+                   "would be killed until it fits; set it with --force, or choose at least %s",
+                   row->key, param_format(row, v, want), have, have);
+}
+
+/* v2 kills when memory.max falls below what cannot be reclaimed: reclaim first, then look. */
+int memory_make_room(const struct param_row *row, int fd, struct param_value v, struct err *err)
+{
+    uint64_t used;
+    int r = cgroup_read_number(fd, "memory.current", &used, err);
+    if (r < 0 || used <= v.n)
+        return r;
+    /* Less than asked for is EAGAIN; what counts is what is left. */
+    cgroup_write(fd, "memory.reclaim", NULL, "%" PRIu64, used - v.n);
+    r = cgroup_read_number(fd, "memory.current", &used, err);
+    if (r < 0)
+        return r;
+    return used <= v.n ? 0 : memory_refuse(row, v, used, err);
+}
+
+/* ---- v1 by force ---- */
+
+struct choice {
+    uint64_t limit;
+    int64_t points; /* of the best one so far */
+    struct resource_victim victim;
+    bool any, init; /* init: the VE's first process was seen */
+};
+
+static uint64_t status_number(const char *status, const char *key)
+{
+    const char *at = strstr(status, key);
+    char digits[NUMBER_TEXT];
+    uint64_t n = 0;
+    if (!at)
+        return 0;
+    at += strlen(key);
+    at += strspn(at, " \t");
+    str_print(digits, sizeof(digits), "%.*s", (int)strspn(at, "0123456789"), at);
+    return number_parse(digits, 0, UINT64_MAX / 1024, &n, NULL) < 0 ? 0 : n;
+}
+
+/* "NSpid:\t1234\t56": the last number is what the process calls itself. */
+static pid_t pid_inside(const char *status)
+{
+    const char *at = strstr(status, "\nNSpid:");
+    uint64_t n = 0;
+    if (!at)
+        return 0;
+    auto_free char *line = strndup(at + 7, strcspn(at + 7, "\n"));
+    char *last = line ? strrchr(line, '\t') : NULL;
+    return last && number_parse(last + 1, 1, INT32_MAX, &n, NULL) == 0 ? (pid_t)n : 0;
+}
+
+static char *read_status(pid_t pid, int *ret_adj)
+{
+    char path[64], *status = NULL;
+    auto_free char *adj = NULL;
+    str_print(path, sizeof(path), "/proc/%d/oom_score_adj", pid);
+    *ret_adj = 0;
+    if (fd_read_file_at(AT_FDCWD, path, 64, &adj, NULL, NULL) == 0) {
+        uint64_t n;
+        char *text = str_trim(adj);
+        bool minus = *text == '-';
+        if (number_parse(text + minus, 0, 1000, &n, NULL) == 0)
+            *ret_adj = minus ? -(int)n : (int)n;
+    }
+    str_print(path, sizeof(path), "/proc/%d/status", pid);
+    return fd_read_file_at(AT_FDCWD, path, 16384, &status, NULL, NULL) < 0 ? NULL : status;
+}
+
+pid_t resource_pid_inside(pid_t pid)
+{
+    int adj;
+    auto_free char *status = read_status(pid, &adj);
+    return status ? pid_inside(status) : 0;
+}
+
+/* Weighs a process as oom_badness() of the kernel does; its first process is not for sale. */
+static int weigh(void *ctx, pid_t pid)
+{
+    struct choice *c = ctx;
+    struct resource_victim v = {.pid = pid};
+    auto_free char *status = read_status(pid, &v.adj);
+    if (!status || pid == getpid())
+        return 0;
+    v.pid_inside = pid_inside(status);
+    v.held_bytes = 1024 * (status_number(status, "\nVmRSS:") + status_number(status, "\nVmSwap:") +
+                           status_number(status, "\nVmPTE:"));
+    if (v.pid_inside == 1) {
+        c->init = true;
+        return 0;
+    }
+    if (v.adj == ADJ_NEVER || v.held_bytes == 0) /* the latter: it is dying already */
+        return 0;
+    int64_t points = (int64_t)v.held_bytes + (int64_t)(c->limit / 1000) * v.adj;
+    if (c->any && points <= c->points)
+        return 0;
+    str_print(v.name, sizeof(v.name), "%.*s", (int)strcspn(status + 6, "\n"), status + 6);
+    c->any = true;
+    c->points = points;
+    c->victim = v;
+    return 0;
+}
+
+static int find_process(void *ctx, pid_t pid)
+{
+    return *(pid_t *)ctx == pid ? -1 : 0;
+}
+
+/* Its number may have been given anew meanwhile: hold it, look again, then kill what is held. */
+static bool end_process(int fd, pid_t pid)
+{
+    auto_fd int pidfd = -1;
+    if (fd_pidfd_open(pid, &pidfd, NULL) < 0 ||
+        cgroup_each_process(fd, find_process, &pid, NULL) == 0 ||
+        fd_pidfd_kill(pidfd, SIGKILL, NULL) < 0)
+        return false;
+    fd_pidfd_wait_exit(pidfd, DYING_MS, NULL);
+    return true;
+}
+
+static int force_over(const struct param_row *row, const struct choice *c, struct err *err)
+{
+    if (c->init)
+        return err_set(err, ERR_STATE,
+                       "cannot lower %s: what is in use is held by the VE's first process, or lies "
+                       "in files in memory (tmpfs); remove those, or stop the VE",
+                       row->key);
+    return err_set(err, ERR_STATE,
+                   "cannot lower %s: no process is left that could be killed; what is in use lies "
+                   "in files in memory (tmpfs)",
+                   row->key);
+}
+
+int memory_force(const struct resource_node *node, int64_t id, int fd, const struct param_row *row,
+                 uint64_t limit, int (*again)(void *ctx, struct err *err), void *ctx,
+                 struct err *err)
+{
+    int64_t deadline = now_ms() + FORCE_MS;
+    for (;;) {
+        struct choice c = {.limit = limit};
+        struct err e = {0};
+        cgroup_each_process(fd, weigh, &c, NULL);
+        if (c.any && end_process(fd, c.victim.pid)) {
+            c.victim.ve = id;
+            c.victim.where = RESOURCE_OOM_FORCE;
+            if (node->on_kill)
+                node->on_kill(node->on_kill_ctx, &c.victim);
+        }
+        if (again(ctx, &e) == 0)
+            return 0;
+        if (e.sys != EBUSY) {
+            if (err)
+                *err = e;
+            return -e.kind;
+        }
+        if (!c.any)
+            return force_over(row, &c, err);
+        if (now_ms() >= deadline)
+            return err_set(err, ERR_TIMEOUT,
+                           "cannot lower %s: it did not fit within %d ms of killing processes; try "
+                           "again",
+                           row->key, FORCE_MS);
+        nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
+    }
+}
+
+void resource_on_kill(struct resource_node *node,
+                      void (*fn)(void *ctx, const struct resource_victim *v), void *ctx)
+{
+    node->on_kill = fn;
+    node->on_kill_ctx = ctx;
+}

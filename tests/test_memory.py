@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Memory: limits that kill inside the VE only and say whom, and lowering them by force."""
+import json
+import os
+import re
+import subprocess
+import threading
+
+import pytest
+
+HOG = "tail -n1 </dev/zero"  # keeps what has no line end
+
+
+class Events:
+    """What a node tells while the block runs."""
+
+    def __init__(self, node):
+        self.seen, self.more = [], threading.Condition()
+        self.process = subprocess.Popen([node.cli, "--root", node.root, "events", "--json"],
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.reader = threading.Thread(target=self.read, daemon=True)
+
+    def read(self):
+        for line in self.process.stdout:
+            with self.more:
+                self.seen.append(json.loads(line))
+                self.more.notify_all()
+
+    def __enter__(self):
+        self.reader.start()
+        return self
+
+    def __exit__(self, *unused):
+        self.process.terminate()
+        self.process.wait(20)
+        self.reader.join(20)
+        self.process.stdout.close()
+        self.process.stderr.close()
+
+    def wait(self, kind, **fields):
+        def found():
+            return next((e for e in self.seen if e["type"] == kind and
+                         all(e.get(k) == v for k, v in fields.items())), None)
+        with self.more:
+            assert self.more.wait_for(lambda: found() is not None, 30), (kind, fields, self.seen)
+            return found()
+
+
+@pytest.fixture
+def events(node):
+    node.ve("web1", params={"memory.limit": "64M"})
+    with Events(node) as heard:
+        # The first event shows that the stream has begun.
+        for i in range(200):
+            node.terem("set", "web1", f"processes={1000 + i}")
+            with heard.more:
+                if heard.more.wait_for(lambda: heard.seen, 0.1):
+                    break
+        yield heard
+
+
+def counter(node, name, key):
+    return next(c for c in node.ok("GET", f"/v1/ves/{name}/counters") if c["key"] == key)
+
+
+def test_the_victim_is_named(node, events):
+    assert counter(node, "web1", "memory.limit")["failcnt"] == 0
+    done = node.run("web1", "/bin/sh", "-c", HOG, check=False)
+    assert done["exit"] == 137 or done["signal"], done
+    event = events.wait("ve.oom", ve="web1")
+    assert event["process"] == "tail" and event["limit"] == 64 << 20 and event["count"] == 1
+    assert 32 << 20 < event["rss"] < 80 << 20
+    assert re.match(r"memory.limit 64M was reached and nothing more could be given back: tail was "
+                    r"killed, since its \d\S*M and its oom_score_adj of 0 together weighed most$",
+                    event["text"]), event
+    refused = events.wait("ve.refused", ve="web1", key="memory.limit")
+    assert refused["process"] == "tail" and refused["count"] == 1
+    # One process was killed, though the limit was hit often before page cache made no more room.
+    assert counter(node, "web1", "memory.limit")["failcnt"] == 1
+    assert node.sh("web1", "echo alive") == "alive\n"
+
+
+def test_a_forged_line_is_no_victim(node, events):
+    """Whatever a program writes into the kernel's log is marked as a program's."""
+    if not os.access("/dev/kmsg", os.W_OK):
+        pytest.skip("/dev/kmsg cannot be written")
+    base = int(node.sh("web1", "cat /proc/self/uid_map").split()[1])
+    with open("/dev/kmsg", "w", encoding="ascii") as log:
+        log.write("Memory cgroup out of memory: Killed process 7 (forged) total-vm:1kB, anon-rss:1kB"
+                  f", file-rss:1kB, shmem-rss:0kB, UID:{base} pgtables:1kB oom_score_adj:0\n")
+    node.run("web1", "/bin/sh", "-c", HOG, check=False)
+    events.wait("ve.oom", ve="web1")
+    assert "forged" not in str(events.seen)
+
+
+def hold(node, name, megabytes):
+    """A process that keeps so much, and one that keeps little."""
+    node.sh(name, f"sleep 1000 >/dev/null 2>&1 & (head -c {megabytes << 20} /dev/zero; sleep 1000) | "
+                  "tail -n1 >/dev/null 2>&1 &")
+    for _ in range(400):
+        held = node.sh(name, "for p in /proc/[0-9]*; do grep -q '^Name:.tail' $p/status && "
+                             "grep VmRSS $p/status; done; true")
+        if held and int(held.split()[1]) > megabytes * 1024:
+            return
+    raise AssertionError(f"it does not hold {megabytes}M: {held}")
+
+
+def test_lowered_by_force(node, events):
+    hold(node, "web1", 40)
+    refused = node.terem("set", "web1", "memory.limit=20M", check=False)
+    assert refused.returncode == 1
+    assert re.match(r"terem: web1: memory.limit 20M is below the 4\dM in use, which cannot be given "
+                    r"back: processes inside would be killed until it fits; set it with --force, or "
+                    r"choose at least 4\dM$", refused.stderr.strip()), refused.stderr
+    assert "tail" in node.sh("web1", "ps")
+    node.terem("set", "web1", "memory.limit=20M", "--force")
+    event = events.wait("ve.oom", ve="web1")
+    assert event["process"] == "tail" and event["pid"] > 1
+    assert re.match("memory.limit was lowered by force|memory.limit 20M was reached", event["text"])
+    left = node.sh("web1", "ps")
+    assert "tail" not in left and "sleep 1000" in left  # nobody else had to go
+    assert counter(node, "web1", "memory.limit")["limit"] == 20 << 20
+    assert node.state("web1") == "running"
+
+
+def test_force_has_an_end(node, events):
+    """What lies in files in memory goes with no process; the first process is not for sale."""
+    node.sh("web1", "head -c 41943040 /dev/zero >/dev/shm/file")
+    pid = node.show("web1")["pid"]
+    refused = node.terem("set", "web1", "memory.limit=20M", "--force", check=False)
+    if refused.returncode == 0:
+        pytest.skip("cgroup v2 takes the limit and has the kernel kill all")
+    assert "cannot lower memory.limit: " in refused.stderr and "(tmpfs)" in refused.stderr
+    assert node.show("web1")["pid"] == pid and node.state("web1") == "running"
+    assert counter(node, "web1", "memory.limit")["limit"] == 64 << 20
+    node.sh("web1", "rm /dev/shm/file")
+    node.terem("set", "web1", "memory.limit=20M")
