@@ -53,7 +53,7 @@ static int check_nft(const struct network_node *n, const struct teller *t, struc
     auto_str struct str guard = str_init(8192);
     auto_free char *chains = NULL;
     struct err why = {0};
-    int r = network_guard_text(n, &guard, err);
+    int r = network_guard_text(n, false, &guard, err);
     if (r < 0)
         return r;
     if (nft_try(str_c(&guard), &why) < 0)
@@ -83,6 +83,9 @@ int network_check(struct network_node *n,
     int r = check_nft(n, &t, err);
     if (r == 0)
         r = check_resolver(n, &t, err);
+    const char *lack = network_connections_lack(n);
+    if (r == 0 && lack)
+        r = tell(&t, str_format("the parameter connections is refused: %s", lack), err);
     if (r == 0 && !n->has_way_out)
         r = tell(&t, str_format("VEs have no way out: the host has no default route"), err);
     return r;

@@ -6,6 +6,7 @@
 
 #include "base/str.h"
 #include "kernel/netlink.h"
+#include "kernel/nfnl.h"
 #include "network/network.h"
 
 #include <limits.h>
@@ -30,6 +31,14 @@ struct network_node {
     struct in_addr resolver; /* of the host's loopback, when it has no other: VEs get a way there */
     struct netlink *nl;
     pid_t nl_owner; /* the process that opened nl: a forked worker needs its own */
+    struct nfnl *nf;
+    pid_t nf_owner;
+    struct nfnl *watch;       /* hears of changes of the packet rules */
+    bool probed, lacks_count; /* see network_connections_lack() */
+    uint32_t *held;           /* by slot: connections, when last looked at */
+    size_t n_held;
+    int64_t held_at; /* milliseconds of the monotonic clock, 0: never */
+    bool held_known;
 };
 
 /* Marks our routes, so that they can be told from others' and routing daemons can leave them
@@ -66,8 +75,22 @@ bool network_pool_overlaps(const struct network_pool *p, const struct netlink_ip
 #define NETWORK_TEXT 64
 const char *network_ip_text(const struct netlink_ip *ip, int prefix, char buf[NETWORK_TEXT]);
 
-/* node.c: the whole table, as text for nft. */
-int network_guard_text(const struct network_node *n, struct str *s, struct err *err);
+/* guard.c */
+#define NETWORK_TABLE 32
+void network_table_name(const struct network_node *n, char ret[NETWORK_TABLE]);
+/* The table as text for nft; anew: without what an earlier one has counted. */
+int network_guard_text(const struct network_node *n, bool anew, struct str *s, struct err *err);
+int network_guard_lay(struct network_node *n, struct err *err);
+int network_guard_remove(const struct network_node *n, struct err *err);
+
+/* limit.c */
+/* The netfilter socket of this process, opened at first use. */
+int network_nfnl(struct network_node *n, struct nfnl **ret, struct err *err);
+/* Chains that count connections: those in use are made again, the others go. */
+int network_classes_lay(struct network_node *n, struct err *err);
+/* What a VE that is born gets: its counters begin at 0. */
+int network_limits_begin(struct network_node *n, int64_t id, const struct network_limits *limits,
+                         struct err *err);
 
 /* forward.c: forwarding on, with a memory of what was; and back. */
 int network_forward_on(struct network_node *n, struct err *err);

@@ -163,6 +163,9 @@ void network_node_close(struct network_node *n)
     if (!n)
         return;
     netlink_close(n->nl);
+    nfnl_close(n->nf);
+    nfnl_close(n->watch);
+    free(n->held);
     free(n);
 }
 
@@ -369,7 +372,8 @@ static int lay_inner_side(const struct cable *c, int netns_fd, struct err *err)
 }
 
 int network_attach(struct network_node *n, int64_t id, int netns_fd,
-                   const struct network_address *addr, struct err *err)
+                   const struct network_address *addr, const struct network_limits *limits,
+                   struct err *err)
 {
     struct cable c = {0};
     struct netlink *nl;
@@ -378,7 +382,12 @@ int network_attach(struct network_node *n, int64_t id, int netns_fd,
     if (r == 0)
         r = network_socket(n, &nl, err);
     if (r == 0)
-        r = make_pair(n, nl, &c, netns_fd, err);
+        r = network_limits_begin(n, id, limits, err);
+    if (r < 0)
+        return r;
+    r = make_pair(n, nl, &c, netns_fd, err);
+    if (r < 0)
+        network_limits_remove(n, id, NULL);
     if (r < 0)
         return err ? err_wrap(err, "cannot make the VE's network interface") : r;
     r = lay_host_side(n, nl, &c, err);
@@ -391,6 +400,7 @@ int network_attach(struct network_node *n, int64_t id, int netns_fd,
     if (r < 0) {
         netlink_link_delete(nl, c.host);
         netlink_commit(nl, NULL);
+        network_limits_remove(n, id, NULL);
         return err ? err_wrap(err, "cannot connect %s with the VE", c.name) : r;
     }
     return 0;

@@ -13,9 +13,10 @@
  * on the host a /32 and a /128 route to the host end.  No nft rule and no process per VE: one
  * static rule in prerouting drops what comes from a host end with a source address that is not
  * routed back to that same end (fib saddr . iif), v4 and v6; one masquerades what leaves, if the
- * pool is of a private range.  Neighbours are permanent on both sides: there is no ARP or ND to
- * wait for, to forge, or to fill the host's tables with.  Refused packets are counted in the
- * table's counters spoofed4, spoofed6 and rogue (router advertisements, redirects, DHCP answers).
+ * pool is of a private range; a VE's limits are elements of maps.  Neighbours are permanent on both
+ * sides: there is no ARP or ND to wait for, to forge, or to fill the host's tables with.  Refused
+ * packets are counted in the table's counters spoofed4, spoofed6 and rogue (router advertisements,
+ * redirects, DHCP answers).
  *
  * VEs may reach each other and the host: they are separate servers on one internet, and each has
  * its own firewall.  Addresses of the pools that no VE has are unreachable, not sent out.
@@ -68,10 +69,33 @@ int network_address_of(const struct network_node *n, uint32_t slot, struct netwo
 /* How many slots the pools have. */
 uint32_t network_slots(const struct network_node *n);
 
-/* Wires the namespace: runs in a job's worker, while the VE's first process waits.  On failure
- * nothing is left.  A host end of that id that is there already is replaced. */
+/* What a VE may ask of the node's packet path; NETWORK_UNLIMITED: no limit. */
+#define NETWORK_UNLIMITED UINT64_MAX
+struct network_limits {
+    uint64_t connections; /* tracked at a time, either direction, IPv4 and IPv6 together */
+    uint64_t rate;        /* new ones a second; a second's worth may come at once */
+    uint64_t guarantee; /* of these, those that network_rate_capacity() does not refuse; 0: none */
+    uint64_t packets;   /* a second, each way; a tenth of a second's worth may come at once */
+};
+#define NETWORK_LIMITS_NONE \
+    ((struct network_limits){NETWORK_UNLIMITED, NETWORK_UNLIMITED, 0, NETWORK_UNLIMITED})
+/* Writes the limits whatever stood there, as one transaction; what was counted stays.  A limit of
+ * connections that is changed counts anew: those that are open are not counted against it. */
+int network_limits_apply(struct network_node *n, int64_t id, const struct network_limits *limits,
+                         struct err *err);
+/* Takes away limits and counters; none there: fine. */
+int network_limits_remove(struct network_node *n, int64_t id, struct err *err);
+/* NULL, or why this kernel cannot count connections: a limit of them is refused then. */
+const char *network_connections_lack(struct network_node *n);
+/* New connections a second of all VEs beyond their guarantees; NETWORK_UNLIMITED: not bounded. */
+int network_rate_capacity(struct network_node *n, uint64_t rate, struct err *err);
+
+/* Wires the namespace: runs in a job's worker, while the VE's first process waits.  The limits
+ * stand before the cable does.  On failure nothing is left.  A host end of that id that is there
+ * already is replaced. */
 int network_attach(struct network_node *n, int64_t id, int netns_fd,
-                   const struct network_address *addr, struct err *err);
+                   const struct network_address *addr, const struct network_limits *limits,
+                   struct err *err);
 /* Removes the host end (its peer goes with it); not there: fine.  Takes about 30 ms, as the kernel
  * waits for readers of the old device; not needed when the VE's last process is gone, because the
  * end of its namespace removes both ends in the background. */
@@ -87,3 +111,24 @@ struct network_counters {
 };
 int network_counters(struct network_node *n, int64_t id, struct network_counters *ret,
                      struct err *err);
+
+/* Refused since the VE was started. */
+struct network_refused {
+    uint64_t connections, rate, packets;
+};
+int network_refused(struct network_node *n, int64_t id, struct network_refused *ret,
+                    struct err *err);
+/* Ids that have limits. */
+int network_limits_list(struct network_node *n, int64_t **ret, size_t *ret_n, struct err *err);
+/* Tracked connections of the VE with that slot that are not closed, from a look at the whole table
+ * that is at most a quarter of a second old.  ERR_UNSUPPORTED where the kernel does not tell. */
+int network_held(struct network_node *n, uint32_t slot, uint64_t *ret, struct err *err);
+/* Rules of the firewalls inside a network namespace: of nftables, and entries of what the older
+ * iptables ("legacy") made. */
+int network_rules(int netns_fd, uint64_t *ret, struct err *err);
+
+/* Somebody else may delete our table ("nft flush ruleset").  The descriptor becomes readable when
+ * rules have changed; network_watch_read() tells whether ours are gone, and then
+ * network_node_setup() and network_limits_apply() for every VE lay them again. */
+int network_watch_fd(struct network_node *n, int *ret, struct err *err);
+int network_watch_read(struct network_node *n, bool *ret_gone, struct err *err);

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What a node has once: the bridge that holds the gateway addresses, the routes that keep unused
- * addresses of the pools from leaving, and the nftables table.
+ * What a node has once: the bridge that holds the gateway addresses, and the routes that keep
+ * unused addresses of the pools from leaving.  Its nftables table is in guard.c.
  */
 #include "base/cleanup.h"
-#include "kernel/nft.h"
 #include "network/internal.h"
 
 #include <arpa/inet.h>
@@ -12,104 +11,6 @@
 #include <linux/if_addr.h>
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
-
-/*
- * The guard stands before connection tracking, so that a spoofed packet costs two comparisons
- * and a route lookup.  Everything from a host end must be routed back to that same end; that
- * also holds for link-local sources (see lay_host_side()).  Sources of VEs that nobody may claim
- * are the same as those that are not routed: 0.0.0.0, 127.0.0.1, multicast.
- *
- * From :: comes only duplicate address detection.  Multicast listener reports are of no use on a
- * link of two and are no refusal.  Router advertisements, redirects and DHCP answers are the
- * host's to give.
- */
-static const char guard_text[] =
-    "add table inet %1$s\n"
-    "delete table inet %1$s\n"
-    "table inet %1$s {\n"
-    "    counter spoofed4 {\n    }\n"
-    "    counter spoofed6 {\n    }\n"
-    "    counter rogue {\n    }\n"
-    "    chain guard4 {\n"
-    "        udp sport 67 udp dport 68 counter name \"rogue\" drop\n"
-    "        ip daddr 127.0.0.0/8 counter name \"spoofed4\" drop\n"
-    "        fib saddr . iif oif missing counter name \"spoofed4\" drop\n"
-    "    }\n"
-    "    chain guard6 {\n"
-    "        icmpv6 type { nd-router-advert, nd-redirect } counter name \"rogue\" drop\n"
-    "        udp sport 547 udp dport 546 counter name \"rogue\" drop\n"
-    "        icmpv6 type { mld-listener-report, mld-listener-done, mld2-listener-report } drop\n"
-    "        ip6 saddr :: icmpv6 type nd-neighbor-solicit accept\n"
-    "        fib saddr . iif oif missing counter name \"spoofed6\" drop\n"
-    "    }\n"
-    "    chain guard {\n"
-    "        type filter hook prerouting priority raw; policy accept;\n"
-    "        iifname \"%2$s-*\" meta nfproto ipv4 goto guard4\n"
-    "        iifname \"%2$s-*\" meta nfproto ipv6 goto guard6\n"
-    "    }\n"
-    "    chain outward {\n"
-    "        type nat hook postrouting priority srcnat; policy accept;\n";
-
-static int table_name(const struct network_node *n, char *buf, size_t size)
-{
-    return str_print(buf, size, "terem_%u", n->instance);
-}
-
-/* A public pool keeps its addresses outside; only private ones need the host's. */
-static void add_masquerade(struct str *s, const struct network_node *n,
-                           const struct network_pool *p)
-{
-    char text[NETWORK_TEXT];
-    if (p->base.family && p->private)
-        str_add(s, "        %s saddr %s oifname != \"%s\" oifname != \"%s-*\" masquerade\n",
-                p->base.family == AF_INET ? "ip" : "ip6",
-                network_ip_text(&p->base, p->prefix, text), n->name, n->name);
-}
-
-/*
- * A resolver on the host's loopback is met at 169.254.1.1.  It sees 127.0.0.1 as the asker, since
- * by default such servers answer nobody else.  Other ports of 127.0.0.0/8 stay shut: the guard
- * drops what is sent there, and it stands before this.
- */
-static void add_resolver(struct str *s, const struct network_node *n)
-{
-    char addr[INET_ADDRSTRLEN];
-    if (!n->resolver.s_addr || !inet_ntop(AF_INET, &n->resolver, addr, sizeof(addr)))
-        return;
-    str_add(s,
-            "    chain resolver {\n"
-            "        type nat hook prerouting priority dstnat; policy accept;\n"
-            "        iifname \"%1$s-*\" ip daddr " NETWORK_GATEWAY4
-            " meta l4proto { tcp, udp } th dport 53 dnat ip to %2$s\n"
-            "    }\n"
-            "    chain resolver_asker {\n"
-            "        type nat hook input priority 100; policy accept;\n"
-            "        iifname \"%1$s-*\" ip daddr %2$s snat ip to 127.0.0.1\n"
-            "    }\n",
-            n->name, addr);
-}
-
-int network_guard_text(const struct network_node *n, struct str *s, struct err *err)
-{
-    char table[32];
-    table_name(n, table, sizeof(table));
-    str_add(s, guard_text, table, n->name);
-    add_masquerade(s, n, &n->pool4);
-    add_masquerade(s, n, &n->pool6);
-    str_add(s, "    }\n");
-    add_resolver(s, n);
-    str_add(s, "}\n");
-    return s->failed ? err_set(err, ERR_EXHAUSTED, "out of memory") : 0;
-}
-
-static int lay_guard(const struct network_node *n, struct err *err)
-{
-    auto_str struct str s = str_init(8192);
-    int r = network_guard_text(n, &s, err);
-    if (r == 0 && (r = nft_run(str_c(&s), err)) < 0)
-        return err_wrap(err, "cannot lay the packet rules terem_%u", n->instance);
-    return r;
-}
 
 /* What the bridge holds: both gateways, and the address that VEs ask for by ARP should they have
  * lost the permanent neighbour that network_attach() gave them. */
@@ -264,7 +165,7 @@ int network_node_setup(struct network_node *n, struct err *err)
         return r;
     n->resolver = network_resolv_loopback(n);
     /* The guard first: forwarding is never on without it. */
-    r = lay_guard(n, err);
+    r = network_guard_lay(n, err);
     if (r == 0 && (r = lay_bridge(n, err)) < 0 && err)
         return err_wrap(err, "cannot lay the bridge %s", n->name);
     return r < 0 ? r : network_forward_on(n, err);
@@ -328,7 +229,6 @@ static int remove_bridge(struct network_node *n, struct others *o, struct err *e
 int network_node_remove(struct network_node *n, struct err *err)
 {
     struct others o = {.n = n};
-    char table[32], text[128];
     int r = need_state(n, err);
     if (r == 0)
         r = remove_ends(n, err);
@@ -339,8 +239,5 @@ int network_node_remove(struct network_node *n, struct err *err)
         r = network_forward_off(n, o.found, err);
     if (r < 0)
         return r;
-    table_name(n, table, sizeof(table));
-    str_print(text, sizeof(text), "add table inet %s\ndelete table inet %s\n", table, table);
-    r = nft_run(text, err);
-    return r < 0 ? err_wrap(err, "cannot remove the packet rules %s", table) : 0;
+    return network_guard_remove(n, err);
 }

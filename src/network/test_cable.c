@@ -1,13 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/*
- * The whole room on a real kernel.  The test's own network namespace plays the host, others play
- * VEs and the outside; all of them, and the tmpfs that holds the state directory, die with this
- * process, however it ends.
- */
+/* The whole room on a real kernel. */
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "kernel/nft.h"
-#include "network/internal.h"
+#include "network/test_stage.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -15,161 +11,13 @@
 #include <linux/if_addr.h>
 #include <linux/rtnetlink.h>
 #include <netinet/icmp6.h>
-#include <nftables/libnftables.h>
 #include <sched.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
-
-#include <cmocka.h>
-
-#define STATE "/tmp/state"
-#define ok(call)                                                        \
-    do {                                                                \
-        struct err e_ = {0};                                            \
-        err = &e_;                                                      \
-        if ((call) < 0)                                                 \
-            fail_msg("%s: %s", #call, e_.text);                         \
-        if (e_.kind)                                                    \
-            fail_msg("%s succeeded with an error: %s", #call, e_.text); \
-    } while (0)
-static struct err *err;
-
-static int go(int netns)
-{
-    auto_fd int home = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-    assert_int_equal(setns(netns, CLONE_NEWNET), 0);
-    return steal_fd(&home);
-}
-
-static void back(int home)
-{
-    assert_int_equal(setns(home, CLONE_NEWNET), 0);
-    close(home);
-}
-
-static int netns_new(void)
-{
-    auto_fd int home = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-    assert_int_equal(unshare(CLONE_NEWNET), 0);
-    int fd = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-    assert_int_equal(setns(home, CLONE_NEWNET), 0);
-    assert_true(fd >= 0);
-    return fd;
-}
-
-static struct netlink_ip ip(const char *text)
-{
-    struct netlink_ip a = {.family = strchr(text, ':') ? AF_INET6 : AF_INET};
-    assert_int_equal(inet_pton(a.family, text, &a.v4), 1);
-    return a;
-}
-
-static void sysctl_write(const char *path, const char *value)
-{
-    char full[256];
-    str_print(full, sizeof(full), "/proc/sys/net/%s", path);
-    ok(fd_write_value_at(AT_FDCWD, full, err, "%s", value));
-}
-
-static void sysctl_expect(const char *path, const char *value)
-{
-    char full[256];
-    auto_free char *text = NULL;
-    str_print(full, sizeof(full), "/proc/sys/net/%s", path);
-    ok(fd_read_file_at(AT_FDCWD, full, 64, &text, NULL, err));
-    if (!str_eq(str_trim(text), value))
-        fail_msg("%s is %s, not %s", path, text, value);
-}
-
-static void address_gone(int netns, const char *link, const char *text, uint8_t prefix)
-{
-    auto_netlink struct netlink *nl = NULL;
-    struct netlink_link l;
-    ok(netlink_open_in(netns, &nl, err));
-    ok(netlink_link_get(nl, link, &l, err));
-    netlink_address_delete(
-        nl, &(struct netlink_address){.ifindex = l.ifindex, .ip = ip(text), .prefix = prefix});
-    ok(netlink_commit(nl, err));
-}
-
-static void address_in(int netns, const char *link, const char *text, uint8_t prefix)
-{
-    auto_netlink struct netlink *nl = NULL;
-    struct netlink_link l;
-    ok(netlink_open_in(netns, &nl, err));
-    ok(netlink_link_get(nl, link, &l, err));
-    struct netlink_ip a = ip(text);
-    netlink_link_up(nl, l.ifindex);
-    netlink_address_add(
-        nl, &(struct netlink_address){.ifindex = l.ifindex,
-                                      .ip = a,
-                                      .prefix = prefix,
-                                      .scope = str_starts(text, "fe80") ? RT_SCOPE_LINK : 0,
-                                      .flags = a.family == AF_INET6 ? IFA_F_NODAD : 0});
-    ok(netlink_commit(nl, err));
-    if (!str_starts(text, "fe80"))
-        netlink_address_wait(nl, a);
-}
-
-static void default_route_in(int netns, const char *link, const char *via)
-{
-    auto_netlink struct netlink *nl = NULL;
-    struct netlink_link l;
-    ok(netlink_open_in(netns, &nl, err));
-    ok(netlink_link_get(nl, link, &l, err));
-    struct netlink_ip a = ip(via);
-    netlink_route_add(nl, &(struct netlink_route){.family = a.family,
-                                                  .via = a,
-                                                  .ifindex = l.ifindex,
-                                                  .protocol = RTPROT_STATIC,
-                                                  .onlink = true});
-    ok(netlink_commit(nl, err));
-}
-
-/* What nft prints for a command. */
-static char *nft_text(const char *command)
-{
-    struct nft_ctx *ctx = nft_ctx_new(NFT_CTX_DEFAULT);
-    assert_non_null(ctx);
-    nft_ctx_buffer_output(ctx);
-    nft_ctx_buffer_error(ctx);
-    if (nft_run_cmd_from_buffer(ctx, command) != 0)
-        fail_msg("nft %s: %s", command, nft_ctx_get_error_buffer(ctx));
-    char *text = strdup(nft_ctx_get_output_buffer(ctx));
-    nft_ctx_free(ctx);
-    assert_non_null(text);
-    return text;
-}
-
-static unsigned counter(const char *name)
-{
-    char command[128];
-    unsigned n = 0;
-    str_print(command, sizeof(command), "list counter inet terem_7 %s", name);
-    auto_free char *text = nft_text(command);
-    const char *p = strstr(text, "packets ");
-    assert_non_null(p);
-    assert_int_equal(sscanf(p, "packets %u", &n), 1);
-    return n;
-}
-
-/* Packets are handled behind our back: waits until the counter is past a value. */
-static bool counter_passes(const char *name, unsigned value)
-{
-    for (int i = 0; i < 2000; i++) {
-        if (counter(name) > value)
-            return true;
-        usleep(1000);
-    }
-    return false;
-}
 
 /* The machine's state as text: what must be the same after as before. */
 static int add_link(void *ctx, const struct netlink_link *l, struct err *e)
@@ -211,152 +59,18 @@ static char *snapshot(void)
     return text;
 }
 
-/* A UDP socket in a namespace, bound to an address (NULL: any) and port. */
-static int udp(int netns, const char *addr, int family, uint16_t port)
-{
-    int home = go(netns), one = 1;
-    int fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    assert_true(fd >= 0);
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-    union {
-        struct sockaddr sa;
-        struct sockaddr_in v4;
-        struct sockaddr_in6 v6;
-    } a = {0};
-    a.sa.sa_family = (sa_family_t)family;
-    if (family == AF_INET) {
-        a.v4.sin_port = htons(port);
-        if (addr)
-            a.v4.sin_addr = ip(addr).v4;
-    } else {
-        a.v6.sin6_port = htons(port);
-        if (addr)
-            a.v6.sin6_addr = ip(addr).v6;
-        if (addr && str_starts(addr, "fe80"))
-            a.v6.sin6_scope_id = if_nametoindex("eth0");
-    }
-    if (bind(fd, &a.sa, family == AF_INET ? sizeof(a.v4) : sizeof(a.v6)) < 0)
-        fail_msg("bind %s: %s", addr ? addr : "any", strerror(errno));
-    struct timeval limit = {.tv_sec = 2};
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-    back(home);
-    return fd;
-}
-
-static int send_to(int fd, struct netlink_ip to, uint16_t port, unsigned scope)
-{
-    if (to.family == AF_INET) {
-        struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = to.v4};
-        return (int)sendto(fd, "x", 1, 0, (void *)&a, sizeof(a));
-    }
-    struct sockaddr_in6 a = {.sin6_family = AF_INET6,
-                             .sin6_port = htons(port),
-                             .sin6_addr = to.v6,
-                             .sin6_scope_id = scope};
-    return (int)sendto(fd, "x", 1, 0, (void *)&a, sizeof(a));
-}
-
-/* Who sent what arrives next; family 0 when nothing does. */
-static struct netlink_ip receive(int fd, int flags)
-{
-    char buf[16];
-    struct sockaddr_in6 a = {0};
-    socklen_t len = sizeof(a);
-    if (recvfrom(fd, buf, sizeof(buf), flags, (void *)&a, &len) < 0)
-        return (struct netlink_ip){0};
-    return a.sin6_family == AF_INET ? netlink_ip4(((struct sockaddr_in *)&a)->sin_addr)
-                                    : netlink_ip6(a.sin6_addr);
-}
-
-static void expect_from(int fd, const char *who)
-{
-    char buf[NETWORK_TEXT];
-    struct netlink_ip from = receive(fd, 0);
-    if (!from.family)
-        fail_msg("nothing came from %s", who);
-    assert_string_equal(network_ip_text(&from, -1, buf), who);
-}
-
-/* The stage: a host with an uplink to the outside, and two VEs. */
-struct stage {
-    int host, outside, ve[2];
-    struct network_node *node;
-    struct network_address addr[2];
-};
-
-static const struct network_config config = {
-    .instance = 7, .pool4 = "10.88.0.0/16", .pool6 = "fd54:7::/64", .state = STATE};
-
-static void uplink(struct stage *s, const char *name)
-{
-    static const uint8_t mac[6] = {2, 0, 0, 0, 0, 1}, peer_mac[6] = {2, 0, 0, 0, 0, 2};
-    auto_netlink struct netlink *nl = NULL;
-    ok(netlink_open(&nl, err));
-    netlink_veth_add(nl, &(struct netlink_veth){.name = name,
-                                                .peer = name,
-                                                .peer_netns = s->outside,
-                                                .mac = mac,
-                                                .peer_mac = peer_mac,
-                                                .mtu = 1400});
-    ok(netlink_commit(nl, err));
-    /* No link-local address that comes by itself a second later: snapshots must agree. */
-    struct netlink_link l;
-    ok(netlink_link_get(nl, name, &l, err));
-    netlink_link_addrgen(nl, l.ifindex, 1);
-    ok(netlink_commit(nl, err));
-}
-
-static int stage_up(void **state)
-{
-    struct stage *s = calloc(1, sizeof(*s));
-    assert_non_null(s);
-    *state = s;
-    assert_int_equal(unshare(CLONE_NEWNET), 0);
-    s->host = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-    s->outside = netns_new();
-    for (int i = 0; i < 2; i++)
-        s->ve[i] = netns_new();
-    mkdir(STATE, 0700);
-    address_in(s->host, "lo", "127.0.0.1", 8);
-    uplink(s, "up0");
-    uplink(s, "up1");
-    sysctl_write("ipv6/conf/up0/accept_ra", "1");
-    address_in(s->host, "up0", "203.0.113.1", 24);
-    address_in(s->host, "up0", "2001:db8::1", 64);
-    address_in(s->outside, "up0", "203.0.113.2", 24);
-    address_in(s->outside, "up0", "2001:db8::2", 64);
-    default_route_in(s->host, "up0", "203.0.113.2");
-    ok(network_node_open(&config, &s->node, err));
-    for (uint32_t i = 0; i < 2; i++)
-        ok(network_address_of(s->node, i + 1, &s->addr[i], err));
-    return 0;
-}
-
-static int stage_down(void **state)
-{
-    struct stage *s = *state;
-    network_node_close(s->node);
-    close(s->host);
-    close(s->outside);
-    close(s->ve[0]);
-    close(s->ve[1]);
-    free(s);
-    unlink(STATE "/network.json");
-    return 0;
-}
-
 static void attach_both(struct stage *s)
 {
     ok(network_node_setup(s->node, err));
-    ok(network_attach(s->node, 1, s->ve[0], &s->addr[0], err));
-    ok(network_attach(s->node, 2, s->ve[1], &s->addr[1], err));
+    ok(network_attach(s->node, 1, s->ve[0], &s->addr[0], &NETWORK_LIMITS_NONE, err));
+    ok(network_attach(s->node, 2, s->ve[1], &s->addr[1], &NETWORK_LIMITS_NONE, err));
 }
 
 static void test_reach_host(void **state)
 {
     struct stage *s = *state;
     ok(network_node_setup(s->node, err));
-    ok(network_attach(s->node, 1, s->ve[0], &s->addr[0], err));
+    ok(network_attach(s->node, 1, s->ve[0], &s->addr[0], &NETWORK_LIMITS_NONE, err));
     /* At once: no address is tentative and no neighbour unknown. */
     auto_fd int in6 = udp(s->ve[0], "fd54:7::2", AF_INET6, 7000);
     auto_fd int out6 = udp(s->host, NULL, AF_INET6, 7001);
@@ -586,7 +300,7 @@ static void test_setup_and_remove(void **state)
     auto_free char *foreign = nft_text("list table inet foreign");
     assert_non_null(strstr(once, foreign));
 
-    ok(network_attach(s->node, 1, s->ve[0], &s->addr[0], err));
+    ok(network_attach(s->node, 1, s->ve[0], &s->addr[0], &NETWORK_LIMITS_NONE, err));
     /* Another process, later, knows what was. */
     network_node_close(s->node);
     s->node = NULL;
@@ -709,13 +423,14 @@ static void test_stale_and_foreign_ends(void **state)
     struct stage *s = *state;
     struct err e = {0};
     ok(network_node_setup(s->node, err));
-    ok(network_attach(s->node, 1, s->ve[0], &s->addr[0], err));
-    ok(network_attach(s->node, 1, s->ve[1], &s->addr[1], err));
+    ok(network_attach(s->node, 1, s->ve[0], &s->addr[0], &NETWORK_LIMITS_NONE, err));
+    ok(network_attach(s->node, 1, s->ve[1], &s->addr[1], &NETWORK_LIMITS_NONE, err));
     assert_false(has_link(s->ve[0], "eth0"));
     assert_true(has_link(s->ve[1], "eth0"));
 
     /* eth0 is there inside already: nothing is left outside. */
-    assert_int_equal(network_attach(s->node, 5, s->ve[1], &s->addr[0], &e), -ERR_EXISTS);
+    assert_int_equal(network_attach(s->node, 5, s->ve[1], &s->addr[0], &NETWORK_LIMITS_NONE, &e),
+                     -ERR_EXISTS);
     assert_false(has_link(s->host, "terem7-5"));
     ok(network_detach(s->node, 1, err));
     ok(network_detach(s->node, 1, err));
@@ -724,7 +439,8 @@ static void test_stale_and_foreign_ends(void **state)
     /* A failure after the pair was made leaves nothing: without setup the gateway's address is
      * not the host's, and no route can prefer it as source. */
     ok(network_node_remove(s->node, err));
-    assert_int_not_equal(network_attach(s->node, 1, s->ve[1], &s->addr[1], &e), 0);
+    assert_int_not_equal(
+        network_attach(s->node, 1, s->ve[1], &s->addr[1], &NETWORK_LIMITS_NONE, &e), 0);
     assert_false(has_link(s->host, "terem7-1"));
     assert_false(has_link(s->ve[1], "eth0"));
 }
@@ -748,7 +464,8 @@ static void test_list(void **state)
     assert_true((ids[0] == 1 && ids[1] == 2) || (ids[0] == 2 && ids[1] == 1));
 
     auto_fd int ns = netns_new();
-    assert_int_equal(network_attach(s->node, 9, ns, &s->addr[0], &e), -ERR_EXISTS);
+    assert_int_equal(network_attach(s->node, 9, ns, &s->addr[0], &NETWORK_LIMITS_NONE, &e),
+                     -ERR_EXISTS);
     assert_non_null(strstr(e.text, "terem7-9"));
     ok(network_detach(s->node, 9, err)); /* not ours, so not there */
     assert_true(has_link(s->host, "terem7-9"));
@@ -810,7 +527,7 @@ static void test_worker(void **state)
         for (int i = 0; i < 40; i++) {
             int ns = netns_new();
             double start = now_ms();
-            if (network_attach(s->node, 100 + i, ns, &s->addr[0], NULL) < 0)
+            if (network_attach(s->node, 100 + i, ns, &s->addr[0], &NETWORK_LIMITS_NONE, NULL) < 0)
                 _exit(1);
             t[i] = now_ms() - start;
             if (network_detach(s->node, 100 + i, NULL) < 0)
@@ -840,7 +557,7 @@ static void test_namespace_dies(void **state)
     ok(network_node_setup(s->node, err));
     for (int i = 0; i < 10; i++) {
         auto_fd int ns = netns_new();
-        ok(network_attach(s->node, 1, ns, &s->addr[0], err));
+        ok(network_attach(s->node, 1, ns, &s->addr[0], &NETWORK_LIMITS_NONE, err));
         auto_fd int host = udp(s->host, NULL, AF_INET, 7001);
         auto_fd int in = udp(ns, NULL, AF_INET, 7000);
         assert_int_equal(send_to(host, ip("10.88.0.2"), 7000, 0), 1);
@@ -961,12 +678,8 @@ static void test_check(void **state)
 
 int main(void)
 {
-    if (geteuid() != 0 || unshare(CLONE_NEWNET | CLONE_NEWNS) < 0 ||
-        mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-        mount("tmpfs", "/tmp", "tmpfs", 0, NULL) < 0) {
-        printf("1..0 # SKIP needs root and namespaces of its own: %s\n", strerror(errno));
+    if (!stage_own())
         return 0;
-    }
 #define stage_test(t) cmocka_unit_test_setup_teardown(t, stage_up, stage_down)
     const struct CMUnitTest tests[] = {
         stage_test(test_reach_host),

@@ -180,7 +180,7 @@ static int start(struct ve *ve, int (*step)(void *, const char *, struct err *),
         (r = step(ctx, "making its namespaces", err)) < 0 ||
         (r = container_birth_begin(&plan, &p.birth, err)) < 0 ||
         (r = network_attach(node->network, ve->rec.id, container_birth_netns(p.birth), &addr,
-                            err)) < 0 ||
+                            &NETWORK_LIMITS_NONE, err)) < 0 ||
         (r = step(ctx, "starting its first process", err)) < 0 ||
         (r = container_birth_finish(p.birth, &started, err)) < 0) {
         struct err ignored;

@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The nftables table of the instance: what is the same for all VEs.
+ *
+ * One VE is a few elements in maps keyed by the name of its host end, which nothing inside can
+ * choose, and the objects that they name (limit.c).  So a packet costs a look in a map, and a VE's
+ * coming or going touches nothing of the others.
+ *
+ * The table is laid again at each start of teremd, and its maps, counters and the connections
+ * that it has counted stay: only rules are replaced.
+ */
+#include "base/cleanup.h"
+#include "kernel/nfnl.h"
+#include "kernel/nft.h"
+#include "network/internal.h"
+
+#include <arpa/inet.h>
+
+/* Whatever has rules. */
+static const char *const chains[] = {
+    "refuse_packet_out",
+    "refuse_packet_in",
+    "refuse_rate_out",
+    "refuse_rate_in",
+    "refuse_connection_out",
+    "refuse_connection_in",
+    "fragment_out",
+    "rate_out",
+    "rate_in",
+    "counted",
+    "guard4",
+    "guard6",
+    "from_ve",
+    "to_ve",
+    "early",
+    "begin",
+    "late",
+    "confirm",
+    "confirm_host",
+    "outward",
+};
+
+/* %1$s: the table.  Nothing in here changes what is there already. */
+static const char frame_text[] =
+    "table inet %1$s {\n"
+    "    counter spoofed4 {\n    }\n"
+    "    counter spoofed6 {\n    }\n"
+    "    counter rogue {\n    }\n"
+    "    map packets_out { type ifname : limit; }\n"
+    "    map packets_in { type ifname : limit; }\n"
+    "    map packets_refused { type ifname : counter; }\n"
+    "    map rate_limit { type ifname : limit; }\n"
+    "    map rate_guaranteed { type ifname : limit; }\n"
+    "    map rate_free { type nf_proto : limit; }\n"
+    "    map rate_refused { type ifname : counter; }\n"
+    "    map connections_out { type ifname : verdict; }\n"
+    "    map connections_in { type ifname : verdict; }\n"
+    "    map connections_refused { type ifname : counter; }\n"
+    "    set fragments { type ifname; size 65536; flags dynamic; }\n"
+    "    chain refuse_packet_out { }\n"
+    "    chain refuse_packet_in { }\n"
+    "    chain refuse_rate_out { }\n"
+    "    chain refuse_rate_in { }\n"
+    "    chain refuse_connection_out { }\n"
+    "    chain refuse_connection_in { }\n"
+    "    chain fragment_out { }\n"
+    "    chain rate_out { }\n"
+    "    chain rate_in { }\n"
+    "    chain counted { }\n"
+    "    chain guard4 { }\n"
+    "    chain guard6 { }\n"
+    "    chain from_ve { }\n"
+    "    chain to_ve { }\n"
+    "    chain early { type filter hook prerouting priority -450; policy accept; }\n"
+    "    chain begin { type filter hook prerouting priority -149; policy accept; }\n"
+    "    chain late { type filter hook postrouting priority -450; policy accept; }\n"
+    "    chain confirm { type filter hook postrouting priority 300; policy accept; }\n"
+    "    chain confirm_host { type filter hook input priority 300; policy accept; }\n"
+    "    chain outward { type nat hook postrouting priority srcnat; policy accept; }\n"
+    "}\n";
+
+/*
+ * %1$s: the table, %2$s: how names of host ends begin.
+ *
+ * What a VE sends is met before anything is done for it: `early` stands before fragments are put
+ * together (-400) and before connection tracking (-200), so what is over net.packets, and a spoofed
+ * packet, cost some comparisons and, the latter, a route lookup, and no memory.
+ *
+ * Everything from a host end must be routed back to that same end; that also holds for link-local
+ * sources (see lay_host_side()).  Sources of VEs that nobody may claim are the same as those that
+ * are not routed: 0.0.0.0, 127.0.0.1, multicast.  From :: comes only duplicate address detection.
+ * Multicast listener reports are of no use on a link of two and are no refusal.  Router
+ * advertisements, redirects and DHCP answers are the host's to give.
+ *
+ * Fragments that the host holds until the others come (4 MiB for all by default) are bounded by
+ * VE: 200 a second, each held 30 s at most.
+ *
+ * `begin` and `late` see each packet of a connection that is not confirmed yet, which is its first;
+ * `confirm` sees it when nothing else can refuse it any more, so that only connections that come
+ * to be are counted as held.  What goes to a VE is known by its route only, after connection
+ * tracking, but before the connection takes its place in the table.
+ *
+ * Refusals end in chains of two rules, as a counter that is not there would also skip the drop.
+ */
+static const char rules_text[] =
+    "table inet %1$s {\n"
+    "    chain refuse_packet_out {\n"
+    "        counter name meta iifname map @packets_refused\n"
+    "        drop\n"
+    "    }\n"
+    "    chain refuse_packet_in {\n"
+    "        counter name meta oifname map @packets_refused\n"
+    "        drop\n"
+    "    }\n"
+    "    chain refuse_rate_out {\n"
+    "        counter name meta iifname map @rate_refused\n"
+    "        drop\n"
+    "    }\n"
+    "    chain refuse_rate_in {\n"
+    "        counter name meta oifname map @rate_refused\n"
+    "        drop\n"
+    "    }\n"
+    "    chain refuse_connection_out {\n"
+    "        counter name meta iifname map @connections_refused\n"
+    "        drop\n"
+    "    }\n"
+    "    chain refuse_connection_in {\n"
+    "        counter name meta oifname map @connections_refused\n"
+    "        drop\n"
+    "    }\n"
+    "    chain fragment_out {\n"
+    "        add @fragments { meta iifname limit rate over 200/second burst 400 packets } "
+    "goto refuse_packet_out\n"
+    "    }\n"
+    "    chain rate_out {\n"
+    "        limit name meta iifname map @rate_limit goto refuse_rate_out\n"
+    "        limit name meta iifname map @rate_guaranteed return\n"
+    "        limit name meta nfproto map @rate_free goto refuse_rate_out\n"
+    "    }\n"
+    "    chain rate_in {\n"
+    "        limit name meta oifname map @rate_limit goto refuse_rate_in\n"
+    "        limit name meta oifname map @rate_guaranteed return\n"
+    "        limit name meta nfproto map @rate_free goto refuse_rate_in\n"
+    "    }\n"
+    "    chain guard4 {\n"
+    "        ip frag-off & 0x3fff != 0 jump fragment_out\n"
+    "        udp sport 67 udp dport 68 counter name \"rogue\" drop\n"
+    "        ip daddr 127.0.0.0/8 counter name \"spoofed4\" drop\n"
+    "        fib saddr . iif oif missing counter name \"spoofed4\" drop\n"
+    "    }\n"
+    "    chain guard6 {\n"
+    "        exthdr frag exists jump fragment_out\n"
+    "        icmpv6 type { nd-router-advert, nd-redirect } counter name \"rogue\" drop\n"
+    "        udp sport 547 udp dport 546 counter name \"rogue\" drop\n"
+    "        icmpv6 type { mld-listener-report, mld-listener-done, mld2-listener-report } drop\n"
+    "        ip6 saddr :: icmpv6 type nd-neighbor-solicit accept\n"
+    "        fib saddr . iif oif missing counter name \"spoofed6\" drop\n"
+    "    }\n"
+    "    chain from_ve {\n"
+    "        limit name meta iifname map @packets_out goto refuse_packet_out\n"
+    "        meta nfproto ipv4 goto guard4\n"
+    "        meta nfproto ipv6 goto guard6\n"
+    "    }\n"
+    "    chain to_ve {\n"
+    "        limit name meta oifname map @packets_in goto refuse_packet_in\n"
+    "        ct status & confirmed == 0 ct state new,related goto rate_in\n"
+    "    }\n"
+    "    chain counted {\n"
+    "        meta iifname vmap @connections_out\n"
+    "        meta oifname vmap @connections_in\n"
+    "    }\n"
+    "    chain early {\n"
+    "        iifname \"%2$s-*\" goto from_ve\n"
+    "    }\n"
+    "    chain begin {\n"
+    "        iifname \"%2$s-*\" ct status & confirmed == 0 ct state new,related goto rate_out\n"
+    "    }\n"
+    "    chain late {\n"
+    "        oifname \"%2$s-*\" goto to_ve\n"
+    "    }\n"
+    "    chain confirm {\n"
+    "        ct status & confirmed == 0 goto counted\n"
+    "    }\n"
+    "    chain confirm_host {\n"
+    "        iifname \"%2$s-*\" ct status & confirmed == 0 meta iifname vmap @connections_out\n"
+    "    }\n"
+    "    chain outward {\n";
+
+void network_table_name(const struct network_node *n, char ret[NETWORK_TABLE])
+{
+    str_print(ret, NETWORK_TABLE, "terem_%u", n->instance);
+}
+
+/* A public pool keeps its addresses outside; only private ones need the host's. */
+static void add_masquerade(struct str *s, const struct network_node *n,
+                           const struct network_pool *p)
+{
+    char text[NETWORK_TEXT];
+    if (p->base.family && p->private)
+        str_add(s, "        %s saddr %s oifname != \"%s\" oifname != \"%s-*\" masquerade\n",
+                p->base.family == AF_INET ? "ip" : "ip6",
+                network_ip_text(&p->base, p->prefix, text), n->name, n->name);
+}
+
+/*
+ * A resolver on the host's loopback is met at 169.254.1.1.  It sees 127.0.0.1 as the asker, since
+ * by default such servers answer nobody else.  Other ports of 127.0.0.0/8 stay shut: the guard
+ * drops what is sent there, and it stands before this.
+ */
+static void add_resolver(struct str *s, const struct network_node *n, const char *table)
+{
+    char addr[INET_ADDRSTRLEN];
+    static const char frame[] =
+        "table inet %1$s {\n"
+        "    chain resolver { type nat hook prerouting priority dstnat; policy accept; }\n"
+        "    chain resolver_asker { type nat hook input priority 100; policy accept; }\n"
+        "}\n"
+        "%2$s chain inet %1$s resolver\n"
+        "%2$s chain inet %1$s resolver_asker\n";
+    if (!n->resolver.s_addr || !inet_ntop(AF_INET, &n->resolver, addr, sizeof(addr))) {
+        str_add(s, frame, table, "delete"); /* of an earlier setup, or just made */
+        return;
+    }
+    str_add(s, frame, table, "flush");
+    str_add(s,
+            "table inet %3$s {\n"
+            "    chain resolver {\n"
+            "        iifname \"%1$s-*\" ip daddr " NETWORK_GATEWAY4
+            " meta l4proto { tcp, udp } th dport 53 dnat ip to %2$s\n"
+            "    }\n"
+            "    chain resolver_asker {\n"
+            "        iifname \"%1$s-*\" ip daddr %2$s snat ip to 127.0.0.1\n"
+            "    }\n"
+            "}\n",
+            n->name, addr, table);
+}
+
+int network_guard_text(const struct network_node *n, bool anew, struct str *s, struct err *err)
+{
+    char table[NETWORK_TABLE];
+    network_table_name(n, table);
+    if (anew)
+        str_add(s, "add table inet %1$s\ndelete table inet %1$s\n", table);
+    str_add(s, frame_text, table);
+    for (size_t i = 0; i < ARRAY_SIZE(chains); i++)
+        str_add(s, "flush chain inet %s %s\n", table, chains[i]);
+    str_add(s, rules_text, table, n->name);
+    add_masquerade(s, n, &n->pool4);
+    add_masquerade(s, n, &n->pool6);
+    str_add(s, "    }\n}\n");
+    add_resolver(s, n, table);
+    return s->failed ? err_set(err, ERR_EXHAUSTED, "out of memory") : 0;
+}
+
+static int lay(const struct network_node *n, bool anew, struct err *err)
+{
+    auto_str struct str s = str_init(16384);
+    int r = network_guard_text(n, anew, &s, err);
+    return r < 0 ? r : nft_run(str_c(&s), err);
+}
+
+int network_guard_lay(struct network_node *n, struct err *err)
+{
+    /* A table that an older Terem laid may have other maps: then all of it goes, and what was
+     * counted with it.  The caller writes the limits of every VE again. */
+    int r = lay(n, false, err);
+    if (r < 0) {
+        err_clear(err);
+        r = lay(n, true, err);
+    }
+    if (r == 0)
+        r = network_classes_lay(n, err);
+    return r < 0 ? err_wrap(err, "cannot lay the packet rules terem_%u", n->instance) : 0;
+}
+
+int network_guard_remove(const struct network_node *n, struct err *err)
+{
+    char table[NETWORK_TABLE], text[128];
+    network_table_name(n, table);
+    str_print(text, sizeof(text), "add table inet %1$s\ndelete table inet %1$s\n", table);
+    int r = nft_run(text, err);
+    return r < 0 ? err_wrap(err, "cannot remove the packet rules %s", table) : 0;
+}

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What is looked up only when somebody asks: connections of VEs, rules of their firewalls, and
+ * whether somebody deleted our table. */
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "network/internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/netfilter_ipv4/ip_tables.h>
+#include <linux/netfilter_ipv6/ip6_tables.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#define HELD_FRESH_MS 250
+#define HELD_SLOTS    (1u << 20) /* 4 MiB of numbers, whatever addresses outsiders claim */
+
+static int64_t now_ms(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+static uint32_t low_bits(int family, const void *address)
+{
+    uint32_t n;
+    memcpy(&n, (const uint8_t *)address + (family == AF_INET ? 0 : 12), sizeof(n));
+    return ntohl(n);
+}
+
+/* The slot whose address it is; 0: nobody's. */
+static uint32_t slot_of(const struct network_node *n, int family, const void *address)
+{
+    const struct network_pool *p = family == AF_INET ? &n->pool4 : &n->pool6;
+    struct netlink_ip ip = {.family = family};
+    memcpy(&ip.v6, address, family == AF_INET ? 4 : 16);
+    if (!network_pool_overlaps(p, &ip, family == AF_INET ? 32 : 128))
+        return 0;
+    uint32_t offset = low_bits(family, address) - low_bits(family, &p->base.v6);
+    return offset < 2 || offset > HELD_SLOTS ? 0 : offset - 1;
+}
+
+static int count_slot(struct network_node *n, uint32_t slot, struct err *err)
+{
+    if (slot == 0)
+        return 0;
+    if (slot >= n->n_held) {
+        size_t len = (size_t)slot * 2 + 64;
+        uint32_t *held = reallocarray(n->held, len, sizeof(*held));
+        if (!held)
+            return err_set(err, ERR_EXHAUSTED, "out of memory");
+        memset(held + n->n_held, 0, (len - n->n_held) * sizeof(*held));
+        n->held = held;
+        n->n_held = len;
+    }
+    n->held[slot]++;
+    return 0;
+}
+
+/* A connection of two VEs counts for both, one of a VE with itself once. */
+static int count_connection(void *ctx, const struct nfnl_connection *c, struct err *err)
+{
+    struct network_node *n = ctx;
+    if (c->closed)
+        return 0;
+    uint32_t from = slot_of(n, c->family, c->original), to = slot_of(n, c->family, c->reply);
+    int r = count_slot(n, from, err);
+    return r < 0 || to == from ? r : count_slot(n, to, err);
+}
+
+int network_held(struct network_node *n, uint32_t slot, uint64_t *ret, struct err *err)
+{
+    struct nfnl *nf;
+    int64_t now = now_ms();
+    if (n->held_at == 0 || now - n->held_at > HELD_FRESH_MS) {
+        struct err why = {0};
+        int r = network_nfnl(n, &nf, err);
+        if (r < 0)
+            return r;
+        if (n->held)
+            memset(n->held, 0, n->n_held * sizeof(*n->held));
+        n->held_known = nfnl_connection_each(nf, count_connection, n, &why) == 0;
+        n->held_at = now_ms();
+    }
+    if (!n->held_known)
+        return err_set(err, ERR_UNSUPPORTED, "this kernel does not list tracked connections");
+    *ret = slot < n->n_held ? n->held[slot] : 0;
+    return 0;
+}
+
+/* ---- the VE's own firewall ---- */
+
+/* Entries of one table of iptables-legacy, without those that every table has. */
+static uint64_t legacy_entries(int sock, int family, const char *table)
+{
+    union {
+        struct ipt_getinfo v4;
+        struct ip6t_getinfo v6;
+    } info = {0};
+    socklen_t len = family == AF_INET ? sizeof(info.v4) : sizeof(info.v6);
+    str_print(info.v4.name, sizeof(info.v4.name), "%s", table);
+    if (getsockopt(sock, family == AF_INET ? SOL_IP : SOL_IPV6,
+                   family == AF_INET ? IPT_SO_GET_INFO : IP6T_SO_GET_INFO, &info, &len) < 0)
+        return 0;
+    unsigned own = (unsigned)__builtin_popcount(info.v4.valid_hooks) + 1;
+    return info.v4.num_entries > own ? info.v4.num_entries - own : 0;
+}
+
+/* Runs inside the namespace.  Tables that nobody has used are not in the list: asking for one
+ * would make it. */
+static uint64_t legacy_rules(int family)
+{
+    auto_free char *names = NULL;
+    const char *path = family == AF_INET ? "/proc/thread-self/net/ip_tables_names"
+                                         : "/proc/thread-self/net/ip6_tables_names";
+    auto_fd int sock = -1;
+    uint64_t n = 0;
+    if (fd_read_file_at(AT_FDCWD, path, 4096, &names, NULL, NULL) < 0 ||
+        (sock = socket(family, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW)) < 0)
+        return 0;
+    for (char *save = NULL, *name = strtok_r(names, "\n", &save); name;
+         name = strtok_r(NULL, "\n", &save))
+        n += legacy_entries(sock, family, name);
+    return n;
+}
+
+int network_rules(int netns_fd, uint64_t *ret, struct err *err)
+{
+    auto_nfnl struct nfnl *nf = NULL;
+    uint64_t rules = 0;
+    int r = nfnl_open_in(netns_fd, &nf, err);
+    if (r == 0)
+        r = nfnl_rules(nf, &rules, err);
+    if (r < 0)
+        return r;
+    auto_fd int home = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+    if (home < 0 || setns(netns_fd, CLONE_NEWNET) < 0)
+        return err_sys(err, "cannot enter the network namespace");
+    rules += legacy_rules(AF_INET) + legacy_rules(AF_INET6);
+    if (setns(home, CLONE_NEWNET) < 0)
+        return err_sys(err, "cannot come back from a network namespace");
+    *ret = rules;
+    return 0;
+}
+
+/* ---- the table ---- */
+
+int network_watch_fd(struct network_node *n, int *ret, struct err *err)
+{
+    char table[NETWORK_TABLE];
+    network_table_name(n, table);
+    if (!n->watch) {
+        int r = nfnl_watch_open(table, &n->watch, err);
+        if (r < 0)
+            return r;
+    }
+    *ret = nfnl_fd(n->watch);
+    return 0;
+}
+
+/* That it was deleted says not that it is gone: our own setup may replace it. */
+int network_watch_read(struct network_node *n, bool *ret_gone, struct err *err)
+{
+    struct nfnl *nf;
+    bool deleted = false, there = true;
+    int r = nfnl_watch_read(n->watch, &deleted, err);
+    if (r == 0 && deleted)
+        r = network_nfnl(n, &nf, err);
+    if (r == 0 && deleted)
+        r = nfnl_table_find(nf, &there, err);
+    *ret_gone = r == 0 && !there;
+    return r;
+}
