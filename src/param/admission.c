@@ -3,7 +3,8 @@
 
 #include "base/number.h"
 
-#define WEIGHT_MAX 10000
+#define WEIGHT_MAX     10000
+#define WEIGHT_DEFAULT 100 /* of every group that nobody gave another one */
 
 /* Guarantees and weights are never unlimited: the table says so. */
 static uint64_t value(const struct param_set *set, const char *key)
@@ -74,13 +75,27 @@ static uint64_t part(uint64_t cpu, uint64_t weight, uint64_t spare, uint64_t wei
     return cpu * weights + spare * weight;
 }
 
+uint64_t admission_spare(const struct admission_node *node, const struct admission_sum *sum)
+{
+    return less(less(less(node->cpu, node->cpu_reserve), sum->cpu), sum->withheld);
+}
+
+uint64_t admission_node_weight(const struct admission_node *node, const struct admission_sum *sum)
+{
+    uint64_t ours = less(node->cpu, node->cpu_reserve);
+    if (sum->cpu == 0)
+        return WEIGHT_DEFAULT;
+    uint64_t n = node->cpu_reserve ? WEIGHT_DEFAULT * ours / node->cpu_reserve : WEIGHT_MAX;
+    return n < WEIGHT_DEFAULT ? WEIGHT_DEFAULT : n > WEIGHT_MAX ? WEIGHT_MAX : n;
+}
+
 uint64_t admission_weight(const struct admission_node *node, const struct admission_sum *sum,
                           const struct param_set *set)
 {
     uint64_t weight = value(set, "cpu.weight");
     if (sum->cpu == 0)
         return weight;
-    uint64_t spare = less(less(node->cpu, node->cpu_reserve), sum->cpu);
+    uint64_t spare = admission_spare(node, sum);
     uint64_t own = part(value(set, "cpu.guarantee"), weight, spare, sum->weight);
     /* No VE's part is above this: the kernel's whole range is used, so that rounding is small. */
     uint64_t most = part(sum->cpu_max, sum->weight_max, spare, sum->weight);

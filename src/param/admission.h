@@ -27,6 +27,7 @@ struct admission_sum {
     uint64_t memory, cpu;         /* guaranteed */
     uint64_t weight;              /* all cpu.weight */
     uint64_t cpu_max, weight_max; /* the largest of one VE */
+    uint64_t withheld;            /* of A - Σg: what cpu.cores keeps from being shared evenly */
 };
 
 void admission_add(struct admission_sum *sum, const struct param_set *set);
@@ -34,7 +35,12 @@ void admission_add(struct admission_sum *sum, const struct param_set *set);
  * has now: what does not grow is not refused, though the node may have shrunk. */
 int admission_check(const struct admission_node *node, const struct admission_sum *others,
                     const struct param_set *old_set, const struct param_set *set, struct err *err);
+/* A - Σg, less what is withheld. */
+uint64_t admission_spare(const struct admission_node *node, const struct admission_sum *sum);
 /* The VE's cpu.weight for the kernel, 1 to 10000; sum: all VEs, this one too.  Where nobody has a
  * guarantee it is cpu.weight itself. */
 uint64_t admission_weight(const struct admission_node *node, const struct admission_sum *sum,
                           const struct param_set *set);
+/* The weight of all VEs together among the node's other groups, which have 100 each: those keep
+ * about the reserve when everybody is busy.  Without guarantees it is 100 as well. */
+uint64_t admission_node_weight(const struct admission_node *node, const struct admission_sum *sum);

@@ -87,6 +87,7 @@ bool param_value_same(struct param_value a, struct param_value b);
 /* The soft half or the guarantee; of a row with one value: that value, or no guarantee. */
 uint64_t param_value_first(const struct param_row *row, struct param_value v);
 
+#define PARAM_CORES_MAX 128 /* that a list can name */
 /* Does a list of cores name this one?  A count names none. */
 bool param_cores_has(struct param_value v, unsigned core);
 

@@ -9,7 +9,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define CORES_MAX 128 /* that a list can name */
+#define CORES_MAX PARAM_CORES_MAX
 #define PART_MAX  64
 
 bool param_value_same(struct param_value a, struct param_value b)

@@ -30,6 +30,26 @@ static int check_burst(const struct param_set *set, struct err *err)
                    (unsigned long long)(l.n / 100));
 }
 
+/* A core gives 100% at most. */
+static int check_cores(const struct param_set *set, struct err *err)
+{
+    const struct param_row *cores = param_find("cpu.cores"), *own = param_find("cpu.guarantee");
+    if (!cores || !own)
+        return err_set(err, ERR_INTERNAL, "a rule names rows that are not both there");
+    struct param_value c = set->v[param_index(cores)], g = set->v[param_index(own)];
+    uint64_t n = c.form == PARAM_PLAIN ? c.n : 0;
+    for (unsigned i = 0; c.form != PARAM_PLAIN && i < PARAM_CORES_MAX; i++)
+        n += param_cores_has(c, i);
+    if (c.unlimited || g.n <= n * 10000)
+        return 0;
+    char tc[PARAM_TEXT], tg[PARAM_TEXT];
+    return err_set(err, ERR_USAGE,
+                   "cpu.guarantee %s is above the %llu%% that cpu.cores %s can give; lower the "
+                   "first or raise the second",
+                   param_format(own, g, tg), (unsigned long long)(n * 100),
+                   param_format(cores, c, tc));
+}
+
 int param_set_check(const struct param_set *set, struct err *err)
 {
     for (size_t i = 0; i < ARRAY_SIZE(order); i++) {
@@ -47,5 +67,6 @@ int param_set_check(const struct param_set *set, struct err *err)
         return err_set(err, ERR_USAGE, "%s %s is above %s %s; lower the first or raise the second",
                        low->key, param_format(low, a, ta), high->key, param_format(high, b, tb));
     }
-    return check_burst(set, err);
+    int r = check_cores(set, err);
+    return r < 0 ? r : check_burst(set, err);
 }

@@ -36,16 +36,19 @@ const struct param_row param_table[] = {
      .v1_file = "cpu.shares",
      .ancestor = "cpuunits",
      .summary = "processor time that the VE always gets when it wants it",
-     .detail = "In percent of one core, with at most two decimals, or in MHz (1000MHz), which "
-               "become percent of this node's clock. When every VE is busy, each "
-               "still gets at least its own guarantee, and what is above all guarantees in "
-               "proportion to cpu.weight; what nobody wants is free for all. The kernel's "
-               "weight of every VE is derived from all guarantees, of stopped VEs too. The sum "
-               "over all VEs never exceeds the node's cores less reserve.cpu of terem.conf: "
-               "what cannot be kept is refused. It is kept among VEs; what programs of the "
-               "node itself use beyond reserve.cpu is not counted. The default 0 guarantees "
-               "nothing. OpenVZ's cpuunits became a promise only when all VEs were added up by "
-               "hand."},
+     .detail =
+         "In percent of one core, with at most two decimals, or in MHz (1000MHz), which "
+         "become percent of this node's clock. When every VE is busy, each "
+         "still gets at least its own guarantee, and what is above all guarantees in "
+         "proportion to cpu.weight; what nobody wants is free for all. The kernel's "
+         "weight of every VE is derived from all guarantees, of stopped VEs too. The sum "
+         "over all VEs never exceeds the node's cores less reserve.cpu of terem.conf: "
+         "what cannot be kept is refused. From the first guarantee on all VEs together weigh as "
+         "much more than one busy group of the node's own programs (one process, on cgroup "
+         "v1) as their part is larger than reserve.cpu; "
+         "many busy ones of the node take more. The default 0 guarantees "
+         "nothing. OpenVZ's cpuunits became a promise only when all VEs were added up by "
+         "hand."},
     {.key = "cpu.limit",
      .type = PARAM_PERCENT,
      .kind = PARAM_LIMIT,
@@ -95,7 +98,7 @@ const struct param_row param_table[] = {
     {.key = "cpu.cores",
      .type = PARAM_CORES,
      .kind = PARAM_LIMIT,
-     .flags = LIMIT_LATER,
+     .flags = PARAM_UNLIMITED | PARAM_DERIVED,
      .min = 1,
      .max = 4096,
      .def = NO_LIMIT,
@@ -104,8 +107,18 @@ const struct param_row param_table[] = {
      .v1_file = "cpuset.cpus",
      .ancestor = "cpus, cpumask",
      .summary = "number of processor cores that the VE sees and runs on",
-     .detail = "A whole number of cores; a list such as 0-3,6 names them. By default the VE runs "
-               "on all cores of the node."},
+     .detail = "A whole number of cores, such as 2; a list such as 0-3,6 names them; a list that "
+               "ends in ,exclusive keeps all other VEs off them. One core alone is 0-0, for 0 "
+               "would be a number. Of a number the node chooses the cores that "
+               "carry least and keeps to them while it can; more than there are is accepted and "
+               "limits nothing. nproc and /proc/cpuinfo inside show these cores. Cores of an "
+               "exclusive list belong to the VE while it is stopped, too; programs of the node "
+               "itself may still run there. Refused are a core that the node "
+               "does not have, one that is exclusive to another VE, an exclusive list that names "
+               "what another list names or leaves no core for the rest, and whatever would keep "
+               "a cpu.guarantee from fitting on the cores that are left. By default the VE runs "
+               "on all cores that are nobody's alone. OpenVZ's cpus was such a number, its cpumask "
+               "such a list."},
 
     /* ---- memory ---- */
     {.key = "memory.guarantee",

@@ -12,8 +12,9 @@
 
 /* What this version enforces; a row leaves PARAM_PLANNED only together with its back end. */
 static const char *const enforced[] = {
-    "cpu.guarantee", "cpu.limit",  "cpu.burst", "cpu.weight", "memory.guarantee", "memory.soft",
-    "memory.limit",  "swap.limit", "processes", "io.weight",  "io.read",          "io.write"};
+    "cpu.guarantee",    "cpu.limit",   "cpu.burst",    "cpu.weight", "cpu.cores",
+    "memory.guarantee", "memory.soft", "memory.limit", "swap.limit", "processes",
+    "io.weight",        "io.read",     "io.write"};
 
 static bool is_enforced(const char *key)
 {
@@ -316,6 +317,15 @@ static void test_rules(void **state)
     assert_int_equal(param_set_check(&set, &e), -ERR_USAGE);
     param_set_put(&set, hard, (struct param_value){.unlimited = true});
     assert_int_equal(param_set_check(&set, &e), 0);
+    assert_int_equal(param_set_parse(&set, "cpu.guarantee=200.01", &e), 0);
+    assert_int_equal(param_set_parse(&set, "cpu.cores=2", &e), 0);
+    assert_int_equal(param_set_check(&set, &e), -ERR_USAGE);
+    assert_string_equal(e.text, "cpu.guarantee 200.01 is above the 200% that cpu.cores 2 can give; "
+                                "lower the first or raise the second");
+    assert_int_equal(param_set_parse(&set, "cpu.cores=1,64-65,exclusive", &e), 0);
+    assert_int_equal(param_set_check(&set, &e), 0);
+    assert_int_equal(param_set_parse(&set, "cpu.cores=64-65", &e), 0);
+    assert_int_equal(param_set_check(&set, &e), -ERR_USAGE);
 }
 
 int main(void)

@@ -100,7 +100,8 @@ static int place_v1(struct resource_node *n, struct controller *c)
                       cgroup_map_why_absent(&n->map, v1_name(c->name)));
         return 0;
     }
-    if (add_branch(n, (size_t)h, &c->branch, &why) < 0)
+    if (add_branch(n, (size_t)h, &c->branch, &why) < 0 ||
+        (strcmp(c->name, "cpuset") == 0 && cores_prepare_v1(&n->branch[c->branch], &why) < 0))
         return str_print(c->why, sizeof(c->why), "%s", why.text);
     c->where = RESOURCE_V1;
     return 0;

@@ -42,6 +42,9 @@ struct resource_node {
 /* resource_node_open() on a map of the caller's. */
 int resource_node_open_map(const char *name, const struct cgroup_map *map,
                            struct resource_node **ret, struct err *err);
+#define CORES_TEXT 5120
+/* cores.c: makes the parent in v1's cpuset hierarchy fit to have children. */
+int cores_prepare_v1(const struct branch *b, struct err *err);
 /* NULL for a row that no cgroup controller enforces. */
 const struct controller *node_controller(const struct resource_node *node,
                                          const struct param_row *row);

@@ -19,6 +19,7 @@
 #include "base/err.h"
 #include "param/param.h"
 
+#include <sched.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -110,6 +111,16 @@ pid_t resource_pid_inside(pid_t pid);
 /* Writes one row as the set has it, whatever stood there: for what follows from other VEs. */
 int resource_rewrite(struct resource_node *node, int64_t id, const char *key,
                      const struct param_set *set, struct err *err);
+/* Where the VE's processes run: a list as the kernel has it ("0-1,3"), or NULL for all cores of the
+ * node.  After resource_create() and before a process is in it, or live. */
+int resource_cores(struct resource_node *node, int64_t id, const char *list, struct err *err);
+/* Cores that this node's VEs can run on: those that are online, and given to the hierarchy. */
+int resource_cores_there(struct resource_node *node, cpu_set_t *ret, struct err *err);
+/* What was written; may be "" for all. */
+int resource_cores_read(struct resource_node *node, int64_t id, char *buf, size_t size,
+                        struct err *err);
+/* What all VEs together weigh among the machine's other groups; every group has 100 by itself. */
+int resource_weigh(struct resource_node *node, uint64_t weight, struct err *err);
 /* The sum of all memory.guarantee: v2 protects a VE only within what its parent protects. */
 int resource_protect(struct resource_node *node, uint64_t bytes, struct err *err);
 /* All processes of the VE: SIGKILL (cgroup.kill), freeze or thaw; waits for the result at most

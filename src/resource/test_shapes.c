@@ -42,8 +42,8 @@ static void test_v2_only(void **state)
     assert_int_equal(resource_controller(node, "hugetlb"), RESOURCE_ABSENT);
     assert_non_null(strstr(resource_why_absent(node, "hugetlb"), "cgroup_disable"));
     assert_null(resource_why_absent(node, "memory"));
-    expect("cg/cgroup.subtree_control", "+cpu +memory +pids +io");
-    expect("cg/terem/cgroup.subtree_control", "+cpu +memory +pids +io");
+    expect("cg/cgroup.subtree_control", "+cpu +cpuset +memory +pids +io");
+    expect("cg/terem/cgroup.subtree_control", "+cpu +cpuset +memory +pids +io");
 
     struct param_set set = set_of("cpu.limit=150", "memory.limit=512M", "processes=50");
     assert_int_equal(resource_create(node, 7, &set, 1000, 1001, &c, NULL), 0);
@@ -51,7 +51,7 @@ static void test_v2_only(void **state)
     expect("cg/terem/ve-7/cpu.max", "150000 100000");
     expect("cg/terem/ve-7/memory.max", "536870912");
     expect("cg/terem/ve-7/pids.max", "50");
-    expect("cg/terem/ve-7/cgroup.subtree_control", "+cpu +memory +pids +io");
+    expect("cg/terem/ve-7/cgroup.subtree_control", "+cpu +cpuset +memory +pids +io");
     expect("cg/terem/ve-7/ve/memory.max", "max"); /* limits stand above what is delegated */
     expect("cg/terem/ve-7/ve/cgroup.subtree_control", "");
     if (geteuid() == 0) {

@@ -28,6 +28,7 @@ static const struct backend {
                  bool force, struct err *err);
 } backends[] = {
     {"cgroup", cgroup_check, cgroup_apply},
+    {"cores", NULL, ve_cores_apply},
 };
 
 int ve_apply_check(struct ve_node *node, const struct param_set *set, struct err *err)

@@ -176,7 +176,8 @@ static int start(struct ve *ve, int (*step)(void *, const char *, struct err *),
     if (r < 0)
         return r;
     p.has_cgroups = true;
-    if ((r = fill_plan(ve, &p, &addr, &plan, files, err)) < 0 ||
+    if ((r = ve_cores_start(ve, err)) < 0 ||
+        (r = fill_plan(ve, &p, &addr, &plan, files, err)) < 0 ||
         (r = step(ctx, "making its namespaces", err)) < 0 ||
         (r = container_birth_begin(&plan, &p.birth, err)) < 0 ||
         (r = network_attach(node->network, ve->rec.id, container_birth_netns(p.birth), &addr,

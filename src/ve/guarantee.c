@@ -28,7 +28,7 @@ uint64_t ve_guarantee_clock_mhz(void)
 }
 
 /* Of the whole machine; a node that has none yet of its settings keeps nothing back. */
-static struct admission_node node_of(const struct ve_node *node)
+struct admission_node ve_guarantee_node(const struct ve_node *node)
 {
     long pages = sysconf(_SC_PHYS_PAGES), cores = sysconf(_SC_NPROCESSORS_ONLN);
     return (struct admission_node){
@@ -51,15 +51,16 @@ static struct admission_sum sum_without(const struct ve_node *node, const struct
 int ve_guarantee_admit(struct ve_node *node, const struct ve *ve, const struct param_set *set,
                        struct err *err)
 {
-    struct admission_node whole = node_of(node);
+    struct admission_node whole = ve_guarantee_node(node);
     struct admission_sum others = sum_without(node, ve);
-    return admission_check(&whole, &others, ve ? &ve->params : NULL, set, err);
+    int r = admission_check(&whole, &others, ve ? &ve->params : NULL, set, err);
+    return r < 0 ? r : ve_cores_admit(node, &ve, set, 1, &(size_t){0}, err);
 }
 
 int ve_guarantee_admit_all(struct ve_node *node, struct ve *const *ves,
                            const struct param_set *sets, size_t n, struct err *err)
 {
-    struct admission_node whole = node_of(node);
+    struct admission_node whole = ve_guarantee_node(node);
     struct admission_sum all = {0};
     for (size_t i = 0, k = 0; i < node->n_ves; i++) {
         /* `ves` is in the table's order. */
@@ -74,7 +75,9 @@ int ve_guarantee_admit_all(struct ve_node *node, struct ve *const *ves,
         if (admission_check(&whole, &others, &ves[i]->params, &sets[i], err) < 0)
             return err_wrap(err, "%s", ves[i]->rec.name);
     }
-    return 0;
+    size_t who = 0;
+    int r = ve_cores_admit(node, (const struct ve *const *)ves, sets, n, &who, err);
+    return r < 0 && n ? err_wrap(err, "%s", ves[who]->rec.name) : r;
 }
 
 void ve_guarantee_params(const struct ve *ve, struct param_set *ret)
@@ -83,12 +86,13 @@ void ve_guarantee_params(const struct ve *ve, struct param_set *ret)
     *ret = ve->params;
     if (sum.cpu == 0)
         return;
-    struct admission_node whole = node_of(ve->node);
+    struct admission_node whole = ve_guarantee_node(ve->node);
+    sum.withheld = ve->node->withheld;
     uint64_t weight = admission_weight(&whole, &sum, &ve->params);
     param_set_put(ret, param_find("cpu.weight"), (struct param_value){.n = weight});
 }
 
-static bool has_cgroups(const struct ve *ve)
+bool ve_has_cgroups(const struct ve *ve)
 {
     return ve->state == VE_RUNNING || ve->state == VE_PAUSED || ve->state == VE_STARTING;
 }
@@ -108,11 +112,25 @@ static void write_weight(struct ve *ve, const struct admission_node *whole,
         log_warn(ve->rec.name, 0, "its part of the processor is not as promised: %s", e.text);
 }
 
+static void write_node_weight(struct ve_node *node, uint64_t weight)
+{
+    struct err e = {0};
+    if (weight == node->weight)
+        return;
+    if (resource_weigh(node->resources, weight, &e) == 0)
+        node->weight = weight;
+    else
+        log_warn(NULL, 0, "the node's own programs may take what VEs are guaranteed: %s", e.text);
+}
+
 void ve_guarantee_settle(struct ve_node *node)
 {
     struct err e = {0};
-    struct admission_node whole = node_of(node);
+    struct admission_node whole = ve_guarantee_node(node);
     struct admission_sum sum = sum_without(node, NULL);
+    ve_cores_settle(node);
+    sum.withheld = node->withheld;
+    write_node_weight(node, admission_node_weight(&whole, &sum));
     if (sum.memory != node->protected_bytes &&
         resource_protect(node->resources, sum.memory, &e) < 0)
         log_warn(NULL, 0, "memory.guarantee is not kept: %s", e.text);
@@ -121,7 +139,7 @@ void ve_guarantee_settle(struct ve_node *node)
     if (sum.cpu == 0 && !node->derived)
         return; /* each has the weight that it was given */
     for (size_t i = 0; i < node->n_ves; i++)
-        if (has_cgroups(node->ves[i]))
+        if (ve_has_cgroups(node->ves[i]))
             write_weight(node->ves[i], &whole, &sum);
     node->derived = sum.cpu > 0;
 }

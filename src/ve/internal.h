@@ -10,7 +10,7 @@
 #include "container/container.h"
 #include "keep/keep.h"
 #include "network/network.h"
-#include "param/param.h"
+#include "param/placement.h"
 #include "registry/registry.h"
 #include "resource/resource.h"
 #include "storage/storage.h"
@@ -37,6 +37,8 @@ struct ve {
     int64_t oom_at;             /* its last event of this type */
     uint64_t oom_count;         /* since then */
     uint64_t weight;            /* that ve_guarantee_settle() wrote; 0: another or none */
+    cpu_set_t cores;            /* where it runs, or would; see cores.c */
+    cpu_set_t cores_written;    /* in the kernel; none: unknown */
     int pidfd;                  /* of its first process while it runs, else -1 */
     uv_poll_t *exit_poll;       /* on a duplicate of pidfd */
     struct job *job;            /* at work or queued, or NULL */
@@ -155,6 +157,10 @@ struct ve_node {
     void *stop_ctx;
     bool stopping, stop_force;
     bool derived;             /* weights in the kernel follow from guarantees */
+    uint64_t weight;          /* of all VEs together, as written; 0: unknown */
+    uint64_t withheld;        /* admission_sum.withheld */
+    bool unfit;               /* guarantees do not fit on the cores that there are now */
+    cpu_set_t online;         /* cores that were there when VEs were placed last */
     uint64_t protected_bytes; /* what resource_protect() was told */
 };
 
@@ -224,7 +230,27 @@ json_t *ve_apply_pending(struct ve *ve);
 /* counter.c: all sources, of a VE that runs. */
 int ve_counters_read(struct ve *ve, struct param_counters *ret, struct err *err);
 
+/* cores.c */
+/* Can these have their cores and guarantees together?  changed: in the table's order; NULL: one
+ * that is being made.  Not: *ret_who is one who asks for too much, or untouched. */
+int ve_cores_admit(struct ve_node *node, const struct ve *const *changed,
+                   const struct param_set *sets, size_t n, size_t *ret_who, struct err *err);
+/* Decides where each VE runs; writes nothing. */
+void ve_cores_place(struct ve_node *node);
+/* Writes it into the cgroups of one that is being started. */
+int ve_cores_start(struct ve *ve, struct err *err);
+/* A back end of apply.c. */
+int ve_cores_apply(struct ve *ve, const struct param_set *old_set, const struct param_set *new_set,
+                   bool force, struct err *err);
+/* Learns where VEs run that an earlier teremd started. */
+void ve_cores_adopt(struct ve_node *node);
+/* Places, and writes what has changed. */
+void ve_cores_settle(struct ve_node *node);
+
 /* guarantee.c */
+/* What the machine has and keeps back. */
+struct admission_node ve_guarantee_node(const struct ve_node *node);
+bool ve_has_cgroups(const struct ve *ve);
 /* Of the processor, as it tells (cpufreq's highest, else /proc/cpuinfo); 0: it does not. */
 uint64_t ve_guarantee_clock_mhz(void);
 /* Can the node keep this beside what the others have?  ve: NULL for one that is being made. */

@@ -252,6 +252,8 @@ int ve_recover(struct ve_node *node, struct err *err)
     if (booted && registry_meta_set(node->registry, "boot", node->boot_id, err) < 0)
         return err_wrap(err, "cannot recover");
     remove_orphans(node);
+    ve_cores_adopt(node);
+    ve_cores_place(node); /* for those that are started below */
     for (size_t i = 0; i < node->n_ves; i++)
         recover_one(node->ves[i], booted);
     ve_guarantee_settle(node);

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* cores — on which cores a VE runs, and what this node's VEs weigh among the machine's groups. */
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/str.h"
+#include "param/placement.h"
+#include "resource/node.h"
+
+#include <fcntl.h>
+
+#define CPUS           "cpuset.cpus"
+#define MEMS           "cpuset.mems"
+#define SHARES_DEFAULT 1024
+
+/* v1 gives a new cpuset nothing, and nobody can enter one without cores and memory: the parent has
+ * all there are, and its children begin with what it has.  cpu_exclusive is left alone: it would
+ * make other programs' cpusets beside ours fail. */
+int cores_prepare_v1(const struct branch *b, struct err *err)
+{
+    static const char *const files[] = {CPUS, MEMS};
+    char text[CORES_TEXT];
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < ARRAY_SIZE(files); i++) {
+        r = cgroup_read(b->top, files[i], text, sizeof(text), err);
+        if (r == 0)
+            r = cgroup_write(b->fd, files[i], err, "%s\n", text);
+    }
+    return r < 0 ? r : cgroup_write(b->fd, "cgroup.clone_children", err, "1\n");
+}
+
+static const struct controller *find(const struct resource_node *node, const char *name)
+{
+    for (size_t i = 0; i < node->n_controllers; i++)
+        if (str_eq(node->controller[i].name, name) && node->controller[i].where != RESOURCE_ABSENT)
+            return &node->controller[i];
+    return NULL;
+}
+
+int resource_cores(struct resource_node *node, int64_t id, const char *list, struct err *err)
+{
+    const struct controller *c = find(node, "cpuset");
+    auto_fd int fd = -1;
+    char all[CORES_TEXT] = ""; /* v2: what the groups above have */
+    if (!c)
+        return list ? err_set(err, ERR_UNSUPPORTED,
+                              "cpu.cores cannot be enforced here: cgroup controller cpuset is not "
+                              "available, %s",
+                              resource_why_absent(node, "cpuset"))
+                    : 0;
+    int r = ve_open(node, c->branch, id, &fd, err);
+    if (r == 0 && !list && c->where == RESOURCE_V1)
+        r = cgroup_read(node->branch[c->branch].fd, CPUS, all, sizeof(all), err);
+    if (r == 0)
+        r = cgroup_write(fd, CPUS, err, "%s\n", list ? list : all);
+    return r < 0 ? err_wrap(err, "cpu.cores") : 0;
+}
+
+/* v1 forgets cores that go offline: the parent gets back what has returned. */
+static int there_v1(const struct branch *b, char *buf, size_t size, struct err *err)
+{
+    char own[CORES_TEXT];
+    int r = cgroup_read(b->top, CPUS, buf, size, err);
+    if (r == 0)
+        r = cgroup_read(b->fd, CPUS, own, sizeof(own), err);
+    return r < 0 || str_eq(own, buf) ? r : cores_prepare_v1(b, err);
+}
+
+int resource_cores_there(struct resource_node *node, cpu_set_t *ret, struct err *err)
+{
+    static const char online[] = "/sys/devices/system/cpu/online";
+    const struct controller *c = find(node, "cpuset");
+    auto_free char *text = NULL;
+    char buf[CORES_TEXT] = "";
+    int r = 0;
+    if (c && c->where == RESOURCE_V1)
+        r = there_v1(&node->branch[c->branch], buf, sizeof(buf), err);
+    else if (c)
+        r = cgroup_read(node->branch[c->branch].fd, "cpuset.cpus.effective", buf, sizeof(buf), err);
+    else
+        r = fd_read_file_at(AT_FDCWD, online, CORES_TEXT, &text, NULL, err);
+    return r < 0 ? r : placement_parse(text ? str_trim(text) : buf, ret, err);
+}
+
+int resource_cores_read(struct resource_node *node, int64_t id, char *buf, size_t size,
+                        struct err *err)
+{
+    const struct controller *c = find(node, "cpuset");
+    auto_fd int fd = -1;
+    if (!c)
+        return err_set(err, ERR_UNSUPPORTED, "cgroup controller cpuset is not available");
+    int r = ve_open(node, c->branch, id, &fd, err);
+    return r < 0 ? r : cgroup_read(fd, CPUS, buf, size, err);
+}
+
+int resource_weigh(struct resource_node *node, uint64_t weight, struct err *err)
+{
+    const struct controller *c = find(node, "cpu");
+    if (!c)
+        return 0;
+    bool v2 = c->where == RESOURCE_V2;
+    return cgroup_write(node->branch[c->branch].fd, v2 ? "cpu.weight" : "cpu.shares", err, "%llu\n",
+                        (unsigned long long)(v2 ? weight : weight * SHARES_DEFAULT / 100));
+}
