@@ -6,3 +6,7 @@
 /* What the build defines, and formats. */
 #define JSON_INTEGER_FORMAT "lld"
 #define TEREM_VERSION       "0"
+/* libbpf's. */
+#define SEC(name)
+#define BPF_PROG(name, ...)          name(__VA_ARGS__)
+#define LIBBPF_OPTS(type, name, ...) struct type name = {__VA_ARGS__}

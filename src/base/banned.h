@@ -12,6 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifdef TEREM_BPF /* for kernel/bpf*.c: it names BPF helpers strtol and strtoul */
+#include <linux/bpf.h>
+#endif
+
 #pragma GCC poison strcpy strcat strncpy strncat sprintf vsprintf gets strtok
 #pragma GCC poison atoi atol atoll strtol strtoul strtoll strtoull tmpnam mktemp
 /* system() and popen() cannot be poisoned, because `system` names one kind of VE; the linker

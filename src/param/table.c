@@ -280,11 +280,20 @@ const struct param_row param_table[] = {
      .type = PARAM_COUNT,
      .kind = PARAM_LIMIT,
      .flags = LIMIT_LATER,
+     .min = 64,
      .max = COUNT_MAX_ROW,
      .def = NO_LIMIT,
+     .below = "nothing is closed, and nothing new opens",
      .ancestor = "numfile",
      .summary = "most open files in the VE",
-     .detail = "A whole number, over all processes of the VE."},
+     .detail = "A whole number of at least 64, over all processes of the VE. Sockets, pipes and "
+               "whatever else has a descriptor are files; one that several descriptors share, by "
+               "dup, fork or a message over a Unix socket, is one, and the VE that opened it has "
+               "it until the last of them is closed. At the limit what opens one fails with "
+               "ENFILE. It is counted and limited by BPF LSM. On a kernel without it (`terem "
+               "doctor` tells) it is not counted, and limits the open files of each single "
+               "process (RLIMIT_NOFILE) from the next start of the VE on: the whole VE then holds "
+               "at most that many times processes. OpenVZ's numfile counted the same."},
     {.key = "file-locks",
      .backend = PARAM_IN_BPF,
      .type = PARAM_COUNT,
@@ -302,9 +311,16 @@ const struct param_row param_table[] = {
      .flags = LIMIT_LATER,
      .max = COUNT_MAX_ROW,
      .def = NO_LIMIT,
+     .below = "nothing is closed, and nothing new opens",
      .ancestor = "numtcpsock",
      .summary = "most TCP sockets in the VE",
-     .detail = "A whole number."},
+     .detail = "A whole number. A socket counts from socket(2), or from the end of the handshake "
+               "of a client's connection, accepted or not, until the kernel frees it: one that "
+               "was closed and still sends is one. At the limit socket(2) fails with ENOBUFS, and "
+               "packets that open a connection from outside are dropped, each counted as a "
+               "refusal, so that clients try again. A VE with such a limit has each of its "
+               "incoming packets looked at. It can be lowered below what is open. OpenVZ's "
+               "numtcpsock counted the same."},
     {.key = "sockets.other",
      .backend = PARAM_IN_BPF,
      .type = PARAM_COUNT,
@@ -312,9 +328,16 @@ const struct param_row param_table[] = {
      .flags = LIMIT_LATER,
      .max = COUNT_MAX_ROW,
      .def = NO_LIMIT,
+     .below = "nothing is closed, and nothing new opens",
      .ancestor = "numothersock",
      .summary = "most sockets in the VE that are not TCP",
-     .detail = "A whole number; UDP, raw, Unix and netlink sockets are in it."},
+     .detail = "A whole number. UDP and raw sockets count, and Unix, netlink and packet sockets; "
+               "a connection over a Unix socket is one more of the listener's, from connect(2) "
+               "on. At the limit socket(2) fails with ENOBUFS, connect(2) to a Unix socket with "
+               "ECONNREFUSED. Other than Internet sockets are seen by BPF LSM alone: on a kernel "
+               "without it (`terem doctor` tells) UDP and raw sockets are counted and limited and "
+               "the others are not. It can be lowered below what is open. OpenVZ's numothersock "
+               "counted the same."},
     {.key = "ptys",
      .backend = PARAM_IN_NAMESPACE,
      .type = PARAM_COUNT,

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* counts — what Terem's BPF programs and its other half in kernel/bpf.c share: the maps' values.
+ *
+ * A change of any of these needs a new COUNTS_LAYOUT: maps outlive the teremd that made them. */
+#pragma once
+
+#include <linux/types.h>
+
+#define COUNTS_LAYOUT 1
+
+enum counts_row {
+    COUNTS_TCP,
+    COUNTS_OTHER,
+    COUNTS_FILES,
+    COUNTS_LOCKS,
+    COUNTS_PROCESSES, /* failcnt alone; the pids controller counts them */
+    COUNTS_ROWS,
+    COUNTS_MEMORY = COUNTS_ROWS, /* has events alone */
+};
+
+#define COUNTS_UNLIMITED (~0ULL)
+
+/* map "counts": one for each VE, by the id of its cgroup.  Only programs write it. */
+struct counts_ve {
+    struct {
+        __u64 held, maxheld, failcnt;
+        __u64 said_ns; /* CLOCK_BOOTTIME of the last event */
+    } row[COUNTS_ROWS];
+};
+
+/* map "limits": the same keys.  Only teremd writes it. */
+struct counts_limits {
+    __u64 limit[COUNTS_ROWS];
+};
+
+/* To which VE and row something belongs that was counted. */
+struct counts_owner {
+    __u64 ve;
+    __u32 row, pad;
+};
+
+/* In the ring "events": a refusal, and how many there were of the row up to then; those that come
+ * within COUNTS_SPACE_NS of one that was told are only counted, so that a VE that asks a million
+ * times a second costs nobody more than itself. */
+#define COUNTS_SPACE_NS 10000000ULL
+struct counts_event {
+    __u64 ve;         /* the cgroup's id */
+    __u64 boot_ns;    /* CLOCK_BOOTTIME */
+    __u64 failcnt;    /* COUNTS_MEMORY: 0 */
+    __u32 row;        /* enum counts_row */
+    __u32 pid;        /* of the process on the host; 0: no process asked (a packet did) */
+    __u32 pid_inside; /* as the VE's own processes see it */
+    __u32 pad;
+    char comm[16];
+};
+
+#define COUNTS_RING_SIZE (256 * 1024)
+#define COUNTS_VES_MAX   16384
