@@ -103,19 +103,28 @@ def test_one_that_cannot_names_itself(node):
     assert [processes(p) for p in pids.values()] == ["9"] * 3
 
 
-@pytest.mark.skipif(not V1, reason="a memory limit that is refused while it is written: v1 says so "
-                                   "itself; tests/vm has v2")
+@pytest.mark.skipif(not V1, reason="a value that the kernel refuses though all checks passed: v1 "
+                                   "takes no quota above that of the group above")
 def test_a_late_refusal_puts_those_before_it_back(node):
-    """memory.limit is looked at only when it is written: `m` holds more than the new one."""
-    pids = {name: node.ve(name, profile="small")["pid"] for name in ("a", "m", "z")}
-    node.sh("m", "dd if=/dev/zero of=/dev/shm/fill bs=1M count=64 2>/dev/null")
-    said = node.terem("profile", "set", "small", "processes=90", "memory.limit=16M", check=False)
-    assert said.returncode == 1, said
-    assert "profile small: m: cannot lower memory.limit to 16M" in said.stderr
-    assert [processes(p) for p in pids.values()] == ["200"] * 3
-    assert {limit(p, "memory", "memory.limit_in_bytes", "memory.max") for p in pids.values()} == \
-        {str(512 << 20)}
-    assert node.json("profile", "show", "small")["params"]["memory.limit"] == "512M"
+    """`a` has a cpu.limit of its own; for `m` the kernel says no only when it is written."""
+    node.terem("profile", "create", "p", "processes=200", "cpu.limit=30", "memory.limit=512M")
+    pids = {name: node.ve(name, profile="p", params={"cpu.limit": "10"} if name == "a" else {})["pid"]
+            for name in ("a", "m", "z")}
+    with open(f"/sys/fs/cgroup/cpu/{node.cgroup_name}/cpu.cfs_quota_us", "w",
+              encoding="ascii") as file:
+        file.write("50000")
+
+    def kernel():
+        return [(processes(p), limit(p, "memory", "memory.limit_in_bytes", "memory.max"),
+                 limit(p, "cpu", "cpu.cfs_quota_us", "cpu.max")) for p in pids.values()]
+    before = kernel()
+    said = node.terem("profile", "set", "p", "processes=90", "cpu.limit=80", "memory.limit=256M",
+                      check=False)
+    assert said.returncode == 1 and "profile p: m: cpu.limit: cannot write" in said.stderr, said
+    assert kernel() == before
+    assert node.json("profile", "show", "p")["params"]["processes"] == "200"
+    node.terem("profile", "set", "p", "processes=90", "cpu.limit=40")
+    assert [processes(p) for p in pids.values()] == ["90"] * 3
 
 
 def test_guarantees_are_admitted_together(build, tmp_path):

@@ -210,6 +210,8 @@ int on_ves(struct request *r, struct err *err);
 int on_ve_create(struct request *r, struct err *err);
 int on_ve(struct request *r, struct err *err);
 int on_ve_counters(struct request *r, struct err *err);
+int on_counters(struct request *r, struct err *err);
+int on_usage(struct request *r, struct err *err);
 int on_ve_change(struct request *r, struct err *err);
 int on_ve_destroy(struct request *r, struct err *err);
 int on_ve_action(struct request *r, struct err *err);

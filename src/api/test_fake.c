@@ -385,6 +385,19 @@ int ve_pull(struct ve_node *n, const char *name, const json_t *options, int data
     return answer_later(n, fn, ctx, data_fd, err);
 }
 
+int ve_counters_all(struct ve_node *n, const char *label, bool only_failed, json_t **ret,
+                    struct err *err)
+{
+    *ret = json_pack("[{s:s, s:[]}]", "ve", only_failed ? "failed" : "web1", "counters");
+    return 0;
+}
+
+int ve_usage_all(struct ve_node *n, const char *label, json_t **ret, struct err *err)
+{
+    *ret = json_array();
+    return 0;
+}
+
 int ve_profile_list(struct ve_node *n, json_t **ret, struct err *err)
 {
     *ret = json_array();

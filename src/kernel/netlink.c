@@ -443,21 +443,34 @@ static int visit_link(void *ctx, const struct nlmsghdr *h, struct err *err)
     return v->item(v->ctx, &l, err);
 }
 
-int netlink_link_each(struct netlink *nl, const char *kind,
-                      int (*item)(void *ctx, const struct netlink_link *l, struct err *err),
-                      void *ctx, struct err *err)
+static int each_link(struct netlink *nl, const char *kind, bool counted, struct link_visit *v,
+                     struct err *err)
 {
     link_begin(nl, RTM_GETLINK, NLM_F_DUMP, 0, "cannot list interfaces", 0);
     struct nlmsghdr *h = nl->last;
-    mnl_attr_put_u32(h, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+    if (!counted)
+        mnl_attr_put_u32(h, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
     if (kind) { /* the kernel leaves out the others; older ones may not, so we look too */
         struct nlattr *info = mnl_attr_nest_start(h, IFLA_LINKINFO);
         mnl_attr_put_strz(h, IFLA_INFO_KIND, kind);
         mnl_attr_nest_end(h, info);
     }
     end(nl, h);
-    struct link_visit v = {kind, item, ctx};
-    return ask(nl, visit_link, &v, err);
+    return ask(nl, visit_link, v, err);
+}
+
+int netlink_link_each(struct netlink *nl, const char *kind,
+                      int (*item)(void *ctx, const struct netlink_link *l, struct err *err),
+                      void *ctx, struct err *err)
+{
+    return each_link(nl, kind, false, &(struct link_visit){kind, item, ctx}, err);
+}
+
+int netlink_link_each_counted(struct netlink *nl, const char *kind,
+                              int (*item)(void *ctx, const struct netlink_link *l, struct err *err),
+                              void *ctx, struct err *err)
+{
+    return each_link(nl, kind, true, &(struct link_visit){kind, item, ctx}, err);
 }
 
 static void address_request(struct netlink *nl, uint16_t type, uint16_t flags,

@@ -87,7 +87,7 @@ struct netlink_link {
     char kind[16]; /* "veth", "bridge"; "" for hardware and lo */
     unsigned flags, mtu;
     uint8_t operstate;                                   /* of linux/if.h; 6 is up */
-    uint64_t rx_bytes, rx_packets, tx_bytes, tx_packets; /* only from netlink_link_get() */
+    uint64_t rx_bytes, rx_packets, tx_bytes, tx_packets; /* not from netlink_link_each() */
 };
 /* ERR_NOT_FOUND when there is none of that name. */
 int netlink_link_get(struct netlink *nl, const char *name, struct netlink_link *ret,
@@ -100,6 +100,11 @@ int netlink_link_wait(struct netlink *nl, const char *name, struct err *err);
 int netlink_link_each(struct netlink *nl, const char *kind,
                       int (*item)(void *ctx, const struct netlink_link *l, struct err *err),
                       void *ctx, struct err *err);
+
+/* With their counters, which cost the kernel some time for each. */
+int netlink_link_each_counted(struct netlink *nl, const char *kind,
+                              int (*item)(void *ctx, const struct netlink_link *l, struct err *err),
+                              void *ctx, struct err *err);
 
 struct netlink_address {
     int ifindex;

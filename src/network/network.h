@@ -132,3 +132,14 @@ int network_rules(int netns_fd, uint64_t *ret, struct err *err);
  * network_node_setup() and network_limits_apply() for every VE lay them again. */
 int network_watch_fd(struct network_node *n, int *ret, struct err *err);
 int network_watch_read(struct network_node *n, bool *ret_gone, struct err *err);
+
+/* The same of every host end at once, by rising id; *ret is freed by the caller. */
+struct network_traffic {
+    int64_t id;
+    struct network_counters counters;
+};
+int network_traffic_all(struct network_node *n, struct network_traffic **ret, size_t *ret_n,
+                        struct err *err);
+/* In such a list; NULL when it has no cable. */
+const struct network_counters *network_traffic_of(const struct network_traffic *t, size_t n,
+                                                  int64_t id);

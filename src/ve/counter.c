@@ -73,6 +73,40 @@ static json_t *counters_json(const struct ve *ve, struct param_counters *list)
     return out;
 }
 
+static bool has_failed(const struct param_counter *c)
+{
+    return c->failcnt.known && c->failcnt.n > 0;
+}
+
+static void keep_failed(struct param_counters *list)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < list->n; i++)
+        if (has_failed(&list->c[i]))
+            list->c[n++] = list->c[i];
+    list->n = n;
+}
+
+int ve_counters_all(struct ve_node *node, const char *label, bool only_failed, json_t **ret,
+                    struct err *err)
+{
+    struct param_counters list;
+    json_t *out = json_array();
+    for (size_t i = 0; i < node->n_ves; i++) {
+        struct ve *ve = node->ves[i];
+        /* One that has just ended has nothing to be read. */
+        if (!ve_has_label(ve, label) || ve_counters_read(ve, &list, &(struct err){0}) < 0)
+            continue;
+        if (only_failed)
+            keep_failed(&list);
+        if (list.n)
+            json_array_append_new(out, json_pack("{s:s, s:o}", "ve", ve->rec.name, "counters",
+                                                 counters_json(ve, &list)));
+    }
+    *ret = out;
+    return 0;
+}
+
 int ve_counters(struct ve_node *node, const char *name, json_t **ret, struct err *err)
 {
     struct ve *ve;

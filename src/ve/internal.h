@@ -132,6 +132,8 @@ struct ve_node {
     struct resource_node *resources;
     struct keep *keep;
     char keep_program[PLACE_MAX];
+    struct network_traffic *traffic; /* of all, while a list is made; else NULL */
+    size_t n_traffic;
     struct ve **ves; /* by name */
     size_t n_ves, cap_ves;
     json_t *profiles;  /* parameters by name of profile */
@@ -167,6 +169,8 @@ struct ve_node {
 /* node.c */
 struct ve *ve_find(struct ve_node *node, const char *name);
 int ve_find_err(struct ve_node *node, const char *name, struct ve **ret, struct err *err);
+/* "k=v", or "k" for any value; NULL: every VE fits. */
+bool ve_has_label(const struct ve *ve, const char *label);
 struct ve *ve_by_id(struct ve_node *node, int64_t id);
 int ve_node_add(struct ve_node *node, struct ve *ve, struct err *err);
 void ve_node_forget(struct ve *ve); /* takes it out of the table and frees it */
@@ -226,6 +230,11 @@ int ve_apply(struct ve *ve, const struct param_set *old_set, const struct param_
 int ve_apply_room(struct ve *ve, const struct param_set *new_set, struct err *err);
 json_t *ve_apply_restart_rows(const struct param_set *set);
 json_t *ve_apply_pending(struct ve *ve);
+
+/* usage.c */
+json_t *ve_usage_json(struct ve *ve); /* null: it does not run */
+void ve_traffic_load(struct ve_node *node);
+void ve_traffic_drop(struct ve_node *node);
 
 /* counter.c: all sources, of a VE that runs. */
 int ve_counters_read(struct ve *ve, struct param_counters *ret, struct err *err);

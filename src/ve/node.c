@@ -239,8 +239,10 @@ int ve_used_layers(struct ve_node *node, const char ***ret, size_t *ret_n, struc
 
 /* ---- at once: reading, creating, changing ---- */
 
-static bool has_label(struct ve *ve, const char *label)
+bool ve_has_label(const struct ve *ve, const char *label)
 {
+    if (!label)
+        return true;
     const char *eq = strchr(label, '=');
     auto_free char *key = eq ? strndup(label, (size_t)(eq - label)) : strdup(label);
     const char *value =
@@ -251,9 +253,11 @@ static bool has_label(struct ve *ve, const char *label)
 int ve_list(struct ve_node *node, const char *label, json_t **ret, struct err *err)
 {
     json_t *out = json_array();
+    ve_traffic_load(node);
     for (size_t i = 0; i < node->n_ves; i++)
-        if (!label || has_label(node->ves[i], label))
+        if (ve_has_label(node->ves[i], label))
             json_array_append_new(out, ve_record_json(node->ves[i]));
+    ve_traffic_drop(node);
     *ret = out;
     return 0;
 }

@@ -363,28 +363,6 @@ static json_t *addresses_json(struct ve *ve)
     return out;
 }
 
-static json_t *usage_json(struct ve *ve)
-{
-    struct resource_usage u;
-    if ((ve->state != VE_RUNNING && ve->state != VE_PAUSED) ||
-        resource_usage(ve->node->resources, ve->rec.id, &u, NULL) < 0)
-        return json_null();
-    json_t *out = json_object();
-    json_object_set_new(out, "memory",
-                        u.has_memory ? json_integer((json_int_t)u.memory_bytes) : json_null());
-    json_object_set_new(out, "memory_max",
-                        u.has_memory ? json_integer((json_int_t)u.memory_max_bytes) : json_null());
-    json_object_set_new(out, "pids", u.has_pids ? json_integer((json_int_t)u.pids) : json_null());
-    json_object_set_new(out, "cpu_usec",
-                        u.has_cpu ? json_integer((json_int_t)u.cpu_usec) : json_null());
-    json_object_set_new(out, "oom_kills", json_integer((json_int_t)u.oom_kills));
-    json_object_set_new(out, "read",
-                        u.has_io ? json_integer((json_int_t)u.read_bytes) : json_null());
-    json_object_set_new(out, "written",
-                        u.has_io ? json_integer((json_int_t)u.written_bytes) : json_null());
-    return out;
-}
-
 json_t *ve_record_json(struct ve *ve)
 {
     static const char *const copied[] = {"kind",      "template", "layers",  "labels",  "params",
@@ -412,7 +390,7 @@ json_t *ve_record_json(struct ve *ve)
     json_object_set_new(out, "pending", ve_apply_pending(ve));
     json_object_set_new(out, "restart_at",
                         ve->restart_timer ? json_integer(ve->restart_at) : json_null());
-    json_object_set_new(out, "usage", usage_json(ve));
+    json_object_set_new(out, "usage", ve_usage_json(ve));
     json_object_set_new(out, "job", ve->job ? job_json(ve->job) : json_null());
     return out;
 }

@@ -51,6 +51,13 @@ int ve_show(struct ve_node *node, const char *name, json_t **ret, struct err *er
 /* [{"key","type","held","maxheld","barrier","limit","failcnt"}], in the row's unit; null: not
  * counted on this kernel, of a limit: unlimited.  A VE that does not run: ERR_STATE. */
 int ve_counters(struct ve_node *node, const char *name, json_t **ret, struct err *err);
+/* The same of all that run: [{"ve","counters":[…]}]; only_failed: without rows that refused
+ * nothing, and VEs without such. */
+int ve_counters_all(struct ve_node *node, const char *label, bool only_failed, json_t **ret,
+                    struct err *err);
+/* What all that run use now: [{"id","name","state","usage","cpu_guarantee","memory_limit",
+ * "processes_limit","failed":{"processes":3}}]. */
+int ve_usage_all(struct ve_node *node, const char *label, json_t **ret, struct err *err);
 /* {"name":…, "version":…, "instance":N, "ves":…, "running":…} */
 json_t *ve_node_info(struct ve_node *node);
 /* {"checks":[{"name","ok","found","costs","hint"}]} */

@@ -4,6 +4,7 @@
 #include "base/str.h"
 #include "cli.h"
 #include "command.h"
+#include "event_text.h"
 #include "generate.h"
 #include "help.h"
 #include "logtext.h"
@@ -90,6 +91,47 @@ static void test_args(void **state)
     assert_int_equal(parse(&a, &err, "template --json list"), 0);
     assert_string_equal(a.command->name, "template list");
     args_done(&a);
+}
+
+static void test_events(void **state)
+{
+    static const struct {
+        const char *event, *line;
+    } rows[] = {
+        {"{'type':'ve.state','ve':'web1','from':'starting','to':'running'}",
+         "web1: starting \u2192 running"},
+        {"{'type':'ve.refused','ve':'web1','key':'processes','count':3,'pid':12,'process':'sh',"
+         "'text':'nothing new starts'}",
+         "web1: processes refused sh (pid 12), 3 times: nothing new starts"},
+        {"{'type':'ve.refused','ve':'web1','key':'files','count':1,'pid':null,'process':null,"
+         "'text':null}",
+         "web1: files refused a process"},
+        {"{'type':'ve.refused','ve':'w','key':'files','count':1,'process':'a\\u001b[2J','text':''}",
+         "w: files refused a\\x1b[2J"},
+        {"{'type':'ve.oom','ve':'web1','pid':7,'process':'dd','count':2}",
+         "web1: out of memory: dd (pid 7) was killed (the last of 2)"},
+        {"{'type':'job','job':{'id':4,'kind':'start','subject':'web1','state':'done','text':'x'}}",
+         "web1: job 4 start done: x"},
+        {"{'type':'profile.updated','profile':'small','params':{'processes':'9'},'ves':1}",
+         "profile small: set to processes=9, also in 1 VE"},
+        {"{'type':'profile.removed','profile':'small'}", "profile small: removed"},
+        {"{'type':'ve.created','ve':'web1'}", "web1: created"},
+        {"{'type':'node.recovered'}", "node.recovered"},
+        {"{'type':'events.lost','count':5}",
+         "5 events are missing here: they came faster than they were read"},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        auto_str struct str s = str_init(BIG);
+        auto_free char *text = strdup(rows[i].event);
+        for (char *p = text; *p; p++)
+            if (*p == '\'')
+                *p = '"';
+        json_t *event = json_loads(text, 0, NULL);
+        assert_non_null(event);
+        event_text(&s, event);
+        json_decref(event);
+        assert_string_equal(str_c(&s), rows[i].line);
+    }
 }
 
 static void test_bad_args(void **state)
@@ -338,11 +380,12 @@ static void test_logtext(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_args),        cmocka_unit_test(test_bad_args),
-        cmocka_unit_test(test_table),       cmocka_unit_test(test_generated),
-        cmocka_unit_test(test_params_page), cmocka_unit_test(test_width),
-        cmocka_unit_test(test_text_table),  cmocka_unit_test(test_progress),
-        cmocka_unit_test(test_logtext),     cmocka_unit_test(test_exit_words),
+        cmocka_unit_test(test_args),       cmocka_unit_test(test_bad_args),
+        cmocka_unit_test(test_events),     cmocka_unit_test(test_table),
+        cmocka_unit_test(test_generated),  cmocka_unit_test(test_params_page),
+        cmocka_unit_test(test_width),      cmocka_unit_test(test_text_table),
+        cmocka_unit_test(test_progress),   cmocka_unit_test(test_logtext),
+        cmocka_unit_test(test_exit_words),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

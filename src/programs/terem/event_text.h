@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* event_text — one event as one line for a person. */
+#pragma once
+
+#include "base/str.h"
+
+#include <jansson.h>
+
+/* Adds "web1: running → stopping", without the time and the line's end. */
+void event_text(struct str *s, const json_t *event);
