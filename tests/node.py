@@ -265,17 +265,16 @@ class Node:
 
     def left(self):
         """What is on the machine although the node has stopped."""
-        found = [f"mount {at}" for at in self.mounts()]
-        if self.taken_over():
-            return found
-        found += [f"process {pid}: {command}" for pid, command in self.processes()]
+        mounts = [f"mount {at}" for at in self.mounts()]
+        found = mounts + [f"process {pid}: {command}" for pid, command in self.processes()]
         found += [f"cgroup {path}" for path in glob.glob("/sys/fs/cgroup/" + self.cgroup_name) +
                   glob.glob("/sys/fs/cgroup/*/" + self.cgroup_name)]
         found += [f"interface {name}" for name in self.interfaces()]
         found += [f"interface {name}" for name in os.listdir("/sys/class/net")
                   if name == f"terem{self.number}"]
         found += [f"nft {line}" for line in self.tables()]
-        return found
+        # Looked at last: our number may have been given to another instance just now.
+        return mounts if self.taken_over() else found
 
     # ---- the end ----
     def close(self):

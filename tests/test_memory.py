@@ -135,3 +135,83 @@ def test_force_has_an_end(node, events):
     assert counter(node, "web1", "memory.limit")["limit"] == 64 << 20
     node.sh("web1", "rm /dev/shm/file")
     node.terem("set", "web1", "memory.limit=20M")
+
+
+# ---- squeeze ----
+def zram():
+    """A swap device of our own for a moment; other VEs of the machine hardly notice."""
+    try:
+        with open("/sys/class/zram-control/hot_add", encoding="ascii") as file:
+            number = file.read().strip()
+    except OSError as cause:
+        pytest.skip(f"no zram here: {cause}; tests/vm has swap")
+    name = f"zram{number}"
+    try:
+        with open(f"/sys/block/{name}/disksize", "w", encoding="ascii") as file:
+            file.write("256M")
+        subprocess.run(["mkswap", f"/dev/{name}"], check=True, capture_output=True)
+        subprocess.run(["swapon", f"/dev/{name}"], check=True)
+        yield name
+    finally:
+        subprocess.run(["swapoff", f"/dev/{name}"], check=False, capture_output=True)
+        with open("/sys/class/zram-control/hot_remove", "w", encoding="ascii") as file:
+            file.write(number)
+
+
+swap = pytest.fixture(zram)
+
+
+def has_swap():
+    with open("/proc/swaps", encoding="ascii") as file:
+        return len(file.readlines()) > 1
+
+
+def test_squeezed_to_swap(node, swap):
+    node.ve("web1")
+    hold(node, "web1", 40)
+    node.sh("web1", "dd if=/dev/zero of=/root/file bs=65536 count=300 2>/dev/null; sync")
+    job = node.job("POST", "/v1/ves/web1/squeeze")
+    result = job["result"]
+    assert result["before"] > 56 << 20 and result["after"] < 16 << 20, job
+    assert result["swapped"] > 36 << 20 and result["cache"] > 15 << 20, job
+    assert re.match(rf"held \S+M, holds \S+[KM]: \S+M to swap \(.*{swap}.*\), \S+M of page cache$",
+                    job["text"]), job
+    # What went is there: it comes back when it is used.
+    assert "tail" in node.sh("web1", "ps")
+
+
+def test_squeezed_so_far(node, swap):
+    node.ve("web1", params={"memory.limit": "200M"})
+    hold(node, "web1", 60)
+    said = node.terem("squeeze", "web1", "--to", "40M")
+    assert re.match(r"web1: held 6\S+M, holds [34]\S*M: \S+M to swap", said.stdout), said
+    assert 24 << 20 < counter(node, "web1", "memory.limit")["held"] < 42 << 20
+    [job] = node.json("squeeze", "--all", "--to", "100M")
+    assert job["result"]["swapped"] == 0  # nothing to do
+    node.terem("pause", "web1")
+    frozen = node.json("squeeze", "web1", "--to", "10M")
+    frozen = frozen[0] if isinstance(frozen, list) else frozen
+    assert frozen["result"]["after"] < 12 << 20, frozen
+    node.terem("resume", "web1")
+
+
+def test_squeezed_without_swap(node):
+    if has_swap():
+        pytest.skip("this machine has swap")
+    node.ve("web1")
+    hold(node, "web1", 20)
+    node.sh("web1", "dd if=/dev/zero of=/root/file bs=65536 count=300 2>/dev/null; sync")
+    job = node.job("POST", "/v1/ves/web1/squeeze")
+    assert job["result"]["swapped"] == 0 and job["result"]["cache"] > 15 << 20, job
+    assert job["text"].endswith("of page cache; this node has no swap for the rest"), job
+
+
+def test_squeeze_refused(node):
+    node.ve("web1", start=False)
+    said = node.terem("squeeze", "web1", check=False)
+    assert said.returncode == 1 and said.stderr == \
+        "terem: web1: cannot squeeze: it is stopped and holds no memory\n"
+    for body, words in (({"to": 5}, "must be"), ({"to": "5X"}, "5X"), ({"what": 1}, "what")):
+        answer = node.api("POST", "/v1/ves/web1/squeeze", body)
+        assert answer.status == 400 and words in answer.json["error"]["message"], answer
+    assert node.terem("squeeze", "web1", "--to", "many", check=False).returncode == 2

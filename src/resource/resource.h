@@ -156,3 +156,20 @@ int resource_usage(struct resource_node *node, int64_t id, struct resource_usage
  * survive us.  Not there: ERR_NOT_FOUND. */
 int resource_counters(struct resource_node *node, int64_t id, struct param_counters *list,
                       struct err *err);
+
+struct resource_squeeze {
+    uint64_t to;    /* bytes that it may keep */
+    bool cold_only; /* ends when what was given back is wanted again at once */
+    /* Non-zero: stop (ERR_CANCELLED).  SIGALRM is used meanwhile: in a worker. */
+    int (*progress)(void *ctx, int percent);
+    void *ctx;
+};
+struct resource_squeezed {
+    uint64_t before, after;  /* bytes of memory held */
+    uint64_t swapped, cache; /* of these went to swap, and were page cache */
+};
+/* Gives memory of the VE back, what was used longest ago first. */
+int resource_squeeze(struct resource_node *node, int64_t id, const struct resource_squeeze *q,
+                     struct resource_squeezed *ret, struct err *err);
+/* Names of the node's swap devices and files ("zram0, vdb2"); false: it has none. */
+bool resource_swaps(char *buf, size_t size);

@@ -84,6 +84,8 @@ static int check_ve_job(struct ve *ve, const struct job_kind *kind, const json_t
         return ve_state_check(name, ve->state, VE_EV_PAUSE, kind->name, err);
     if (str_eq(kind->name, "resume"))
         return ve_state_check(name, ve->state, VE_EV_RESUME, kind->name, err);
+    if (str_eq(kind->name, "squeeze"))
+        return squeeze_check(ve, options, err);
     if (kind->event == VE_EVENT__COUNT)
         return 0;
     if (kind->event == VE_EV_STOP && ve->restart_timer) /* it waits to be restarted by policy */

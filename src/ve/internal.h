@@ -94,6 +94,7 @@ struct job {
     int result_fds[4];
     size_t n_result_fds;
     int64_t result[4];
+    json_t *answer; /* of a job that tells something at its end, or NULL */
 };
 
 struct session { /* an exec: its worker, and whom to tell */
@@ -355,3 +356,8 @@ const char *lxcfs_state(struct ve_node *node);
  * Without the log only those that Terem ended itself. */
 int oom_begin(struct ve_node *node, const char *instance, struct err *err);
 void oom_end(struct ve_node *node);
+
+/* squeeze.c */
+int squeeze_check(struct ve *ve, const json_t *options, struct err *err);
+int squeeze_work(struct job *job, struct err *err);
+int squeeze_done(struct job *job, struct err *err);

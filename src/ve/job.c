@@ -140,7 +140,10 @@ static json_t *row_json(const struct registry_job *r, enum job_state state, int 
 
 json_t *job_json(const struct job *job)
 {
-    return row_json(&job->rec, job->state, job->percent, job->text);
+    json_t *out = row_json(&job->rec, job->state, job->percent, job->text);
+    if (job->answer)
+        json_object_set(out, "result", job->answer);
+    return out;
 }
 
 int ve_job_show(struct ve_node *node, int64_t id, json_t **ret, struct err *err)
@@ -194,6 +197,7 @@ static void job_free(struct job *job)
         cleanup_fd(&job->result_fds[i]);
     registry_job_done(&job->rec);
     json_decref(job->options);
+    json_decref(job->answer);
     free(job);
 }
 

@@ -77,7 +77,7 @@ cli_run cmd_template_show, cmd_template_remove;
 cli_run cmd_profile_list, cmd_profile_show, cmd_profile_create; /* cmd_profile.c */
 cli_run cmd_profile_set, cmd_profile_remove;
 cli_run cmd_create, cmd_set;                                   /* cmd_create.c */
-cli_run cmd_start, cmd_stop, cmd_restart, cmd_kill, cmd_pause; /* cmd_life.c */
+cli_run cmd_start, cmd_stop, cmd_restart, cmd_kill, cmd_pause, cmd_squeeze; /* cmd_life.c */
 cli_run cmd_resume, cmd_destroy;
 cli_run cmd_list, cmd_show;               /* cmd_list.c */
 cli_run cmd_top;                          /* cmd_top.c */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* start, stop, restart, kill, pause, resume, destroy: of VEs by name, by label, or all. */
+/* start, stop, restart, kill, pause, resume, squeeze, destroy: of VEs by name, by label, or all. */
 #include "base/cleanup.h"
 #include "cli.h"
 #include "command.h"
@@ -27,6 +27,7 @@ static const struct life life_kill = {
     "kill", {"killing", "killed"}, " running paused starting stopping "};
 static const struct life life_pause = {"pause", {"pausing", "paused"}, " running "};
 static const struct life life_resume = {"resume", {"resuming", "resumed"}, " paused "};
+static const struct life life_squeeze = {"squeeze", {"squeezing", NULL}, " running paused "};
 static const struct life life_destroy = {
     "destroy", {"destroying", "destroyed"}, " stopped broken "};
 
@@ -107,13 +108,19 @@ static int given_names(const struct args *a, char ***ret, size_t *ret_n, struct 
     return 0;
 }
 
-/* The body of stop and restart, query of destroy. */
+/* The body of stop, restart and squeeze, query of destroy. */
 static int options_of(const struct args *a, json_t **ret_body, struct err *err)
 {
-    const char *timeout = args_get(a, "timeout");
+    const char *timeout = args_get(a, "timeout"), *to = args_get(a, "to");
     uint64_t ms;
-    if (timeout || args_has(a, "force"))
+    if (timeout || to || args_has(a, "force"))
         *ret_body = json_object();
+    if (to) {
+        int r = number_parse_size(to, &ms, err);
+        if (r < 0)
+            return err_wrap(err, "--to");
+        json_object_set_new(*ret_body, "to", json_string(to));
+    }
     if (timeout) {
         int r = number_parse_time(timeout, &ms, err);
         if (r < 0)
@@ -223,6 +230,11 @@ int cmd_pause(struct cli *cli, const struct args *a, struct err *err)
 int cmd_resume(struct cli *cli, const struct args *a, struct err *err)
 {
     return run_life(cli, a, &life_resume, err);
+}
+
+int cmd_squeeze(struct cli *cli, const struct args *a, struct err *err)
+{
+    return run_life(cli, a, &life_squeeze, err);
 }
 
 int cmd_destroy(struct cli *cli, const struct args *a, struct err *err)

@@ -65,6 +65,14 @@ static const struct option_spec stop_options[] = {
     END,
 };
 
+static const struct option_spec squeeze_options[] = {
+    OPT_ALL,
+    OPT_LABEL,
+    {"to", 0, "SIZE", "how much memory the VE may keep (default: what it uses now)"},
+    OPT_NO_WAIT,
+    END,
+};
+
 static const struct option_spec destroy_options[] = {
     OPT_ALL,
     OPT_LABEL,
@@ -296,6 +304,19 @@ const struct command command_table[] = {
      .run = cmd_resume,
      .detail = LIFE_DETAIL,
      .examples = {"terem resume web1"}},
+    {.name = "squeeze",
+     .summary = "push cold memory of VEs to swap",
+     LIFE,
+     .options = squeeze_options,
+     .run = cmd_squeeze,
+     .detail = "What an idle VE holds and does not use is given back to the node: memory of its "
+               "processes goes to swap or zram, what was used longest ago first, and page cache "
+               "is dropped; it comes back when it is used again. It ends when what was given back "
+               "is wanted again at once, or, with --to, when the VE holds no more than that. The "
+               "work is done at idle priority. Where the node has no swap, or swap.limit is 0, "
+               "only page cache is given back. With zram a part of what went there is still in "
+               "memory, compressed, and no longer counted as the VE's.\n\n" LIFE_DETAIL,
+     .examples = {"terem squeeze web1", "terem squeeze --all --to 64M"}},
     {.name = "destroy",
      .summary = "delete VEs with all their files",
      LIFE,

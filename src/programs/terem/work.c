@@ -216,7 +216,8 @@ static void tell(struct run *run, struct work *w)
         if (!run->cli->json)
             printf("%" JSON_INTEGER_FORMAT "\n", cli_int(w->doc, "id"));
     } else {
-        cli_say(run->cli, "%s: %s", w->subject, run->words->done);
+        cli_say(run->cli, "%s: %s", w->subject,
+                run->words->done ? run->words->done : cli_text(w->doc, "text"));
     }
     fflush(stdout);
     client_close(w->client);

@@ -12,7 +12,8 @@
 
 #define WORK_AT_ONCE 16 /* connections; teremd queues jobs beyond its workers anyway */
 
-/* "starting", "started": what is shown while a job has no text of its own, and at the end. */
+/* "starting", "started": what is shown while a job has no text of its own, and at the end (NULL:
+ * the job's last text). */
 struct work_words {
     const char *doing, *done;
 };
