@@ -100,6 +100,8 @@ static const char frame_text[] =
  * to be are counted as held.  What goes to a VE is known by its route only, after connection
  * tracking, but before the connection takes its place in the table.
  *
+ * A connection of two VEs is the one's that opens it: else it could use up its neighbour's.
+ *
  * Refusals end in chains of two rules, as a counter that is not there would also skip the drop.
  */
 static const char rules_text[] =
@@ -163,10 +165,12 @@ static const char rules_text[] =
     "    }\n"
     "    chain to_ve {\n"
     "        limit name meta oifname map @packets_in goto refuse_packet_in\n"
+    "        iifname \"%2$s-*\" return\n"
     "        ct status & confirmed == 0 ct state new,related goto rate_in\n"
     "    }\n"
     "    chain counted {\n"
     "        meta iifname vmap @connections_out\n"
+    "        iifname \"%2$s-*\" return\n"
     "        meta oifname vmap @connections_in\n"
     "    }\n"
     "    chain early {\n"

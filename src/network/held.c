@@ -60,15 +60,14 @@ static int count_slot(struct network_node *n, uint32_t slot, struct err *err)
     return 0;
 }
 
-/* A connection of two VEs counts for both, one of a VE with itself once. */
+/* A connection of two VEs is the one's that opened it, as in the rules. */
 static int count_connection(void *ctx, const struct nfnl_connection *c, struct err *err)
 {
     struct network_node *n = ctx;
     if (c->closed)
         return 0;
-    uint32_t from = slot_of(n, c->family, c->original), to = slot_of(n, c->family, c->reply);
-    int r = count_slot(n, from, err);
-    return r < 0 || to == from ? r : count_slot(n, to, err);
+    uint32_t from = slot_of(n, c->family, c->original);
+    return count_slot(n, from ? from : slot_of(n, c->family, c->reply), err);
 }
 
 int network_held(struct network_node *n, uint32_t slot, uint64_t *ret, struct err *err)

@@ -72,7 +72,8 @@ uint32_t network_slots(const struct network_node *n);
 /* What a VE may ask of the node's packet path; NETWORK_UNLIMITED: no limit. */
 #define NETWORK_UNLIMITED UINT64_MAX
 struct network_limits {
-    uint64_t connections; /* tracked at a time, either direction, IPv4 and IPv6 together */
+    uint64_t connections; /* tracked at a time, either direction, IPv4 and IPv6 together; one
+                             between two VEs is the one's that opens it, here and below */
     uint64_t rate;        /* new ones a second; a second's worth may come at once */
     uint64_t guarantee; /* of these, those that network_rate_capacity() does not refuse; 0: none */
     uint64_t packets;   /* a second, each way; a tenth of a second's worth may come at once */

@@ -3,6 +3,8 @@
 
 #include "base/number.h"
 
+#include <inttypes.h>
+
 #define WEIGHT_MAX     10000
 #define WEIGHT_DEFAULT 100 /* of every group that nobody gave another one */
 
@@ -10,6 +12,12 @@
 static uint64_t value(const struct param_set *set, const char *key)
 {
     return param_set_get(set, key).n;
+}
+
+static uint64_t connections(const struct param_set *set)
+{
+    return param_value_first(param_find("connections.rate"),
+                             param_set_get(set, "connections.rate"));
 }
 
 static uint64_t add(uint64_t a, uint64_t b)
@@ -28,6 +36,7 @@ void admission_add(struct admission_sum *sum, const struct param_set *set)
     uint64_t cpu = value(set, "cpu.guarantee"), weight = value(set, "cpu.weight");
     sum->memory = add(sum->memory, value(set, "memory.guarantee"));
     sum->cpu = add(sum->cpu, cpu);
+    sum->connections = add(sum->connections, connections(set));
     sum->weight = add(sum->weight, weight);
     if (cpu > sum->cpu_max)
         sum->cpu_max = cpu;
@@ -57,16 +66,38 @@ static int check(const char *key, const char *what, uint64_t want, uint64_t had,
                    memory ? "" : "%");
 }
 
+static int check_connections(const struct admission_node *node, uint64_t others, uint64_t had,
+                             uint64_t want, struct err *err)
+{
+    uint64_t left = less(node->connections, others);
+    if (want <= left || want <= had)
+        return 0;
+    if (node->connections == 0)
+        return err_set(err, ERR_EXHAUSTED,
+                       "cannot guarantee %" PRIu64 " new connections a second: nobody has said "
+                       "how many the node serves; set capacity.connections in terem.conf",
+                       want);
+    return err_set(err, ERR_EXHAUSTED,
+                   "cannot guarantee %" PRIu64 " new connections a second: %" PRIu64
+                   " are left of the node's %" PRIu64
+                   " after other guarantees; lower it or move a VE",
+                   want, left, node->connections);
+}
+
 int admission_check(const struct admission_node *node, const struct admission_sum *others,
                     const struct param_set *old_set, const struct param_set *set, struct err *err)
 {
     int r = check("memory.guarantee", " of memory", value(set, "memory.guarantee"),
                   old_set ? value(old_set, "memory.guarantee") : 0, node->memory,
                   node->memory_reserve, others->memory, err);
-    return r < 0 ? r
-                 : check("cpu.guarantee", "% of a core", value(set, "cpu.guarantee"),
-                         old_set ? value(old_set, "cpu.guarantee") : 0, node->cpu,
-                         node->cpu_reserve, others->cpu, err);
+    if (r == 0)
+        r = check("cpu.guarantee", "% of a core", value(set, "cpu.guarantee"),
+                  old_set ? value(old_set, "cpu.guarantee") : 0, node->cpu, node->cpu_reserve,
+                  others->cpu, err);
+    if (r == 0)
+        r = check_connections(node, others->connections, old_set ? connections(old_set) : 0,
+                              connections(set), err);
+    return r;
 }
 
 /* (g + spare·w/Σw)·Σw: at most 4·10^7 · 16384·10^4 for g, far below 2^64. */

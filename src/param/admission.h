@@ -22,9 +22,11 @@
 struct admission_node {
     uint64_t memory, memory_reserve;
     uint64_t cpu, cpu_reserve;
+    uint64_t connections; /* new ones a second; 0: nobody has said how many */
 };
 struct admission_sum {
-    uint64_t memory, cpu;         /* guaranteed */
+    uint64_t memory, cpu; /* guaranteed */
+    uint64_t connections;
     uint64_t weight;              /* all cpu.weight */
     uint64_t cpu_max, weight_max; /* the largest of one VE */
     uint64_t withheld;            /* of A - Σg: what cpu.cores keeps from being shared evenly */

@@ -417,32 +417,55 @@ const struct param_row param_table[] = {
      .backend = PARAM_IN_NETWORK,
      .type = PARAM_COUNT,
      .kind = PARAM_LIMIT,
-     .flags = LIMIT_LATER,
+     .flags = PARAM_UNLIMITED,
      .max = COUNT_MAX_ROW,
-     .def = NO_LIMIT,
+     .def = {.n = 16384},
+     .below = "connections that are open stay, and are not counted against the new limit",
      .summary = "most tracked connections of the VE",
-     .detail = "A whole number."},
+     .detail =
+         "A whole number: connections of any protocol that the node tracks at a time, from and to "
+         "the VE, IPv4 and IPv6 together; the first packet of one more is dropped and counted. "
+         "One that was closed does not count, a ping or a datagram counts until it is forgotten "
+         "(net.netfilter.nf_conntrack_udp_timeout and the like); one between two VEs is the one's "
+         "that opened it. By default 16384, or a quarter "
+         "of net.netfilter.nf_conntrack_max where that is less, so that one VE cannot fill the "
+         "table that all share. Above 2047 they are counted in equal parts of 1024 to 2047, into "
+         "which they fall by chance: never more than the limit, but refusals may begin at nine "
+         "tenths of it. A full part is looked at again after 100 ms. A limit that is changed "
+         "while the VE runs counts anew: connections that are open are not counted against it. "
+         "maxheld is not counted."},
     {.key = "connections.rate",
      .backend = PARAM_IN_NETWORK,
      .first = PARAM_GUARANTEE_FIRST,
      .type = PARAM_COUNT,
      .kind = PARAM_LIMIT,
-     .flags = LIMIT_LATER,
+     .flags = PARAM_UNLIMITED,
      .min = 1,
      .max = COUNT_MAX_ROW,
      .def = NO_LIMIT,
      .summary = "new connections per second to and from the VE",
-     .detail = "A whole number of connections each second."},
+     .detail =
+         "A whole number of new connections each second, from and to the VE together, or two as "
+         "guarantee:limit; one between two VEs is the one's that opens it. A second's worth may "
+         "come at once. The first packet of one more is "
+         "dropped and counted; programs try again, TCP after a second. The guarantee is kept "
+         "where capacity.connections of terem.conf says how many new connections a second the "
+         "node serves: VEs without a guarantee, and what goes beyond one, share what is left of "
+         "it, and the sum of guarantees never exceeds it. By default unlimited and nothing "
+         "guaranteed."},
     {.key = "firewall.rules",
      .backend = PARAM_IN_NETWORK,
      .type = PARAM_COUNT,
      .kind = PARAM_LIMIT,
-     .flags = LIMIT_LATER,
+     .flags = PARAM_UNLIMITED,
      .max = COUNT_MAX_ROW,
      .def = NO_LIMIT,
      .ancestor = "numiptent",
-     .summary = "most rules in the VE's own firewall",
-     .detail = "A whole number; their memory is charged to memory.limit."},
+     .summary = "rules in the VE's own firewall",
+     .detail = "Counted when somebody asks: rules of nftables in the VE's network namespace, and "
+               "entries of the older iptables. The stock kernel refuses none, so the only value is "
+               "unlimited; the memory of rules is charged to memory.limit, which refuses. OpenVZ's "
+               "numiptent was a limit."},
 
     /* ---- disk ---- */
     {.key = "disk.space",
@@ -568,12 +591,18 @@ const struct param_row param_table[] = {
      .backend = PARAM_IN_NETWORK,
      .type = PARAM_COUNT,
      .kind = PARAM_LIMIT,
-     .flags = LIMIT_LATER,
+     .flags = PARAM_UNLIMITED,
      .min = 1,
      .max = COUNT_MAX_ROW,
      .def = NO_LIMIT,
-     .summary = "most packets per second to and from the VE",
-     .detail = "A whole number of packets each second."},
+     .summary = "most packets per second from the VE, and to it",
+     .detail =
+         "A whole number of IP packets each second, for each direction of its own; a tenth of a "
+         "second's worth, at least 10, may come at once. What is over is dropped and counted, "
+         "from the VE before anything else is done for it, whatever its source address. Segments "
+         "that the kernel carries as one large packet count once. By default unlimited. "
+         "Fragments from a VE are bounded always: those over 200 a second, which the node would "
+         "have to keep until the others come, are dropped and counted here."},
 
     /* ---- shown, never set ---- */
     {.key = "uptime",

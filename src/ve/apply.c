@@ -29,6 +29,7 @@ static const struct backend {
 } backends[] = {
     {"cgroup", cgroup_check, cgroup_apply},
     {"cores", NULL, ve_cores_apply},
+    {"network", ve_netlimit_check, ve_netlimit_apply},
 };
 
 int ve_apply_check(struct ve_node *node, const struct param_set *set, struct err *err)

@@ -15,6 +15,7 @@ static int from_cgroups(struct ve *ve, struct param_counters *list, struct err *
 /* Each fills what it knows of its rows (param_counters_of()). */
 static int (*const sources[])(struct ve *ve, struct param_counters *list, struct err *err) = {
     from_cgroups,
+    ve_netlimit_counters,
 };
 
 int ve_counters_read(struct ve *ve, struct param_counters *ret, struct err *err)

@@ -160,6 +160,7 @@ static int start(struct ve *ve, int (*step)(void *, const char *, struct err *),
     struct ve_node *node = ve->node;
     struct parts p __attribute__((cleanup(parts_done))) = {.tree = -1, .cgroups.v2 = -1};
     struct network_address addr;
+    struct network_limits limits;
     struct container_plan plan;
     struct container_file files[3];
     struct container_started started;
@@ -172,6 +173,7 @@ static int start(struct ve *ve, int (*step)(void *, const char *, struct err *),
     uid_t root = ve_id_base(ve);
     struct param_set params;
     ve_guarantee_params(ve, &params);
+    ve_netlimit_of(node, &params, &limits);
     r = resource_create(node->resources, ve->rec.id, &params, root, root, &p.cgroups, err);
     if (r < 0)
         return r;
@@ -181,7 +183,7 @@ static int start(struct ve *ve, int (*step)(void *, const char *, struct err *),
         (r = step(ctx, "making its namespaces", err)) < 0 ||
         (r = container_birth_begin(&plan, &p.birth, err)) < 0 ||
         (r = network_attach(node->network, ve->rec.id, container_birth_netns(p.birth), &addr,
-                            &NETWORK_LIMITS_NONE, err)) < 0 ||
+                            &limits, err)) < 0 ||
         (r = step(ctx, "starting its first process", err)) < 0 ||
         (r = container_birth_finish(p.birth, &started, err)) < 0) {
         struct err ignored;
@@ -311,7 +313,8 @@ static int freeze(struct ve *ve, bool frozen, struct err *err)
  */
 static int clean(struct ve *ve, bool after_crash, struct err *err)
 {
-    if (after_crash && network_detach(ve->node->network, ve->rec.id, err) < 0)
+    if ((after_crash && network_detach(ve->node->network, ve->rec.id, err) < 0) ||
+        network_limits_remove(ve->node->network, ve->rec.id, err) < 0)
         return -err->kind;
     return resource_remove(ve->node->resources, ve->rec.id, err);
 }

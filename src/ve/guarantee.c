@@ -36,6 +36,7 @@ struct admission_node ve_guarantee_node(const struct ve_node *node)
         .memory_reserve = node->config.reserve_memory,
         .cpu = cores > 0 ? (uint64_t)cores * 10000 : 10000,
         .cpu_reserve = node->config.reserve_cpu,
+        .connections = node->config.capacity_connections,
     };
 }
 
@@ -131,6 +132,7 @@ void ve_guarantee_settle(struct ve_node *node)
     ve_cores_settle(node);
     sum.withheld = node->withheld;
     write_node_weight(node, admission_node_weight(&whole, &sum));
+    ve_netlimit_settle(node, sum.connections);
     if (sum.memory != node->protected_bytes &&
         resource_protect(node->resources, sum.memory, &e) < 0)
         log_warn(NULL, 0, "memory.guarantee is not kept: %s", e.text);

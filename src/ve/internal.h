@@ -153,7 +153,8 @@ struct ve_node {
     pid_t trash_pid;
     uv_timer_t *trash_timer;
     struct lxcfs *lxcfs;
-    struct oom_watch *oom; /* or NULL: the kernel's log cannot be read */
+    uv_poll_t *rules_poll;       /* netlimit.c */
+    struct oom_watch *oom;       /* or NULL: the kernel's log cannot be read */
     struct answering *answering; /* NULL: calls of VEs go to the kernel */
     char boot_id[40];
     void (*stop_done)(void *ctx);
@@ -165,6 +166,7 @@ struct ve_node {
     bool unfit;               /* guarantees do not fit on the cores that there are now */
     cpu_set_t online;         /* cores that were there when VEs were placed last */
     uint64_t protected_bytes; /* what resource_protect() was told */
+    uint64_t rate_free;       /* what network_rate_capacity() was told; 0: nothing yet */
 };
 
 /* node.c */
@@ -344,6 +346,18 @@ void answer_keep(struct ve *ve, int listener);
 /* Answers at those that terem-keep holds. */
 void answer_adopt(struct ve *ve);
 void answer_drop(struct ve *ve);
+
+/* netlimit.c */
+void ve_netlimit_of(struct ve_node *node, const struct param_set *set, struct network_limits *ret);
+int ve_netlimit_check(struct ve_node *node, const struct param_set *set, struct err *err);
+int ve_netlimit_apply(struct ve *ve, const struct param_set *old_set,
+                      const struct param_set *new_set, bool force, struct err *err);
+int ve_netlimit_counters(struct ve *ve, struct param_counters *list, struct err *err);
+/* What is left of capacity.connections is for whoever asks first. */
+void ve_netlimit_settle(struct ve_node *node, uint64_t guaranteed);
+/* After recovery: limits of VEs that are gone go, and the table is laid again if it is deleted. */
+void ve_netlimit_begin(struct ve_node *node);
+void ve_netlimit_end(struct ve_node *node);
 
 /* lxcfs.c */
 int lxcfs_begin(struct ve_node *node, struct err *err);

@@ -201,9 +201,9 @@ static int open_all(struct ve_node *node, struct err *err)
     if (registry_warning(node->registry))
         log_warn(NULL, 0, "%s", registry_warning(node->registry));
     read_boot_id(node);
-    ve_sysctls_raise(node);
     if (network_node_setup(node->network, err) < 0)
         return err_wrap(err, "cannot set up the network");
+    ve_sysctls_raise(node); /* after the rules, which load what has some of them */
     if (lxcfs_begin(node, err) < 0) {
         log_warn(NULL, 0, "VEs see the host's /proc/meminfo and the like: %s", err->text);
         err_clear(err);
@@ -212,6 +212,7 @@ static int open_all(struct ve_node *node, struct err *err)
         return -err->kind;
     if (answer_begin(node, err) < 0 || ve_recover(node, err) < 0)
         return -err->kind;
+    ve_netlimit_begin(node);
     if (answer_serve(node, err) < 0) {
         answer_end(node);
         log_warn(NULL, 0, "sysinfo(2) inside VEs tells about the machine: %s", err->text);
@@ -250,6 +251,7 @@ void ve_node_close(struct ve_node *node)
     node->closing = true;
     job_stop_all(node);
     answer_end(node);
+    ve_netlimit_end(node);
     while (node->n_ves)
         ve_node_forget(node->ves[node->n_ves - 1]);
     free(node->ves);

@@ -2,8 +2,8 @@
 /*
  * Bounds of the whole machine that one VE could use up for all others, because the kernel keeps
  * them neither by user namespace nor by cgroup.  Each object behind them is charged to the VE's
- * memory, so they can be as wide as the kernel allows; teremd widens what is narrower, remembers
- * what was, and puts it back at `terem node stop` when no other instance is left.
+ * memory or bounded by VE, so they can be wide; teremd widens what is narrower, remembers what
+ * was, and puts it back at `terem node stop` when no other instance is left.
  */
 #include "base/fd.h"
 #include "base/number.h"
@@ -23,6 +23,11 @@ static const struct {
     {"fs.aio-max-nr", "/proc/sys/fs/aio-max-nr", 16777216},
     /* 32768 on small machines: eight VEs with the default of `processes` */
     {"kernel.pid_max", "/proc/sys/kernel/pid_max", 4194304},
+    /* fragments that wait for the others: 4 MiB, which the 200 a second that a VE may send fill in
+     * nine seconds, while they are kept for 30 (network/guard.c) */
+    {"net.ipv4.ipfrag_high_thresh", "/proc/sys/net/ipv4/ipfrag_high_thresh", 67108864},
+    {"net.netfilter.nf_conntrack_frag6_high_thresh",
+     "/proc/sys/net/netfilter/nf_conntrack_frag6_high_thresh", 67108864},
 };
 
 static int read_number(const char *path, uint64_t *ret)

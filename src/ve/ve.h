@@ -28,12 +28,13 @@ struct ve_node;
 
 struct ve_config {
     struct place place;
-    char libexec[PLACE_MAX];   /* directory of terem-keep and terem-init */
-    char pool4[64], pool6[64]; /* "" for the instance's default */
-    char lxcfs[PLACE_MAX];     /* program; "" for none */
-    uint64_t reserve_memory;   /* bytes that are never guaranteed to VEs */
-    uint64_t reserve_cpu;      /* the same in hundredths of a percent of one core */
-    uint32_t workers_max;      /* jobs at work at once; 0: 2 per processor */
+    char libexec[PLACE_MAX];       /* directory of terem-keep and terem-init */
+    char pool4[64], pool6[64];     /* "" for the instance's default */
+    char lxcfs[PLACE_MAX];         /* program; "" for none */
+    uint64_t reserve_memory;       /* bytes that are never guaranteed to VEs */
+    uint64_t reserve_cpu;          /* the same in hundredths of a percent of one core */
+    uint64_t capacity_connections; /* new ones a second that the node serves; 0: not bounded */
+    uint32_t workers_max;          /* jobs at work at once; 0: 2 per processor */
 };
 
 /* Takes the instance's lock (a second daemon: ERR_BUSY), opens the registry and the rooms,

@@ -260,6 +260,9 @@ static const struct conf_key conf_keys[] = {
     {"reserve.cpu", "10",
      "Processor time that is never guaranteed to VEs, in percent of one core: cpu.guarantee of all "
      "VEs together stays below the machine's cores less this."},
+    {"capacity.connections", "not bounded, and connections.rate guarantees nothing",
+     "New connections a second that the node can serve for all VEs together: what is left of it "
+     "above the guarantees of connections.rate is shared, and their sum stays below it."},
     {"log.level", "info",
      "What teremd writes to the journal or to standard error: error, warning, info or debug."},
 };

@@ -68,6 +68,11 @@ static int put_reserve_cpu(struct ve_config *c, const char *value, struct err *e
     return rc;
 }
 
+static int put_capacity_connections(struct ve_config *c, const char *value, struct err *err)
+{
+    return number_parse(value, 1, 1000000000, &c->capacity_connections, err);
+}
+
 /* A sixteenth of the memory, at most 1 GiB, and a tenth of one core. */
 static void default_reserve(struct ve_config *c)
 {
@@ -93,6 +98,7 @@ static const struct setting {
     {"log.level", put_log_level},
     {"reserve.memory", put_reserve_memory},
     {"reserve.cpu", put_reserve_cpu},
+    {"capacity.connections", put_capacity_connections},
 };
 
 static const char *next_key(void *ctx, size_t i)

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The rows that the network room enforces: their values to it, its counts back, and its table
+ * laid again when somebody has deleted it. */
+#include "base/fd.h"
+#include "base/number.h"
+#include "ve/internal.h"
+
+#include <fcntl.h>
+
+/* NETWORK_UNLIMITED and PARAM_NO_BOUND are the same number. */
+static uint64_t limit_of(const struct param_set *set, const char *key)
+{
+    struct param_value v = param_set_get(set, key);
+    return v.unlimited ? NETWORK_UNLIMITED : v.n;
+}
+
+/* A quarter of what the machine tracks for all, as far as nobody has said otherwise. */
+static uint64_t default_connections(uint64_t wish)
+{
+    auto_free char *text = NULL;
+    uint64_t max;
+    if (fd_read_file_at(AT_FDCWD, "/proc/sys/net/netfilter/nf_conntrack_max", 64, &text, NULL,
+                        NULL) < 0 ||
+        number_parse(str_trim(text), 4, UINT32_MAX, &max, NULL) < 0)
+        return wish;
+    return wish < max / 4 ? wish : max / 4;
+}
+
+void ve_netlimit_of(struct ve_node *node, const struct param_set *set, struct network_limits *ret)
+{
+    const struct param_row *connections = param_find("connections"),
+                           *rate = param_find("connections.rate");
+    *ret = (struct network_limits){
+        .connections = limit_of(set, "connections"),
+        .rate = limit_of(set, "connections.rate"),
+        .guarantee = param_value_first(rate, param_set_get(set, "connections.rate")),
+        .packets = limit_of(set, "net.packets"),
+    };
+    if (network_connections_lack(node->network))
+        ret->connections = NETWORK_UNLIMITED; /* the default; another was refused */
+    else if (!set->given[param_index(connections)])
+        ret->connections = default_connections(ret->connections);
+}
+
+static bool is_limited(const struct param_set *set, const char *key)
+{
+    return set->given[param_index(param_find(key))] && !param_set_get(set, key).unlimited;
+}
+
+int ve_netlimit_check(struct ve_node *node, const struct param_set *set, struct err *err)
+{
+    const char *lack = network_connections_lack(node->network);
+    if (lack && is_limited(set, "connections"))
+        return err_set(err, ERR_UNSUPPORTED,
+                       "connections cannot be limited: %s; set it to "
+                       "unlimited",
+                       lack);
+    if (is_limited(set, "firewall.rules"))
+        return err_set(err, ERR_UNSUPPORTED,
+                       "firewall.rules cannot be limited: the kernel refuses no rule; they are "
+                       "counted, and their memory is charged to memory.limit: set that");
+    return 0;
+}
+
+int ve_netlimit_apply(struct ve *ve, const struct param_set *old_set,
+                      const struct param_set *new_set, bool force, struct err *err)
+{
+    struct network_limits was, now;
+    ve_netlimit_of(ve->node, new_set, &now);
+    if (old_set) {
+        ve_netlimit_of(ve->node, old_set, &was);
+        if (was.connections == now.connections && was.rate == now.rate &&
+            was.guarantee == now.guarantee && was.packets == now.packets)
+            return 0;
+    }
+    return network_limits_apply(ve->node->network, ve->rec.id, &now, err);
+}
+
+static struct param_counter *counter(struct param_counters *list, const char *key)
+{
+    return param_counters_of(list, param_find(key));
+}
+
+/* What cannot be read is not known: that is no reason to hide what else is counted. */
+int ve_netlimit_counters(struct ve *ve, struct param_counters *list, struct err *err)
+{
+    struct network_node *net = ve->node->network;
+    struct param_counter *connections = counter(list, "connections"),
+                         *rate = counter(list, "connections.rate"),
+                         *packets = counter(list, "net.packets"),
+                         *rules = counter(list, "firewall.rules");
+    struct network_refused no;
+    if (network_refused(net, ve->rec.id, &no, &(struct err){0}) == 0) {
+        connections->failcnt = (struct param_count){true, no.connections};
+        rate->failcnt = (struct param_count){true, no.rate};
+        packets->failcnt = (struct param_count){true, no.packets};
+    }
+    connections->held.known =
+        network_held(net, ve->rec.slot, &connections->held.n, &(struct err){0}) == 0;
+    rules->held.known =
+        ve->pidfd >= 0 && network_rules(ve->pidfd, &rules->held.n, &(struct err){0}) == 0;
+    return 0;
+}
+
+void ve_netlimit_settle(struct ve_node *node, uint64_t guaranteed)
+{
+    uint64_t capacity = node->config.capacity_connections;
+    uint64_t left = capacity > guaranteed ? capacity - guaranteed : 1;
+    struct err e = {0};
+    if (capacity == 0)
+        left = NETWORK_UNLIMITED;
+    if (left == node->rate_free)
+        return;
+    if (network_rate_capacity(node->network, left, &e) == 0)
+        node->rate_free = left;
+    else
+        log_warn(NULL, 0, "guarantees of connections.rate are not kept: %s", e.text);
+}
+
+/* ---- the table ---- */
+
+static bool has_cable(const struct ve *ve)
+{
+    return ve->state == VE_RUNNING || ve->state == VE_PAUSED || ve->state == VE_STARTING ||
+           ve->state == VE_STOPPING;
+}
+
+static bool listed(const int64_t *ids, size_t n, int64_t id)
+{
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] == id)
+            return true;
+    return false;
+}
+
+/* Limits of VEs that are gone go; those of VEs that run and that the table lost are written. */
+static void settle(struct ve_node *node)
+{
+    auto_free int64_t *ids = NULL;
+    size_t n = 0;
+    struct err e = {0};
+    if (network_limits_list(node->network, &ids, &n, &e) < 0) {
+        log_error(NULL, 0, "cannot tell which VEs have limits of their network: %s", e.text);
+        return;
+    }
+    for (size_t i = 0; i < node->n_ves; i++) {
+        struct ve *ve = node->ves[i];
+        if (has_cable(ve) && !listed(ids, n, ve->rec.id) &&
+            ve_netlimit_apply(ve, NULL, &ve->params, true, &e) < 0)
+            log_error(ve->rec.name, 0, "its network has no limits: %s", e.text);
+    }
+    for (size_t i = 0; i < n; i++) {
+        const struct ve *ve = ve_by_id(node, ids[i]);
+        if ((!ve || !has_cable(ve)) && network_limits_remove(node->network, ids[i], &e) < 0)
+            log_error(NULL, 0, "%s", e.text);
+    }
+}
+
+static void on_rules(uv_poll_t *poll, int status, int events)
+{
+    struct ve_node *node = poll->data;
+    struct err e = {0};
+    bool gone = false;
+    if (network_watch_read(node->network, &gone, &e) < 0 && e.kind)
+        log_error(NULL, 0, "%s", e.text);
+    if (!gone || node->closing || node->stopping)
+        return;
+    log_warn(NULL, 0, "somebody deleted the node's packet rules: they are laid again");
+    if (network_node_setup(node->network, &e) < 0) {
+        log_error(NULL, 0, "VEs are without packet rules: %s; restart teremd", e.text);
+        return;
+    }
+    settle(node);
+    node->rate_free = 0;
+    ve_guarantee_settle(node);
+}
+
+void ve_netlimit_begin(struct ve_node *node)
+{
+    struct err e = {0};
+    int fd;
+    network_connections_lack(node->network); /* looked once, not in each worker */
+    settle(node);
+    if (network_watch_fd(node->network, &fd, &e) < 0) {
+        log_warn(NULL, 0, "packet rules that somebody deletes stay away until teremd starts: %s",
+                 e.text);
+        return;
+    }
+    node->rules_poll = calloc(1, sizeof(*node->rules_poll));
+    if (!node->rules_poll || uv_poll_init(node->loop, node->rules_poll, fd) < 0) {
+        free(node->rules_poll);
+        node->rules_poll = NULL;
+        return;
+    }
+    node->rules_poll->data = node;
+    uv_poll_start(node->rules_poll, UV_READABLE, on_rules);
+}
+
+void ve_netlimit_end(struct ve_node *node)
+{
+    ve_handle_close(&node->rules_poll);
+}
