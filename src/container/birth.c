@@ -17,6 +17,7 @@
 #define DEADLINE_S 60 /* of each of its steps; milliseconds are usual */
 
 struct container_birth {
+    struct outer *outer; /* its middle process, until the end of the birth */
     pid_t pid;
     int pidfd, sock, netns;
 };
@@ -35,6 +36,7 @@ void container_birth_free(struct container_birth *b)
         while (waitpid(b->pid, NULL, 0) < 0 && errno == EINTR)
             ;
     }
+    outer_free(b->outer);
     cleanup_fd(&b->pidfd);
     cleanup_fd(&b->sock);
     cleanup_fd(&b->netns);
@@ -133,7 +135,7 @@ static int send_parts(const struct container_plan *plan, pid_t pid, int sock, st
     if ((r = clone_shifted(plan->tree, userns, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, &tree, err)) <
         0)
         return err_wrap(err, "its writable tree");
-    if ((r = device_tree(plan->id_base, plan->shm_bytes, &dev, err)) < 0)
+    if ((r = device_tree(plan->id_base, plan->limits->shared, &dev, err)) < 0)
         return r;
     const int mounts[] = {tree, dev};
     if ((r = message_send(sock, MESSAGE_MOUNTS, 0, mounts, 2, err)) < 0)
@@ -161,21 +163,18 @@ static int begin(const struct container_plan *plan, struct container_birth *b, s
     b->sock = pair[0];
     if ((r = message_deadline(b->sock, DEADLINE_S, err)) < 0)
         return r;
-    process_raise_limits();
-    b->pid = namespace_fork_owned(CLONE_NEWPID, plan->cgroup, plan->id_base, &b->pidfd, err);
-    if (b->pid == 0)
-        init_main(plan, inner);
-    if (b->pid < 0)
-        return (int)b->pid;
+    process_raise_limits(plan->limits);
+    if ((r = outer_fork(plan, pair, &b->outer, &b->pid, &b->pidfd, err)) < 0)
+        return r;
     cleanup_fd(&inner);
 
-    if ((r = namespace_map_ids(b->pid, plan->id_base, CONTAINER_ID_COUNT, err)) < 0)
-        return r;
     process_expose(b->pid);
-    if ((r = message_send(b->sock, MESSAGE_MAPPED, 0, NULL, 0, err)) < 0 ||
-        (r = send_parts(plan, b->pid, b->sock, err)) < 0)
+    if ((r = send_parts(plan, b->pid, b->sock, err)) < 0)
         return child_failed(b, err);
-    if ((r = message_expect(b->sock, MESSAGE_READY, NULL, NULL, 0, err)) < 0)
+    uint32_t ipc = 0;
+    if ((r = message_expect(b->sock, MESSAGE_READY, &ipc, NULL, 0, err)) < 0)
+        return r;
+    if (!ipc && (r = limits_write_ipc_of(plan->limits, b->pidfd, err)) < 0)
         return r;
     if (namespace_zero_clocks(b->pid, err) < 0 || open_namespace(b->pid, "net", &b->netns, err) < 0)
         return child_failed(b, err);
@@ -188,11 +187,14 @@ int container_birth_begin(const struct container_plan *plan, struct container_bi
     int r = check_plan(plan, err);
     if (r < 0)
         return r;
+    struct container_plan whole = *plan;
+    if (!plan->limits)
+        whole.limits = &container_limits_default;
     auto_clean(free_birth) struct container_birth *b = malloc(sizeof(*b));
     if (!b)
         return err_set(err, ERR_EXHAUSTED, "out of memory");
     *b = (struct container_birth){.pid = -1, .pidfd = -1, .sock = -1, .netns = -1};
-    if ((r = begin(plan, b, err)) < 0)
+    if ((r = begin(&whole, b, err)) < 0)
         return r;
     *ret = steal_ptr(&b);
     return 0;
@@ -205,7 +207,8 @@ int container_birth_finish(struct container_birth *b, struct container_started *
     struct message m;
     size_t n = 1;
     int r;
-    if ((r = message_expect(b->sock, MESSAGE_CONSOLE, NULL, &console, 1, err)) < 0)
+    if ((r = message_expect(b->sock, MESSAGE_CONSOLE, NULL, &console, 1, err)) < 0 ||
+        (r = outer_finish(b->outer, err)) < 0)
         return r;
     if ((r = message_send(b->sock, MESSAGE_GO, 0, NULL, 0, err)) < 0)
         return child_failed(b, err);

@@ -2,8 +2,8 @@
 /*
  * container — VEs that share the host's kernel: a plan of descriptors in, a process out.
  *
- * I own the birth of a VE's first process: namespaces, ids, root, /dev, /proc, /sys,
- * capabilities, seccomp, session; and entering a running one.  I use kernel/.
+ * I own the birth of a VE's first process: namespaces and their limits, ids, root, /dev, /proc,
+ * /sys, capabilities, seccomp, session; and entering a running one.  I use kernel/.
  * I know nothing of templates, registries, nft or names on disk.
  *
  * Birth has two steps so that the network can be laid between them, while the child already
@@ -39,6 +39,30 @@ struct container_file { /* a small file written inside, as the VE's root, at eve
     const char *text;
 };
 
+/* What namespaces, rlimits and mounts bound.  UINT64_MAX: as far as the kernel and the node go. */
+struct container_limits {
+    uint64_t namespaces; /* of each type, beside the VE's own */
+    uint64_t inotify_instances, inotify_watches;
+    uint64_t ipc_queues, ipc_semaphores, ipc_segments;
+    uint64_t shared; /* bytes of /dev/shm, and of System V segments */
+    /* Set at birth and by exec only: */
+    uint64_t signals, locked; /* locked in bytes */
+    uint64_t nofile;          /* open files of each process */
+    uint64_t ptys;            /* beside the console */
+    bool dedup;               /* the kernel may merge equal pages */
+};
+/* Those of a VE that has none given. */
+extern const struct container_limits container_limits_default;
+/* Can this node give them?  A finite one above what the node itself may have is ERR_EXHAUSTED,
+ * dedup on a kernel without it ERR_UNSUPPORTED; the sentence begins with the parameter's key. */
+int container_limits_check(const struct container_limits *l, struct err *err);
+/* Changes a running VE, all or nothing: what was written before a failure is put back when `old`
+ * is there.  old NULL: writes all, whatever stands there.  Lowering below what is in use takes
+ * nothing back, except `shared`, which is then refused (ERR_STATE).  What is set at birth only is
+ * left as it is. */
+int container_limits_apply(int pidfd, const struct container_limits *old,
+                           const struct container_limits *new, struct err *err);
+
 struct container_plan {
     const char *hostname;
     uid_t id_base;     /* host id of the VE's root; 65,536 ids from here are its own */
@@ -58,11 +82,11 @@ struct container_plan {
     bool new_privileges;     /* false: no_new_privs (application VEs by default) */
     const struct container_file *files; /* hostname, hosts, resolv.conf */
     size_t n_files;
-    int lxcfs;          /* directory of the lxcfs mount, or -1 */
-    uint64_t shm_bytes; /* size of /dev/shm; 0: 64 MiB */
-    bool no_network;    /* keep only lo */
-    bool old_overlay;   /* stack layers as kernels before 6.13 need it, also on newer ones */
-    bool listen;        /* for the calls that kernel/seccomp.h says are answered */
+    int lxcfs;                             /* directory of the lxcfs mount, or -1 */
+    const struct container_limits *limits; /* NULL: container_limits_default */
+    bool no_network;                       /* keep only lo */
+    bool old_overlay; /* stack layers as kernels before 6.13 need it, also on newer ones */
+    bool listen;      /* for the calls that kernel/seccomp.h says are answered */
 };
 
 struct container_birth;
@@ -95,6 +119,7 @@ struct container_exec {
     const char *user;
     bool own_init; /* as in the plan, like the next two */
     bool nesting, new_privileges;
+    const struct container_limits *limits; /* as in the plan */
     bool tty;               /* a pty of the VE's own devpts is the controlling terminal */
     uint16_t rows, columns; /* of that pty; 0: 24×80 */
     bool listen;            /* as in the plan; the command has a filter of its own */

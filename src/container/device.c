@@ -11,15 +11,18 @@
 #include "base/str.h"
 #include "kernel/mount.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <termios.h>
 
-#define SHM_DEFAULT (UINT64_C(64) << 20)
-#define DEV_BYTES   (UINT64_C(256) << 10) /* for the nodes, beside /dev/shm */
-#define DEV_INODES  65536                 /* each about 1 KiB, charged to the VE's memory */
+#define DEV_BYTES  (UINT64_C(256) << 10) /* for the nodes, beside /dev/shm */
+#define SIZE_MOST  (UINT64_C(1) << 60)   /* the kernel rounds up to pages, and would overflow */
+#define DEV_INODES 65536                 /* each about 1 KiB, charged to the VE's memory */
 
 static const struct {
     const char *name;
@@ -70,13 +73,20 @@ static int fill(int dev, uid_t base, struct err *err)
     return 0;
 }
 
+/* 0 is the kernel's word for "no bound". */
+static const char *size_option(uint64_t shm_bytes, char buf[48])
+{
+    uint64_t bytes;
+    if (__builtin_add_overflow(shm_bytes, DEV_BYTES, &bytes) || bytes > SIZE_MOST)
+        bytes = 0;
+    str_print(buf, 48, "size=%llu", (unsigned long long)bytes);
+    return buf;
+}
+
 int device_tree(uid_t id_base, uint64_t shm_bytes, int *ret_fd, struct err *err)
 {
     char size[48], inodes[32], uid[32], gid[32];
-    uint64_t bytes;
-    if (__builtin_add_overflow(shm_bytes ? shm_bytes : SHM_DEFAULT, DEV_BYTES, &bytes))
-        return err_set(err, ERR_USAGE, "/dev/shm is too large");
-    str_print(size, sizeof(size), "size=%llu", (unsigned long long)bytes);
+    size_option(shm_bytes, size);
     str_print(inodes, sizeof(inodes), "nr_inodes=%d", DEV_INODES);
     str_print(uid, sizeof(uid), "uid=%u", id_base);
     str_print(gid, sizeof(gid), "gid=%u", id_base);
@@ -93,6 +103,31 @@ int device_tree(uid_t id_base, uint64_t shm_bytes, int *ret_fd, struct err *err)
         return err_wrap(err, "cannot make /dev");
     *ret_fd = steal_fd(&fd);
     return 0;
+}
+
+/* Its root may have moved or covered /dev; only the host's root owns .terem in it. */
+int device_resize(uint64_t shm_bytes, struct err *err)
+{
+    auto_fd int dev = open("/dev", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    struct statfs fs;
+    struct stat st;
+    char size[48];
+    const char *options[] = {size_option(shm_bytes, size), NULL};
+    if (dev < 0 || fstatfs(dev, &fs) < 0)
+        return err_sys(err, "cannot open its /dev");
+    if (fs.f_type != TMPFS_MAGIC || fstatat(dev, ".terem", &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+        st.st_uid != 0 || !S_ISDIR(st.st_mode))
+        return err_set(err, ERR_STATE,
+                       "its /dev is not what Terem mounted there; set it while the VE is stopped");
+    struct err why = {0};
+    int r = mount_reconfigure(dev, options, &why);
+    if (r < 0 && why.sys == EINVAL)
+        return err_set(err, ERR_STATE,
+                       "files in its /dev/shm need more; remove some inside, or set it while the "
+                       "VE is stopped");
+    if (r < 0)
+        *err = why;
+    return r;
 }
 
 int device_pty(int devpts, bool raw, unsigned rows, unsigned columns, int *ret_master,

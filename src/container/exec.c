@@ -114,9 +114,10 @@ static int enter_and_fork(const struct container_exec *x, int sock, struct err *
     fd_close_others(keep, n);
     prctl(PR_SET_DUMPABLE, 0);
     int r;
-    process_raise_limits();
+    const struct container_limits *limits = x->limits ? x->limits : &container_limits_default;
+    process_raise_limits(limits);
     process_expose(getpid());
-    if ((r = process_detach(err)) < 0 || (r = process_set_limits(err)) < 0 ||
+    if ((r = process_detach(err)) < 0 || (r = process_set_limits(limits, err)) < 0 ||
         (r = process_join(x->cgroup_procs, x->n_cgroup_procs, err)) < 0 ||
         (r = namespace_enter(x->pidfd, NAMESPACE_ALL, err)) < 0 ||
         (r = namespace_become_root(err)) < 0)

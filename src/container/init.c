@@ -85,6 +85,7 @@ static int receive_and_build(const struct container_plan *plan, int sock, int *r
         .cgroup = plan->cgroup >= 0,
         .nesting = plan->nesting,
         .old_overlay = plan->old_overlay,
+        .ptys = plan->limits->ptys,
     };
     return root_build(&parts, ret_devpts, err);
 }
@@ -124,20 +125,26 @@ static int raise_loopback(struct err *err)
     return 0;
 }
 
+/* Before Linux 6.9 only the host's root may: READY says whether it has to. */
+static int write_ipc_limits(const struct container_plan *plan, uint32_t *ret_done, struct err *err)
+{
+    auto_fd int sysctls = -1;
+    int r = limits_open_sysctls(&sysctls, err);
+    if (r == 0)
+        r = limits_write_ipc(plan->limits, sysctls, err);
+    *ret_done = r == 0;
+    return r == -ERR_DENIED ? 0 : r;
+}
+
 static int prepare(const struct container_plan *plan, int sock, int *ret_slave, struct err *err)
 {
-    int keep[CONTAINER_V1_MAX + 2] = {sock, plan->init_program};
-    size_t n = 2;
-    for (size_t i = 0; i < plan->n_cgroup_procs; i++)
-        keep[n++] = plan->cgroup_procs[i];
-    fd_close_others(keep, n);
+    const int keep[] = {sock, plan->init_program};
+    fd_close_others(keep, 2);
 
     auto_fd int devpts = -1;
+    uint32_t ipc = 0;
     int r;
-    if ((r = process_detach(err)) < 0 || (r = process_set_limits(err)) < 0 ||
-        (r = process_join(plan->cgroup_procs, plan->n_cgroup_procs, err)) < 0 ||
-        (r = make_namespaces(plan, err)) < 0 ||
-        (r = message_send(sock, MESSAGE_READY, 0, NULL, 0, err)) < 0 ||
+    if ((r = process_detach(err)) < 0 || (r = make_namespaces(plan, err)) < 0 ||
         (r = message_expect(sock, MESSAGE_MAPPED, NULL, NULL, 0, err)) < 0 ||
         (r = namespace_become_root(err)) < 0)
         return r;
@@ -145,7 +152,9 @@ static int prepare(const struct container_plan *plan, int sock, int *ret_slave, 
      * message would not come. */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     prctl(PR_SET_DUMPABLE, 0);
-    if ((r = receive_and_build(plan, sock, &devpts, err)) < 0)
+    if ((r = write_ipc_limits(plan, &ipc, err)) < 0 ||
+        (r = message_send(sock, MESSAGE_READY, ipc, NULL, 0, err)) < 0 ||
+        (r = receive_and_build(plan, sock, &devpts, err)) < 0)
         return r;
     if (sethostname(plan->hostname, strlen(plan->hostname)) < 0)
         return err_sys(err, "cannot set its host name");

@@ -4,7 +4,7 @@
  * exec talk over one SOCK_SEQPACKET pair:
  *
  *     caller                            child
- *       │  MAPPED ──────────────────────▶ │ its ids are written
+ *       │  MAPPED ──────────────────────▶ │ its ids are written (outer.c)
  *       │ ◀────────────────────── READY   │ its namespaces exist
  *       │  LAYERS… MOUNTS LXCFS ────────▶ │ detached mounts, made by the host's root
  *       │ ◀──────────────────── CONSOLE   │ the root stands; the console's master
@@ -20,10 +20,15 @@
 
 #include <stdint.h>
 
+#ifndef PR_SET_MEMORY_MERGE /* Linux 6.4; Debian 12's headers are older */
+#define PR_SET_MEMORY_MERGE 67
+#define PR_GET_MEMORY_MERGE 68
+#endif
+
 enum message_kind {
     MESSAGE_END, /* of file; never sent */
     MESSAGE_MAPPED,
-    MESSAGE_READY,
+    MESSAGE_READY, /* value: its IPC limits are written */
     MESSAGE_LAYERS,
     MESSAGE_MOUNTS,
     MESSAGE_LXCFS,
@@ -39,6 +44,26 @@ struct message {
     uint32_t value; /* of MESSAGE_LXCFS: which files; of MESSAGE_PROCESS: its pid */
     struct err err; /* of MESSAGE_FAILED */
 };
+
+/* outer.c: makes the outer user namespace, and in it the VE's first process (the caller's child),
+ * whose ids are mapped when this returns and who has been told; that process runs init_main().
+ * pair: the caller's end of the pair with it, and its own.  ret_pid and ret_pidfd may be filled on
+ * failure as well. */
+struct outer;
+int outer_fork(const struct container_plan *plan, const int pair[2], struct outer **ret,
+               pid_t *ret_pid, int *ret_pidfd, struct err *err);
+/* Waits until the limits are written: before the first process executes. */
+int outer_finish(struct outer *o, struct err *err);
+void outer_free(struct outer *o);
+
+/* limits.c */
+/* The caller is in the outer user namespace with all capabilities over it. */
+int limits_write_counters(const struct container_limits *l, int sysctls, struct err *err);
+/* Those of the caller's IPC namespace.  ERR_DENIED: only another uid may. */
+int limits_write_ipc(const struct container_limits *l, int sysctls, struct err *err);
+/* By the host's root, where the VE's root may not (before Linux 6.9). */
+int limits_write_ipc_of(const struct container_limits *l, int pidfd, struct err *err);
+int limits_open_sysctls(int *ret_fd, struct err *err);
 
 /* message.c */
 int message_pair(int ret[2], struct err *err);
@@ -58,6 +83,9 @@ void message_fail(int sock, const struct err *why);
 
 /* device.c, caller's side: the tmpfs that becomes /dev, detached, owned by the host. */
 int device_tree(uid_t id_base, uint64_t shm_bytes, int *ret_fd, struct err *err);
+/* Changes the size of /dev/shm of the VE whose mount namespace the caller is in, in its own user
+ * namespace.  Above what the files in it need, else ERR_STATE. */
+int device_resize(uint64_t shm_bytes, struct err *err);
 /* device.c, child's side: a pty of the VE's devpts. */
 int device_pty(int devpts, bool raw, unsigned rows, unsigned columns, int *ret_master,
                int *ret_slave, struct err *err);
@@ -71,6 +99,7 @@ struct root_parts {
     bool cgroup;      /* mount a cgroup2 */
     bool nesting;     /* leave an uncovered proc and sysfs for containers inside */
     bool old_overlay; /* as before 6.13; tests */
+    uint64_t ptys;
 };
 /* The working directory is the VE's root afterwards.  ret_devpts: its mounted devpts. */
 int root_build(const struct root_parts *parts, int *ret_devpts, struct err *err);
@@ -119,9 +148,11 @@ void process_expose(pid_t pid);
 int process_join(const int *procs, size_t n, struct err *err);
 /* Lifts hard limits that were lowered; only who is still the host's root can, so the caller does it
  * to itself before it forks. */
-void process_raise_limits(void);
-/* Then the new process sets what a first process has. */
-int process_set_limits(struct err *err);
+void process_raise_limits(const struct container_limits *l);
+/* Then the new process sets what a first process has, as far as the hard limits go. */
+int process_set_limits(const struct container_limits *l, struct err *err);
+/* The first limit that the caller's hard limits do not reach, even if it lifts them. */
+int process_check_limits(const struct container_limits *l, struct err *err);
 /* Returns only on failure. */
 int process_execute(const struct process_spec *spec, struct err *err);
 /* stdin, stdout, stderr; nothing else stays open but `keep`. */

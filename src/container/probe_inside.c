@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -152,9 +153,9 @@ static int in_user_namespace(void)
 {
     char text[64] = "";
     int fd = open("/proc/self/uid_map", O_RDONLY);
-    unsigned inside, outside;
+    unsigned inside, outside, count;
     return fd >= 0 && read(fd, text, sizeof(text) - 1) > 0 &&
-           sscanf(text, "%u %u", &inside, &outside) == 2 && outside != 0;
+           sscanf(text, "%u %u %u", &inside, &outside, &count) == 3 && count != UINT32_MAX;
 }
 
 int main(int argc, char **argv)

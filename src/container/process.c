@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
+#include <linux/capability.h>
 #include <linux/close_range.h>
 #include <linux/keyctl.h>
 #include <sched.h>
@@ -23,6 +24,7 @@
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #define ENV_MAX      512
 #define ARG_MAX_N    4096
+#define NOFILE_MAX   524288 /* as distributions have it; programs close them all one by one */
 
 int process_detach(struct err *err)
 {
@@ -82,40 +84,95 @@ static const struct {
     {RLIMIT_LOCKS, RLIM_INFINITY, RLIM_INFINITY},
     {RLIMIT_NPROC, RLIM_INFINITY, RLIM_INFINITY}, /* the pids cgroup counts */
     {RLIMIT_STACK, 8 << 20, RLIM_INFINITY},
-    {RLIMIT_NOFILE, 1024, 524288},
-    {RLIMIT_MEMLOCK, 8 << 20, 8 << 20},
-    {RLIMIT_SIGPENDING, 16384, 16384},
     {RLIMIT_MSGQUEUE, 819200, 819200},
     {RLIMIT_NICE, 0, 0},
     {RLIMIT_RTPRIO, 0, 0},
 };
 
-void process_raise_limits(void)
+/* Those that parameters give; each soft limit is at most `soft`. */
+static const struct {
+    int resource;
+    size_t offset; /* in struct container_limits */
+    rlim_t soft;
+    const char *key;
+} given[] = {
+    {RLIMIT_NOFILE, offsetof(struct container_limits, nofile), 1024, "files"},
+    {RLIMIT_MEMLOCK, offsetof(struct container_limits, locked), RLIM_INFINITY, "memory.locked"},
+    {RLIMIT_SIGPENDING, offsetof(struct container_limits, signals), RLIM_INFINITY, "signals"},
+};
+
+#define N_LIMITS (ARRAY_SIZE(limits) + ARRAY_SIZE(given))
+
+static int limit_at(const struct container_limits *l, size_t i, struct rlimit *ret)
 {
-    for (size_t i = 0; i < ARRAY_SIZE(limits); i++) {
-        struct rlimit l;
-        if (getrlimit(limits[i].resource, &l) < 0 || l.rlim_max >= limits[i].hard)
+    if (i < ARRAY_SIZE(limits)) {
+        *ret = (struct rlimit){limits[i].soft, limits[i].hard};
+        return limits[i].resource;
+    }
+    i -= ARRAY_SIZE(limits);
+    uint64_t n;
+    memcpy(&n, (const char *)l + given[i].offset, sizeof(n));
+    if (given[i].resource == RLIMIT_NOFILE && n > NOFILE_MAX)
+        n = NOFILE_MAX;
+    *ret = (struct rlimit){.rlim_max = n == UINT64_MAX ? RLIM_INFINITY : (rlim_t)n};
+    ret->rlim_cur = ret->rlim_max < given[i].soft ? ret->rlim_max : given[i].soft;
+    return given[i].resource;
+}
+
+void process_raise_limits(const struct container_limits *l)
+{
+    for (size_t i = 0; i < N_LIMITS; i++) {
+        struct rlimit now, want;
+        int resource = limit_at(l, i, &want);
+        if (getrlimit(resource, &now) < 0 || now.rlim_max >= want.rlim_max)
             continue;
-        l.rlim_max = limits[i].hard;
+        now.rlim_max = want.rlim_max;
         /* Refused without CAP_SYS_RESOURCE (a machine that is itself a container). */
-        setrlimit(limits[i].resource, &l);
+        setrlimit(resource, &now);
     }
 }
 
-int process_set_limits(struct err *err)
+/* Kept over fork and exec since Linux 6.7 (container_limits_check() has looked). */
+static int set_dedup(const struct container_limits *l, struct err *err)
 {
-    for (size_t i = 0; i < ARRAY_SIZE(limits); i++) {
-        struct rlimit now, want = {limits[i].soft, limits[i].hard};
-        if (getrlimit(limits[i].resource, &now) < 0)
+    if (l->dedup && prctl(PR_SET_MEMORY_MERGE, 1, 0, 0, 0) < 0)
+        return err_sys(err, "cannot let the kernel merge its memory (memory.dedup)");
+    return 0;
+}
+
+int process_check_limits(const struct container_limits *l, struct err *err)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(given); i++) {
+        struct rlimit now, want;
+        uint64_t n;
+        memcpy(&n, (const char *)l + given[i].offset, sizeof(n));
+        int resource = limit_at(l, ARRAY_SIZE(limits) + i, &want);
+        if (n == UINT64_MAX || getrlimit(resource, &now) < 0 || now.rlim_max >= want.rlim_max ||
+            caps_effective(CAP_SYS_RESOURCE))
+            continue;
+        return err_set(err, ERR_EXHAUSTED,
+                       "%s: %llu is above the %llu that this node itself may have, and it lacks "
+                       "CAP_SYS_RESOURCE to raise that; choose at most that",
+                       given[i].key, (unsigned long long)n, (unsigned long long)now.rlim_max);
+    }
+    return 0;
+}
+
+int process_set_limits(const struct container_limits *l, struct err *err)
+{
+    for (size_t i = 0; i < N_LIMITS; i++) {
+        struct rlimit now, want;
+        int resource = limit_at(l, i, &want);
+        if (getrlimit(resource, &now) < 0)
             return err_sys(err, "cannot read resource limits");
         if (want.rlim_max > now.rlim_max)
             want.rlim_max = now.rlim_max;
         if (want.rlim_cur > want.rlim_max)
             want.rlim_cur = want.rlim_max;
-        if (setrlimit(limits[i].resource, &want) < 0)
+        if (setrlimit(resource, &want) < 0)
             return err_sys(err, "cannot set resource limits");
     }
-    return 0;
+    return set_dedup(l, err);
 }
 
 int process_stdio(int in, int out, int error, const int *keep, size_t n_keep, struct err *err)

@@ -84,9 +84,13 @@ static int attach_new(const char *type, const char *const *options, unsigned att
     return 0;
 }
 
-static int fill_dev(int dev, int *ret_devpts, struct err *err)
+#define PTYS_MOST (1u << 20) /* NR_UNIX98_PTY_MAX */
+
+static int fill_dev(int dev, uint64_t ptys, int *ret_devpts, struct err *err)
 {
-    static const char *const pts[] = {"gid=5", "mode=0620", "ptmxmode=0666", "max=1024", NULL};
+    char max[24]; /* the console is one, too */
+    str_print(max, sizeof(max), "max=%u", ptys < PTYS_MOST ? (unsigned)ptys + 1 : PTYS_MOST);
+    const char *const pts[] = {"gid=5", "mode=0620", "ptmxmode=0666", max, NULL};
     auto_fd int shm = -1;
     int r = attach_new("devpts", pts, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, dev, "pts", ret_devpts,
                        err);
@@ -188,7 +192,7 @@ int root_build(const struct root_parts *parts, int *ret_devpts, struct err *err)
     if (r == 0)
         r = attach_in_root(parts->dev, root, "dev", err);
     if (r == 0)
-        r = fill_dev(parts->dev, &devpts, err);
+        r = fill_dev(parts->dev, parts->ptys, &devpts, err);
     if (r == 0)
         r = mount_proc_sys(parts, root, err);
     if (r == 0)

@@ -117,7 +117,8 @@ bool fixture_make(struct fixture *f, const char **why)
         return false;
     *why = "terem-init or probe_inside is not built";
     const char *init = getenv("TEREM_INIT"), *probe = getenv("TEREM_PROBE");
-    if (!probe || !copy(f->layer, probe, "bin/probe"))
+    const char *use = getenv("TEREM_USE");
+    if (!probe || !copy(f->layer, probe, "bin/probe") || (use && !copy(f->layer, use, "bin/use")))
         return false;
     f->init_program = init ? open(init, O_RDONLY | O_CLOEXEC) : -1;
     return f->init_program >= 0;

@@ -97,3 +97,11 @@ int caps_drop_all(struct err *err)
 {
     return set_caps(0, err);
 }
+
+bool caps_effective(int cap)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2] = {0};
+    return syscall(SYS_capget, &header, data) == 0 &&
+           (data[cap / 32].effective & (UINT32_C(1) << (cap % 32)));
+}

@@ -23,4 +23,6 @@ int caps_bound(enum caps_profile profile, struct err *err);
 int caps_apply(enum caps_profile profile, struct err *err);
 /* Drops every capability, now and over exec. */
 int caps_drop_all(struct err *err);
+/* Does the caller have it, in its own user namespace? */
+bool caps_effective(int cap);
 bool caps_kept(enum caps_profile profile, int cap);

@@ -61,6 +61,19 @@ int mount_set(int fd, unsigned set, unsigned clear, struct err *err)
     return 0;
 }
 
+int mount_reconfigure(int fd, const char *const *options, struct err *err)
+{
+    auto_fd int fs = fspick(fd, "", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH);
+    if (fs < 0)
+        return err_sys(err, "cannot pick a file system");
+    for (; *options; options++)
+        if (set_option(fs, *options) < 0)
+            return err_sys(err, "cannot set option %s", *options);
+    if (fsconfig(fs, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0) < 0)
+        return err_sys(err, "cannot change a file system");
+    return 0;
+}
+
 int mount_idmap(int fd, int userns, unsigned attr, struct err *err)
 {
     struct mount_attr a = {

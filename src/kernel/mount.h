@@ -22,6 +22,8 @@ int mount_new(const char *type, const char *const *options, unsigned attr, int *
 int mount_clone(int dirfd, const char *name, int *ret_fd, struct err *err);
 /* Sets and clears MOUNT_ATTR_* of a mount. */
 int mount_set(int fd, unsigned set, unsigned clear, struct err *err);
+/* Changes options, given as to mount_new(), of the file system whose root fd is. */
+int mount_reconfigure(int fd, const char *const *options, struct err *err);
 /* Shifts the ids of a detached mount by the map of a user namespace, and sets attr as well. */
 int mount_idmap(int fd, int userns, unsigned attr, struct err *err);
 /* Puts a detached mount over `name` in dirfd; "" is dirfd itself.  Follows no symlink. */

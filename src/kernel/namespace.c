@@ -3,16 +3,20 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/number.h"
 #include "base/str.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/nsfs.h>
 #include <linux/sched.h>
 #include <linux/securebits.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -88,6 +92,46 @@ int namespace_map_ids(pid_t pid, uid_t base, uint32_t count, struct err *err)
     if (r < 0 || (r = write_map(dir, "uid_map", base, count, err)) < 0 ||
         (r = write_map(dir, "gid_map", base, count, err)) < 0)
         return r;
+    return 0;
+}
+
+int namespace_open_user(int pidfd, int *ret_fd, struct err *err)
+{
+    char path[48];
+    auto_free char *text = NULL;
+    str_print(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd);
+    int r = fd_read_file_at(AT_FDCWD, path, 4096, &text, NULL, err);
+    if (r < 0)
+        return r;
+    const char *line = strstr(text, "\nPid:");
+    uint64_t pid;
+    if (!line)
+        return err_set(err, ERR_INTERNAL, "a descriptor is not of a process");
+    char *number = text + (line - text) + strlen("\nPid:");
+    number[strcspn(number, "\n")] = '\0';
+    if (number_parse(str_trim(number), 1, INT32_MAX, &pid, NULL) < 0) /* -1: it is gone */
+        return err_set(err, ERR_STATE, "it has stopped");
+    str_print(path, sizeof(path), "/proc/%d/ns/user", (int)pid);
+    auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
+    /* While it has not ended, its number is nobody else's. */
+    if (fd < 0 || fd_pidfd_wait_exit(pidfd, 0, NULL) == 0)
+        return err_set(err, ERR_STATE, "it has stopped");
+    *ret_fd = steal_fd(&fd);
+    return 0;
+}
+
+int namespace_around(int userns, int *ret_fd, uid_t *ret_owner, struct err *err)
+{
+    auto_fd int fd = ioctl(userns, NS_GET_PARENT);
+    struct stat a, own;
+    if (fd < 0 || ioctl(userns, NS_GET_OWNER_UID, ret_owner) < 0)
+        return err_sys(err, "cannot open the namespace around its user namespace");
+    if (fstat(fd, &a) < 0 || stat("/proc/self/ns/user", &own) < 0)
+        return err_sys(err, "cannot look at user namespaces");
+    if (a.st_ino == own.st_ino && a.st_dev == own.st_dev)
+        return err_set(err, ERR_STATE,
+                       "it was started by an older Terem, which bounded less; restart it");
+    *ret_fd = steal_fd(&fd);
     return 0;
 }
 

@@ -25,6 +25,11 @@ pid_t namespace_fork(uint64_t flags, int cgroup, int *ret_pidfd, struct err *err
  * not dumpable: nobody in the new namespaces can look into it before it executes. */
 pid_t namespace_fork_owned(uint64_t flags, int cgroup, uid_t owner, int *ret_pidfd,
                            struct err *err);
+/* The user namespace of a process, by its pidfd. */
+int namespace_open_user(int pidfd, int *ret_fd, struct err *err);
+/* The user namespace in which this one was made, and the uid that owns it.  ERR_STATE when that is
+ * the caller's own. */
+int namespace_around(int userns, int *ret_fd, uid_t *ret_owner, struct err *err);
 /* Ids 0…count-1 of the process's user namespace are base… outside; groups likewise. */
 int namespace_map_ids(pid_t pid, uid_t base, uint32_t count, struct err *err);
 /* Sets the clocks "since boot" to zero in the time namespace that the process has made and not

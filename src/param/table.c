@@ -20,6 +20,7 @@
 
 #define SIZE_MAX_ROW    PiB
 #define COUNT_MAX_ROW   1000000000ull /* what an int of the kernel surely holds */
+#define IPC_MAX_ROW     32768ull      /* IPCMNI of the kernel (ipc/util.h) */
 #define PROCESSES_MAX   4194304ull    /* PID_MAX_LIMIT of 64-bit kernels; pids.max takes no more */
 #define PERCENT_MAX_ROW 40960000ull   /* 4096 cores */
 #define RATE_MAX_ROW    1000000000000ull
@@ -219,32 +220,53 @@ const struct param_row param_table[] = {
      .backend = PARAM_IN_NAMESPACE,
      .type = PARAM_SIZE,
      .kind = PARAM_LIMIT,
-     .flags = LIMIT_LATER | PARAM_RESTART,
+     .flags = PARAM_UNLIMITED | PARAM_RESTART,
      .max = SIZE_MAX_ROW,
-     .def = NO_LIMIT,
+     .def = {.n = 8 * MiB},
      .ancestor = "lockedpages",
-     .summary = "memory that the VE can lock against reclaim",
-     .detail = "In bytes; takes effect at the next start."},
+     .summary = "memory that each process of the VE can lock against reclaim",
+     .detail = "In bytes; takes effect at the next start. It is the hard RLIMIT_MEMLOCK of every "
+               "process, which the VE's root cannot raise: mlock(2) is bounded for each process, "
+               "locked System V segments for each user of the VE. The kernel has no such bound "
+               "for a VE as a whole: all that is locked is charged to memory.limit, which is what "
+               "keeps it. It cannot be more than the node itself may have where that lacks "
+               "CAP_SYS_RESOURCE. By default 8M. OpenVZ's lockedpages counted pages of 4 KiB over "
+               "the VE."},
     {.key = "memory.shared",
      .backend = PARAM_IN_NAMESPACE,
      .type = PARAM_SIZE,
      .kind = PARAM_LIMIT,
-     .flags = LIMIT_LATER,
+     .flags = PARAM_UNLIMITED,
      .max = SIZE_MAX_ROW,
-     .def = NO_LIMIT,
+     .def = {.n = 256 * MiB},
      .ancestor = "shmpages",
-     .summary = "System V shared memory and tmpfs files of the VE",
-     .detail = "In bytes. It is charged to memory.limit as well."},
+     .summary = "System V shared memory, and files in /dev/shm, of the VE",
+     .detail =
+         "In bytes. It bounds two things, each for itself: the size of /dev/shm, and System V "
+         "segments one by one and together (kernel.shmmax, kernel.shmall). Both are charged "
+         "to memory.limit as well. A tmpfs that the VE's root mounts itself, on /run or "
+         "/tmp, and segments in an IPC namespace that it makes itself (see namespaces) are "
+         "bounded by memory.limit only. Lowering it below what the files in /dev/shm need "
+         "is refused; segments that exist stay. By default 256M. OpenVZ's shmpages counted "
+         "pages of 4 KiB of both together."},
     {.key = "memory.dedup",
      .backend = PARAM_IN_NAMESPACE,
      .type = PARAM_SWITCH,
      .kind = PARAM_SETTING,
-     .flags = PARAM_PLANNED,
+     .flags = PARAM_RESTART,
      .max = 1,
      .ancestor = "pfcache",
      .summary = "merge equal memory pages of the VE with others",
-     .detail = "on or off, by default off. It saves memory, costs processor time, and lets VEs "
-               "guess each other's pages by timing: use it among VEs of one owner."},
+     .detail = "on or off, by default off; takes effect at the next start. The kernel's samepage "
+               "merging (KSM) looks for equal pages in the anonymous memory of all processes of "
+               "VEs where it is on, and keeps one copy. It costs processor time, and it is a side "
+               "channel: by the time that a write takes, a VE can find out whether another has a "
+               "page with the same content, so use it only among VEs of one owner. It needs Linux "
+               "6.7 or newer with CONFIG_KSM and is refused elsewhere. Terem turns KSM on when "
+               "the first VE with memory.dedup starts, and puts it back as it was when the node "
+               "is stopped; what is saved on the node is in /sys/kernel/mm/ksm. Files need no "
+               "merging: VEs of one template share them. pfcache merged files, which templates "
+               "do here."},
     {.key = "hugepages.limit",
      .type = PARAM_SIZE,
      .kind = PARAM_LIMIT,
@@ -342,77 +364,117 @@ const struct param_row param_table[] = {
      .backend = PARAM_IN_NAMESPACE,
      .type = PARAM_COUNT,
      .kind = PARAM_LIMIT,
-     .flags = LIMIT_LATER | PARAM_RESTART,
-     .max = 4096,
-     .def = NO_LIMIT,
+     .flags = PARAM_UNLIMITED | PARAM_RESTART,
+     .min = 1,
+     .max = 1048575,
+     .def = {.n = 1024},
      .ancestor = "numpty",
      .summary = "most pseudo-terminals in the VE",
-     .detail = "A whole number; takes effect at the next start."},
+     .detail = "A whole number, beside the VE's console; takes effect at the next start. It bounds "
+               "the /dev/pts that Terem mounts, which is where logins and commands find theirs. A "
+               "devpts that the VE's root mounts itself has no such bound: its memory is charged "
+               "to memory.limit, and Terem widens kernel.pty.max so that one VE cannot use up "
+               "the node's. By default 1024."},
     {.key = "signals",
      .backend = PARAM_IN_NAMESPACE,
      .type = PARAM_COUNT,
      .kind = PARAM_LIMIT,
-     .flags = LIMIT_LATER | PARAM_RESTART,
+     .flags = PARAM_UNLIMITED | PARAM_RESTART,
+     .min = 64,
      .max = COUNT_MAX_ROW,
-     .def = NO_LIMIT,
+     .def = {.n = 16384},
      .ancestor = "numsiginfo",
      .summary = "most queued signals in the VE",
-     .detail = "A whole number; takes effect at the next start."},
+     .detail = "A whole number of at least 64, over all users of the VE; takes effect at the next "
+               "start. It is the hard RLIMIT_SIGPENDING of every process and the bound of the VE's "
+               "user namespace for all together; POSIX timers count too. At the limit sigqueue(3) "
+               "fails with EAGAIN; kill(2) still works. It cannot be more than the node itself may "
+               "have where that lacks CAP_SYS_RESOURCE. By default 16384. OpenVZ's numsiginfo "
+               "counted the same."},
     {.key = "ipc.queues",
      .backend = PARAM_IN_NAMESPACE,
      .type = PARAM_COUNT,
      .kind = PARAM_LIMIT,
-     .flags = LIMIT_LATER,
-     .max = COUNT_MAX_ROW,
-     .def = NO_LIMIT,
+     .flags = PARAM_UNLIMITED,
+     .max = IPC_MAX_ROW,
+     .def = {.n = 1024},
+     .below = "queues that exist stay, and none is made",
      .summary = "most message queues in the VE",
-     .detail = "A whole number; System V and POSIX queues each."},
+     .detail = "A whole number up to 32768; System V and POSIX queues each (kernel.msgmni, "
+               "fs.mqueue.queues_max). POSIX queues of all users of the VE together hold at most "
+               "819200 bytes besides (RLIMIT_MSGQUEUE). An IPC namespace that the VE's root makes "
+               "itself has the kernel's own limits for System V queues: how many of those there "
+               "are is bounded by namespaces, and all their memory by memory.limit. By default "
+               "1024."},
     {.key = "ipc.semaphores",
      .backend = PARAM_IN_NAMESPACE,
      .type = PARAM_COUNT,
      .kind = PARAM_LIMIT,
-     .flags = LIMIT_LATER,
+     .flags = PARAM_UNLIMITED,
      .max = COUNT_MAX_ROW,
-     .def = NO_LIMIT,
+     .def = {.n = 32000},
+     .below = "semaphores that exist stay, and none is made",
      .summary = "most System V semaphores in the VE",
-     .detail = "A whole number."},
+     .detail =
+         "A whole number, over all sets (kernel.sem); a set has at most 32000. IPC namespaces "
+         "that the VE's root makes itself have the kernel's own limits, as for ipc.queues. "
+         "By default 32000."},
     {.key = "ipc.segments",
      .backend = PARAM_IN_NAMESPACE,
      .type = PARAM_COUNT,
      .kind = PARAM_LIMIT,
-     .flags = LIMIT_LATER,
-     .max = COUNT_MAX_ROW,
-     .def = NO_LIMIT,
+     .flags = PARAM_UNLIMITED,
+     .max = IPC_MAX_ROW,
+     .def = {.n = 4096},
+     .below = "segments that exist stay, and none is made",
      .ancestor = "shmpages",
      .summary = "most System V shared memory segments in the VE",
-     .detail = "A whole number; their size is bounded by memory.shared."},
+     .detail =
+         "A whole number up to 32768 (kernel.shmmni); their size is bounded by memory.shared. "
+         "IPC namespaces that the VE's root makes itself have the kernel's own limits, as "
+         "for ipc.queues. By default 4096."},
     {.key = "inotify.instances",
      .backend = PARAM_IN_NAMESPACE,
      .type = PARAM_COUNT,
      .kind = PARAM_LIMIT,
-     .flags = LIMIT_LATER,
+     .flags = PARAM_UNLIMITED,
      .max = COUNT_MAX_ROW,
-     .def = NO_LIMIT,
+     .def = {.n = 1024},
+     .below = "instances that are open stay, and none is opened",
      .summary = "most inotify instances in the VE",
-     .detail = "A whole number."},
+     .detail = "A whole number, over all users of the VE; as many fanotify groups are allowed "
+               "besides. At the limit inotify_init(2) fails with EMFILE. Terem widens "
+               "fs.inotify.max_user_instances of the node, 128 on many, to 65536, which is the "
+               "most that one VE can be given then. By default 1024."},
     {.key = "inotify.watches",
      .backend = PARAM_IN_NAMESPACE,
      .type = PARAM_COUNT,
      .kind = PARAM_LIMIT,
-     .flags = LIMIT_LATER,
+     .flags = PARAM_UNLIMITED,
      .max = COUNT_MAX_ROW,
-     .def = NO_LIMIT,
+     .def = {.n = 65536},
+     .below = "watches that are set stay, and none is set",
      .summary = "most inotify watches in the VE",
-     .detail = "A whole number."},
+     .detail = "A whole number, over all users of the VE; as many fanotify marks are allowed "
+               "besides. A watch takes about a kilobyte of memory.limit and keeps its inode in "
+               "memory. At the limit inotify_add_watch(2) fails with ENOSPC. Terem widens "
+               "fs.inotify.max_user_watches of the node to 4194304, which is the most that one VE "
+               "can be given then. By default 65536."},
     {.key = "namespaces",
      .backend = PARAM_IN_NAMESPACE,
      .type = PARAM_COUNT,
      .kind = PARAM_LIMIT,
-     .flags = LIMIT_LATER,
+     .flags = PARAM_UNLIMITED,
      .max = COUNT_MAX_ROW,
-     .def = NO_LIMIT,
+     .def = {.n = 128},
+     .below = "namespaces that exist stay, and none is made",
      .summary = "most namespaces of each type in the VE",
-     .detail = "A whole number for each type; 0 forbids containers inside the VE."},
+     .detail = "A whole number for each type (user, pid, mount, network, IPC, UTS, cgroup, time), "
+               "over all users of the VE and beside the VE's own; 0 forbids containers inside, and "
+               "services that want a private /tmp or network run without or fail. A container of "
+               "podman takes one of each, a service of systemd often one of mounts. A network "
+               "namespace costs the machine about as much memory again as memory.limit is charged "
+               "for it. At the limit clone(2) and unshare(2) fail with ENOSPC. By default 128."},
     {.key = "connections",
      .backend = PARAM_IN_NETWORK,
      .type = PARAM_COUNT,

@@ -12,10 +12,13 @@
 
 /* What this version enforces; a row leaves PARAM_PLANNED only together with its back end. */
 static const char *const enforced[] = {
-    "cpu.guarantee",    "cpu.limit",   "cpu.burst",    "cpu.weight",  "cpu.cores",
-    "memory.guarantee", "memory.soft", "memory.limit", "swap.limit",  "processes",
-    "io.weight",        "io.read",     "io.write",     "connections", "connections.rate",
-    "firewall.rules",   "net.packets"};
+    "cpu.guarantee", "cpu.limit",         "cpu.burst",        "cpu.weight",
+    "cpu.cores",     "memory.guarantee",  "memory.soft",      "memory.limit",
+    "swap.limit",    "processes",         "io.weight",        "io.read",
+    "io.write",      "connections",       "connections.rate", "firewall.rules",
+    "net.packets",   "memory.locked",     "memory.shared",    "memory.dedup",
+    "ptys",          "signals",           "ipc.queues",       "ipc.semaphores",
+    "ipc.segments",  "inotify.instances", "inotify.watches",  "namespaces"};
 
 static bool is_enforced(const char *key)
 {

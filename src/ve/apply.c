@@ -30,6 +30,7 @@ static const struct backend {
     {"cgroup", cgroup_check, cgroup_apply},
     {"cores", NULL, ve_cores_apply},
     {"network", ve_netlimit_check, ve_netlimit_apply},
+    {"limits", ve_limits_check, ve_limits_apply},
 };
 
 int ve_apply_check(struct ve_node *node, const struct param_set *set, struct err *err)

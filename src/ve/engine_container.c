@@ -78,6 +78,7 @@ struct parts { /* everything of one start, released together */
     const char **command;
     char **env;
     char *hosts, *hostname, *resolv;
+    struct container_limits limits;
 };
 
 static void parts_done(struct parts *p)
@@ -128,11 +129,13 @@ static int fill_plan(struct ve *ve, struct parts *p, const struct network_addres
     files[0] = (struct container_file){"/etc/hostname", p->hostname};
     files[1] = (struct container_file){"/etc/hosts", p->hosts};
     files[2] = (struct container_file){"/etc/resolv.conf", p->resolv};
+    ve_limits_of(&ve->params, &p->limits);
     *plan = (struct container_plan){
         .hostname = ve->rec.name,
         .id_base = ve_id_base(ve),
         .layers = p->layers,
         .n_layers = p->n_layers,
+        .limits = &p->limits,
         .tree = p->tree,
         .cgroup = p->cgroups.v2,
         .n_cgroup_procs = p->cgroups.n_v1,

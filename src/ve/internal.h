@@ -329,7 +329,17 @@ int ve_recover(struct ve_node *node, struct err *err);
 void session_free(struct session *s);
 void session_child_ended(struct ve_node *node, pid_t pid);
 
+/* limits.c */
+void ve_limits_of(const struct param_set *set, struct container_limits *ret);
+/* Of a VE that runs: rows that wait for its next start have the value that it was started with. */
+void ve_limits_in_force(const struct ve *ve, struct container_limits *ret);
+int ve_limits_check(struct ve_node *node, const struct param_set *set, struct err *err);
+int ve_limits_apply(struct ve *ve, const struct param_set *old_set, const struct param_set *new_set,
+                    bool force, struct err *err);
+
 /* sysctl.c */
+/* A VE starts whose memory may be merged (memory.dedup): the kernel's thread has to run. */
+void ve_sysctls_dedup(struct ve_node *node);
 void ve_sysctls_raise(struct ve_node *node);
 void ve_sysctls_put_back(struct ve_node *node);
 

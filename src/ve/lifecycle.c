@@ -194,6 +194,8 @@ static int done_start(struct job *job, struct err *err)
     json_object_del(ve->run, "broken");
     json_object_del(ve->run, "applying");
     json_object_set_new(ve->run, "restart_rows", ve_apply_restart_rows(&ve->params));
+    if (param_set_get(&ve->params, "memory.dedup").n)
+        ve_sysctls_dedup(node);
     ve->weight = 0;
     CPU_ZERO(&ve->cores_written);
     ve_guarantee_settle(node); /* others may have changed since its worker was forked */

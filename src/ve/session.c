@@ -22,6 +22,7 @@
 
 struct request { /* pointers into the request's JSON */
     struct container_exec x;
+    struct container_limits limits;
     const char **argv;
     char **env;
 };
@@ -93,6 +94,8 @@ static int parse(const struct ve *ve, const json_t *rq, struct request *ret, str
     ret->x.env = (const char *const *)ret->env;
     ret->x.tty = json_is_true(json_object_get(rq, "tty"));
     ret->x.pidfd = ve->pidfd;
+    ve_limits_in_force(ve, &ret->limits);
+    ret->x.limits = &ret->limits;
     ret->x.nesting = json_is_true(json_object_get(ve->spec, "nesting"));
     ret->x.own_init = str_eq(json_string_value(json_object_get(ve->spec, "kind")), "system");
     ret->x.new_privileges = ret->x.own_init;

@@ -28,7 +28,16 @@ static const struct {
     {"net.ipv4.ipfrag_high_thresh", "/proc/sys/net/ipv4/ipfrag_high_thresh", 67108864},
     {"net.netfilter.nf_conntrack_frag6_high_thresh",
      "/proc/sys/net/netfilter/nf_conntrack_frag6_high_thresh", 67108864},
+    /* what the rows inotify.* may give: counted for the owner of each VE's namespace as well; 128
+     * and 8192 are usual (fs/notify/inotify/inotify_user.c, fanotify_user.c) */
+    {"fs.inotify.max_user_instances", "/proc/sys/fs/inotify/max_user_instances", 65536},
+    {"fs.inotify.max_user_watches", "/proc/sys/fs/inotify/max_user_watches", 4194304},
+    {"fs.fanotify.max_user_groups", "/proc/sys/fs/fanotify/max_user_groups", 65536},
+    {"fs.fanotify.max_user_marks", "/proc/sys/fs/fanotify/max_user_marks", 4194304},
 };
+
+/* 0: at rest, 1: merging (Documentation/admin-guide/mm/ksm.rst). */
+static const char ksm_run[] = "/sys/kernel/mm/ksm/run";
 
 static int read_number(const char *path, uint64_t *ret)
 {
@@ -39,39 +48,54 @@ static int read_number(const char *path, uint64_t *ret)
     return number_parse(str_trim(text), 0, UINT64_MAX, ret, &e);
 }
 
-void ve_sysctls_raise(struct ve_node *node)
+/* Remembers what was before it writes. */
+static void widen(struct ve_node *node, const char *name, const char *path, uint64_t wide,
+                  const char *costs)
 {
     struct err e;
     char key[64], text[32];
-    for (size_t i = 0; i < ARRAY_SIZE(wanted); i++) {
-        uint64_t now;
-        if (read_number(wanted[i].path, &now) < 0 || now >= wanted[i].wide)
-            continue;
-        str_print(key, sizeof(key), "sysctl.%s", wanted[i].name);
-        str_print(text, sizeof(text), "%" PRIu64, now);
-        if (registry_meta_set(node->registry, key, text, &e) < 0 ||
-            fd_write_value_at(AT_FDCWD, wanted[i].path, &e, "%" PRIu64, wanted[i].wide) < 0)
-            log_warn(NULL, 0, "%s stays %s, and one VE may use it up for all: %s", wanted[i].name,
-                     text, e.text);
-    }
+    uint64_t now;
+    if (read_number(path, &now) < 0 || now >= wide)
+        return;
+    str_print(key, sizeof(key), "sysctl.%s", name);
+    str_print(text, sizeof(text), "%" PRIu64, now);
+    if (registry_meta_set(node->registry, key, text, &e) < 0 ||
+        fd_write_value_at(AT_FDCWD, path, &e, "%" PRIu64, wide) < 0)
+        log_warn(NULL, 0, "%s stays %s, and %s: %s", name, text, costs, e.text);
+}
+
+static void put_back(struct ve_node *node, const char *name, const char *path, uint64_t wide)
+{
+    struct err e;
+    char key[64];
+    auto_free char *before = NULL;
+    uint64_t now, old;
+    str_print(key, sizeof(key), "sysctl.%s", name);
+    if (registry_meta_get(node->registry, key, &before, &e) < 0 || !before ||
+        number_parse(before, 0, UINT64_MAX, &old, &e) < 0 || read_number(path, &now) < 0 ||
+        now != wide)
+        return;
+    if (fd_write_value_at(AT_FDCWD, path, &e, "%" PRIu64, old) < 0)
+        log_warn(NULL, 0, "cannot put %s back: %s", name, e.text);
+}
+
+void ve_sysctls_raise(struct ve_node *node)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(wanted); i++)
+        widen(node, wanted[i].name, wanted[i].path, wanted[i].wide, "one VE may use it up for all");
+}
+
+void ve_sysctls_dedup(struct ve_node *node)
+{
+    widen(node, "ksm", ksm_run, 1, "no memory is merged for memory.dedup");
 }
 
 void ve_sysctls_put_back(struct ve_node *node)
 {
-    struct err e;
-    char key[64];
     bool is_default = node->config.place.is_default;
     if (ve_instance_others() || (!is_default && access("/run/terem/teremd.sock", F_OK) == 0))
         return;
-    for (size_t i = 0; i < ARRAY_SIZE(wanted); i++) {
-        auto_free char *before = NULL;
-        uint64_t now, old;
-        str_print(key, sizeof(key), "sysctl.%s", wanted[i].name);
-        if (registry_meta_get(node->registry, key, &before, &e) < 0 || !before ||
-            number_parse(before, 0, UINT64_MAX, &old, &e) < 0 ||
-            read_number(wanted[i].path, &now) < 0 || now != wanted[i].wide)
-            continue;
-        if (fd_write_value_at(AT_FDCWD, wanted[i].path, &e, "%" PRIu64, old) < 0)
-            log_warn(NULL, 0, "cannot put %s back: %s", wanted[i].name, e.text);
-    }
+    for (size_t i = 0; i < ARRAY_SIZE(wanted); i++)
+        put_back(node, wanted[i].name, wanted[i].path, wanted[i].wide);
+    put_back(node, "ksm", ksm_run, 1);
 }
