@@ -173,6 +173,87 @@ def test_a_flood_leaves_others_alone(shared, asker):
     assert int(result["wrong"]) == 0 and int(result["answers"]) > 100
 
 
+# ---- the file of counters ----
+BEANS = "/proc/fs/user_beancounters"
+
+
+def beans(text):
+    """{name: [held, maxheld, barrier, limit, failcnt]}, read as monitoring tools of OpenVZ do."""
+    lines = text.splitlines()
+    assert lines[0] == "Version: 2.5"
+    assert lines[1].split() == ["uid", "resource", "held", "maxheld", "barrier", "limit", "failcnt"]
+    first = re.fullmatch(r"\s*(\d+):\s+(\w+)((?:\s+\d+){5})", lines[2])
+    rows = {first[2]: [int(n) for n in first[3].split()]}
+    for line in lines[3:]:
+        name, *values = line.split()
+        rows[name] = [int(n) for n in values]
+    return int(first[1]), rows
+
+
+def test_beancounters(shared):
+    show = shared.ve("beans", params={**LIMITS, "processes": "30"})
+    uid, rows = beans(shared.sh("beans", f"cat {BEANS}"))
+    assert uid == show["id"]
+    assert rows["physpages"][3] == 65536 and rows["privvmpages"][3] == 65536
+    assert rows["numproc"][2:4] == [30, 30] and rows["numproc"][4] == 0
+    # Fresh at each open, refusals too.
+    shared.sh("beans", "for i in $(seq 60); do sleep 2 & done", check=False)
+    time.sleep(0.2)
+    rows = beans(inside(show["pid"], BEANS))[1]
+    assert rows["numproc"][1] == 30 and rows["numproc"][4] > 0
+    key = next(c for c in shared.ok("GET", "/v1/ves/beans/counters") if c["key"] == "processes")
+    assert rows["numproc"][4] == key["failcnt"]
+    shared.ok("PATCH", "/v1/ves/beans", {"params": {"processes": "40"}})
+    for _ in range(100):
+        time.sleep(0.1)
+        rows = beans(inside(show["pid"], BEANS))[1]
+        assert rows["numproc"][3] == 40
+        if rows["numproc"][0] < 10:
+            return
+    raise AssertionError(rows["numproc"])
+
+
+def test_beancounters_are_not_the_ves_to_write(shared):
+    shared.ve("liar")
+    before = shared.sh("liar", f"cat {BEANS}")
+    said = shared.sh("liar", f"for i in 1 2; do echo x > {BEANS}; chmod 666 {BEANS}; rm {BEANS}; "
+                             "touch /proc/fs/x; mount -o remount,bind,rw /proc/fs; done 2>&1; "
+                             f"chown root {BEANS} 2>&1; :", check=False)
+    assert "ead-only" in said and "denied" in said
+    assert shared.sh("liar", f"cat {BEANS}").split()[:9] == before.split()[:9]
+    assert shared.sh("liar", "ls /proc/fs").split() == ["user_beancounters"]
+
+
+def test_beancounters_survive_teremd(shared):
+    first = shared.ve("left", params=LIMITS)["pid"]
+    assert beans(inside(first, BEANS))[1]["numproc"][0] > 0
+    shared.kill()
+    assert beans(inside(first, BEANS))[1]["numproc"][0] > 0
+    shared.start()
+    shared.sh("left", "for i in 1 2 3 4 5 6 7 8; do sleep 3 & done")
+    time.sleep(0.2)
+    assert beans(inside(first, BEANS))[1]["numproc"][0] >= 8
+    shared.job("POST", "/v1/ves/left/kill")
+    assert str(shared.show("left")["id"]) not in os.listdir(shared.root + "/run/counters")
+
+
+def test_who_opens_it_without_end_leaves_others_alone(shared):
+    shared.ve("opener", params=LIMITS)
+    shared.ve("reader")
+    shared.sh("opener", "for i in $(seq 50); do (while :; do : < /proc/fs/user_beancounters; done) "
+                        "& done")
+    for _ in range(10):
+        assert beans(shared.sh("reader", f"cat {BEANS}"))[1]["numproc"][0] > 0
+        shared.ok("GET", "/v1/ves")
+    shared.job("POST", "/v1/ves/opener/kill")
+
+
+def test_nested_containers_still_get_a_clean_proc(shared):
+    shared.ve("nest", nesting=True)
+    out = shared.sh("nest", "unshare -m -p -f sh -c 'mount -t proc proc /mnt && ls /mnt/fs'")
+    assert out.split() and "user_beancounters" not in out
+
+
 # ---- while teremd is not there ----
 def test_teremd_dies_in_the_middle_of_answers(shared, asker):
     """Calls that it had taken are answered all the same, and the next teremd goes on."""
@@ -209,12 +290,17 @@ def test_a_stopped_teremd_does_not_stop_ves(shared, asker):
     agree(shared, "held", 256 * MIB)
 
 
+def inside(first, path):
+    """A file of the VE whose first process is `first`, without teremd's help."""
+    with open(f"/proc/{first}/root{path}", encoding="utf-8") as file:
+        return file.read()
+
+
 def seen(first, total, what):
     """Is that total in /root/seen of the VE whose first process is `first`, soon?"""
     for _ in range(500):
         try:
-            with open(f"/proc/{first}/root/root/seen", encoding="utf-8") as file:
-                words = file.read().split()
+            words = inside(first, "/root/seen").split()
             if (int(words[words.index("total") + 1]) == total) == what:
                 return True
         except (OSError, ValueError):
@@ -235,8 +321,8 @@ def waiting(first):
                 for task in os.listdir(f"/proc/{pid}/task"):
                     with open(f"/proc/{pid}/task/{task}/syscall", encoding="utf-8") as file:
                         number = file.read().split()[0]
-                    with open(f"/proc/{pid}/task/{task}/stat", encoding="utf-8") as file:
-                        switches = file.read().split()[13:15]
+                    with open(f"/proc/{pid}/task/{task}/status", encoding="utf-8") as file:
+                        switches = re.findall(r"ctxt_switches:\s*(\d+)", file.read())
                     if number == "99":
                         found.add((task, *switches))
             except OSError:

@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define ATTR_SHOWN (MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
 #define DEADLINE_S 60 /* of each of its steps; milliseconds are usual */
 
 struct container_birth {
@@ -127,7 +128,7 @@ static int send_lxcfs(int lxcfs_dir, int sock, struct err *err)
 
 static int send_parts(const struct container_plan *plan, pid_t pid, int sock, struct err *err)
 {
-    auto_fd int userns = -1, tree = -1, dev = -1;
+    auto_fd int userns = -1, tree = -1, dev = -1, proc_fs = -1;
     int r;
     if ((r = open_namespace(pid, "user", &userns, err)) < 0 ||
         (r = send_layers(plan, userns, sock, err)) < 0)
@@ -137,8 +138,11 @@ static int send_parts(const struct container_plan *plan, pid_t pid, int sock, st
         return err_wrap(err, "its writable tree");
     if ((r = device_tree(plan->id_base, plan->limits->shared, &dev, err)) < 0)
         return r;
-    const int mounts[] = {tree, dev};
-    if ((r = message_send(sock, MESSAGE_MOUNTS, 0, mounts, 2, err)) < 0)
+    if (plan->proc_fs >= 0 && ((r = mount_clone(plan->proc_fs, "", &proc_fs, err)) < 0 ||
+                               (r = mount_set(proc_fs, ATTR_SHOWN, 0, err)) < 0))
+        return err_wrap(err, "its /proc/fs");
+    const int mounts[] = {tree, dev, proc_fs};
+    if ((r = message_send(sock, MESSAGE_MOUNTS, 0, mounts, plan->proc_fs >= 0 ? 3 : 2, err)) < 0)
         return r;
     return send_lxcfs(plan->lxcfs, sock, err);
 }

@@ -82,7 +82,8 @@ struct container_plan {
     bool new_privileges;     /* false: no_new_privs (application VEs by default) */
     const struct container_file *files; /* hostname, hosts, resolv.conf */
     size_t n_files;
-    int lxcfs;                             /* directory of the lxcfs mount, or -1 */
+    int lxcfs;   /* directory of the lxcfs mount, or -1 */
+    int proc_fs; /* directory that is shown, read-only, as /proc/fs; or -1 */
     const struct container_limits *limits; /* NULL: container_limits_default */
     bool no_network;                       /* keep only lo */
     bool old_overlay; /* stack layers as kernels before 6.13 need it, also on newer ones */

@@ -68,12 +68,13 @@ static int receive_and_build(const struct container_plan *plan, int sock, int *r
                              struct err *err)
 {
     auto_free int *layers = calloc(plan->n_layers + 1, sizeof(int));
-    int mounts[2], lxcfs[LXCFS_COUNT];
+    int mounts[3] = {-1, -1, -1}, lxcfs[LXCFS_COUNT];
     if (!layers)
         return err_set(err, ERR_EXHAUSTED, "out of memory");
     int r;
     if ((r = receive_layers(sock, layers, plan->n_layers, err)) < 0 ||
-        (r = message_expect(sock, MESSAGE_MOUNTS, NULL, mounts, 2, err)) < 0 ||
+        (r = message_expect(sock, MESSAGE_MOUNTS, NULL, mounts, plan->proc_fs >= 0 ? 3 : 2, err)) <
+            0 ||
         (r = receive_lxcfs(sock, lxcfs, err)) < 0)
         return r;
     struct root_parts parts = {
@@ -81,6 +82,7 @@ static int receive_and_build(const struct container_plan *plan, int sock, int *r
         .n_layers = plan->n_layers,
         .tree = mounts[0],
         .dev = mounts[1],
+        .proc_fs = mounts[2],
         .lxcfs = lxcfs,
         .cgroup = plan->cgroup >= 0,
         .nesting = plan->nesting,

@@ -95,6 +95,7 @@ struct root_parts {
     const int *layers;
     size_t n_layers;
     int tree, dev;
+    int proc_fs;      /* or -1 */
     const int *lxcfs; /* LXCFS_COUNT descriptors, -1 where there is none */
     bool cgroup;      /* mount a cgroup2 */
     bool nesting;     /* leave an uncovered proc and sysfs for containers inside */

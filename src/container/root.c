@@ -107,7 +107,7 @@ static int fill_dev(int dev, uint64_t ptys, int *ret_devpts, struct err *err)
  * What the user namespace protects by itself, so that nothing is mounted over it: /proc/sys
  * (files belong to the host's root and are read-only to others, except those of the VE's own
  * namespaces: net, kernel/hostname, domainname, ipc, user/max_*, which it may tune),
- * /proc/irq, /proc/bus, /proc/fs (the same), /proc/kmsg, /proc/kallsyms (want capabilities over
+ * /proc/irq, /proc/bus (the same), /proc/kmsg, /proc/kallsyms (want capabilities over
  * the machine), and /sys.
  *
  * Hidden all the same, should such a check ever be wrong, or because it tells about the machine
@@ -175,6 +175,8 @@ static int mount_proc_sys(const struct root_parts *p, int root, struct err *err)
         (r = attach_new("cgroup2", NULL, ATTR_PSEUDO, sys, "fs/cgroup", NULL, err)) < 0)
         return r;
     if ((r = hide(p->dev, proc, sys, err)) < 0)
+        return r;
+    if (p->proc_fs >= 0 && (r = mount_attach(p->proc_fs, proc, "fs", err)) < 0)
         return r;
     for (size_t i = 0; i < LXCFS_COUNT; i++)
         if (p->lxcfs[i] >= 0 && (r = lxcfs_attach(p->lxcfs[i], i, proc, sys, false, err)) < 0)

@@ -182,6 +182,7 @@ struct container_plan fixture_plan(const struct fixture *f)
         .init_program = -1,
         .argv = init,
         .lxcfs = -1,
+        .proc_fs = -1,
         .new_privileges = true,
     };
 }

@@ -5,7 +5,7 @@
  * Whoever calls belongs to the VE and may want to harm us:
  *
  * - It asks without end.  One call of a VE is at work at a time, VE_CALLS of one VE in a tick, and
- *   all VEs together get TICK_BUDGET_US of a tick; then listeners are not looked at until the next.
+ *   all VEs together are within the budget; else listeners are not looked at until the next tick.
  * - Its memory may be slow to reach (swapped out, on a slow disk, at its limit): writing there is
  *   done by a thread of libuv's pool, which does nothing else.
  * - It dies meanwhile, and its number is another process's.  Its memory is opened first, and then
@@ -19,6 +19,7 @@
 #include "base/number.h"
 #include "keep/serving.h"
 #include "kernel/seccomp.h"
+#include "ve/budget.h"
 #include "ve/internal.h"
 #include "ve/sysinfo.h"
 
@@ -27,17 +28,15 @@
 #include <sys/syscall.h>
 #include <time.h>
 
-#define TICK_MS        10
-#define TICK_BUDGET_US 2000
-#define VE_CALLS       20
-#define FRESH_MS       100
-#define FRESH_CALLS    5 /* get fresh values in that time; more get the last ones */
+#define VE_CALLS    20
+#define FRESH_MS    100
+#define FRESH_CALLS 5 /* get fresh values in that time; more get the last ones */
 
 struct answering { /* of a node */
     struct serving *page;
     int page_fd; /* until terem-keep has it */
     uv_timer_t *timer;
-    uint64_t tick, spent_us; /* of that tick */
+    struct budget budget;
     size_t at_work;
     bool closed;
 };
@@ -189,13 +188,17 @@ static void on_tick(uv_timer_t *t)
             resume(node->ves[i]);
 }
 
+static void resume_later(struct answering *a)
+{
+    if (!uv_is_active((uv_handle_t *)a->timer))
+        uv_timer_start(a->timer, on_tick, BUDGET_TICK_MS, 0);
+}
+
 static void pause_listener(struct ve_listener *l)
 {
-    struct answering *a = l->ve->node->answering;
     uv_poll_stop(l->poll);
     l->paused = true;
-    if (!uv_is_active((uv_handle_t *)a->timer))
-        uv_timer_start(a->timer, on_tick, TICK_MS, 0);
+    resume_later(l->ve->node->answering);
 }
 
 /* ---- one call ---- */
@@ -241,6 +244,8 @@ static void worked(uv_work_t *req, int status)
         ve->answers->at_work = false;
         if (ve->answers->calls < VE_CALLS)
             resume(ve);
+        else
+            resume_later(a); /* a tick that found it at work passed it by */
     }
     free(c);
     answering_free(a);
@@ -295,22 +300,18 @@ static void on_listener(uv_poll_t *poll, int status, int events)
     struct ve_listener *l = poll->data;
     struct answers *w = l->ve->answers;
     struct answering *a = l->ve->node->answering;
-    int64_t began = clock_us(CLOCK_MONOTONIC);
-    uint64_t tick = (uint64_t)began / (TICK_MS * 1000);
-    if (a->tick != tick) {
-        a->tick = tick;
-        a->spent_us = 0;
-    }
-    if (w->tick != tick) {
-        w->tick = tick;
+    int64_t began;
+    bool left = budget_begin(&a->budget, &began);
+    if (w->tick != a->budget.tick) {
+        w->tick = a->budget.tick;
         w->calls = 0;
     }
-    if (w->at_work || w->calls >= VE_CALLS || a->spent_us >= TICK_BUDGET_US) {
+    if (w->at_work || w->calls >= VE_CALLS || !left) {
         pause_listener(l);
         return;
     }
     take(l);
-    a->spent_us += (uint64_t)(clock_us(CLOCK_MONOTONIC) - began);
+    budget_end(&a->budget, began);
 }
 
 /* ---- for the other files of this room ---- */

@@ -71,7 +71,7 @@ static char *hosts_text(const struct ve *ve, const struct network_address *addr)
 struct parts { /* everything of one start, released together */
     int layers[TEMPLATE_LAYERS_MAX];
     size_t n_layers;
-    int tree;
+    int tree, counters;
     struct resource_cgroups cgroups;
     bool has_cgroups, has_network;
     struct container_birth *birth;
@@ -86,6 +86,7 @@ static void parts_done(struct parts *p)
     for (size_t i = 0; i < p->n_layers; i++)
         cleanup_fd(&p->layers[i]);
     cleanup_fd(&p->tree);
+    cleanup_fd(&p->counters);
     if (p->has_cgroups)
         resource_cgroups_done(&p->cgroups);
     container_birth_free(p->birth);
@@ -150,6 +151,7 @@ static int fill_plan(struct ve *ve, struct parts *p, const struct network_addres
         .files = files,
         .n_files = 3,
         .lxcfs = lxcfs_dir(node),
+        .proc_fs = p->counters,
         .listen = answer_listens(node),
     };
     for (size_t i = 0; i < p->cgroups.n_v1; i++)
@@ -161,7 +163,8 @@ static int start(struct ve *ve, int (*step)(void *, const char *, struct err *),
                  struct engine_started *ret, struct err *err)
 {
     struct ve_node *node = ve->node;
-    struct parts p __attribute__((cleanup(parts_done))) = {.tree = -1, .cgroups.v2 = -1};
+    struct parts p
+        __attribute__((cleanup(parts_done))) = {.tree = -1, .counters = -1, .cgroups.v2 = -1};
     struct network_address addr;
     struct network_limits limits;
     struct container_plan plan;
@@ -181,7 +184,7 @@ static int start(struct ve *ve, int (*step)(void *, const char *, struct err *),
     if (r < 0)
         return r;
     p.has_cgroups = true;
-    if ((r = ve_cores_start(ve, err)) < 0 ||
+    if ((r = ve_cores_start(ve, err)) < 0 || (r = inside_make(ve, &p.counters, err)) < 0 ||
         (r = fill_plan(ve, &p, &addr, &plan, files, err)) < 0 ||
         (r = step(ctx, "making its namespaces", err)) < 0 ||
         (r = container_birth_begin(&plan, &p.birth, err)) < 0 ||
@@ -195,6 +198,7 @@ static int start(struct ve *ve, int (*step)(void *, const char *, struct err *),
         resource_kill(node->resources, ve->rec.id, 5000, &ignored);
         network_detach(node->network, ve->rec.id, &ignored);
         resource_remove(node->resources, ve->rec.id, &ignored);
+        inside_remove(ve);
         return r;
     }
     *ret = (struct engine_started){started.pidfd, started.console, started.listener, started.pid};
@@ -205,7 +209,8 @@ static int with_files(struct ve *ve, int (*fn)(void *ctx, int pidfd, struct err 
                       struct err *err)
 {
     static const char *const nothing[] = {"/", NULL}; /* never executed */
-    struct parts p __attribute__((cleanup(parts_done))) = {.tree = -1, .cgroups.v2 = -1};
+    struct parts p
+        __attribute__((cleanup(parts_done))) = {.tree = -1, .counters = -1, .cgroups.v2 = -1};
     int pidfd, r = open_trees(ve, &p, err);
     if (r < 0)
         return r;
@@ -220,6 +225,7 @@ static int with_files(struct ve *ve, int (*fn)(void *ctx, int pidfd, struct err 
         .init_program = -1,
         .argv = nothing,
         .lxcfs = -1,
+        .proc_fs = -1,
         .no_network = true,
     };
     if ((r = container_birth_begin(&plan, &p.birth, err)) < 0 ||
@@ -319,6 +325,7 @@ static int clean(struct ve *ve, bool after_crash, struct err *err)
     if ((after_crash && network_detach(ve->node->network, ve->rec.id, err) < 0) ||
         network_limits_remove(ve->node->network, ve->rec.id, err) < 0)
         return -err->kind;
+    inside_remove(ve);
     return resource_remove(ve->node->resources, ve->rec.id, err);
 }
 

@@ -26,6 +26,12 @@ struct answering; /* answer.c, like the next */
 struct answers;
 struct transfer; /* files.c */
 
+struct ve_counters_file { /* inside.c */
+    int fd;               /* to write it by; or -1 */
+    ino_t inode;          /* 0: none */
+    int64_t written;      /* ms */
+};
+
 struct ve {
     struct ve_node *node;
     struct registry_ve rec; /* name, id, slot, want; rec.state mirrors state */
@@ -43,11 +49,12 @@ struct ve {
     uv_poll_t *exit_poll;       /* on a duplicate of pidfd */
     struct job *job;            /* at work or queued, or NULL */
     struct job *next_job;       /* a kill that waits for `job` to be cancelled */
-    struct answers *answers;    /* to its calls of sysinfo(2), while it runs; or NULL */
-    bool unsaved;               /* the registry could not take its record yet */
-    unsigned transfers;         /* files going in or out while it is stopped: it must not start */
-    bool gone;                  /* that process has ended */
-    unsigned restarts;          /* in a row, for the restart policy's delay */
+    struct ve_counters_file counters;
+    struct answers *answers; /* to its calls of sysinfo(2), while it runs; or NULL */
+    bool unsaved;            /* the registry could not take its record yet */
+    unsigned transfers;      /* files going in or out while it is stopped: it must not start */
+    bool gone;               /* that process has ended */
+    unsigned restarts;       /* in a row, for the restart policy's delay */
     uv_timer_t *restart_timer;
     int64_t restart_at; /* when that fires */
 };
@@ -155,6 +162,7 @@ struct ve_node {
     struct lxcfs *lxcfs;
     uv_poll_t *rules_poll;       /* netlimit.c */
     struct oom_watch *oom;       /* or NULL: the kernel's log cannot be read */
+    struct inside *inside;       /* NULL: VEs have no file of their counters */
     struct answering *answering; /* NULL: calls of VEs go to the kernel */
     char boot_id[40];
     void (*stop_done)(void *ctx);
@@ -368,6 +376,16 @@ void ve_netlimit_settle(struct ve_node *node, uint64_t guaranteed);
 /* After recovery: limits of VEs that are gone go, and the table is laid again if it is deleted. */
 void ve_netlimit_begin(struct ve_node *node);
 void ve_netlimit_end(struct ve_node *node);
+/* inside.c */
+int inside_begin(struct ve_node *node, struct err *err);
+void inside_end(struct ve_node *node, bool stop);
+int inside_dir(const struct ve_node *node); /* which workers keep; or -1 */
+/* In a worker: a new directory with the VE's file; -1 where there are none. */
+int inside_make(struct ve *ve, int *ret_dir, struct err *err);
+void inside_remove(struct ve *ve);
+/* From now on the file is up to date when it is opened. */
+void inside_watch(struct ve *ve);
+void inside_unwatch(struct ve *ve);
 
 /* lxcfs.c */
 int lxcfs_begin(struct ve_node *node, struct err *err);

@@ -346,7 +346,8 @@ static int fork_worker(struct job *job, struct err *err)
     int sv[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) < 0)
         return err_sys(err, "cannot make a socket pair for a worker");
-    int keep[] = {sv[1], job->ve ? job->ve->pidfd : -1, lxcfs_dir(job->node)};
+    int keep[] = {sv[1], job->ve ? job->ve->pidfd : -1, lxcfs_dir(job->node),
+                  inside_dir(job->node)};
     pid_t pid = ve_fork(job->node, keep, ARRAY_SIZE(keep), true);
     if (pid == 0) {
         job->sock = sv[1];

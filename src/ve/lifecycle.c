@@ -55,6 +55,7 @@ void ve_unwatch_process(struct ve *ve)
     ve_handle_close(&ve->exit_poll);
     cleanup_fd(&ve->pidfd);
     answer_drop(ve);
+    inside_unwatch(ve);
 }
 
 static bool is_system(const struct ve *ve)
@@ -188,6 +189,7 @@ static int done_start(struct job *job, struct err *err)
         return err_wrap(err, "%s", ve->rec.name);
     if (listener >= 0)
         answer_keep(ve, listener);
+    inside_watch(ve);
     json_object_set_new(ve->run, "pid", json_integer(job->result[0]));
     json_object_set_new(ve->run, "started", json_integer(ve_now_ms()));
     json_object_set_new(ve->run, "boot", json_string(node->boot_id));

@@ -210,6 +210,10 @@ static int open_all(struct ve_node *node, struct err *err)
     }
     if (watch_children(node, err) < 0)
         return -err->kind;
+    if (inside_begin(node, err) < 0) {
+        log_warn(NULL, 0, "VEs have no /proc/fs/user_beancounters: %s", err->text);
+        err_clear(err);
+    }
     if (answer_begin(node, err) < 0 || ve_recover(node, err) < 0)
         return -err->kind;
     ve_netlimit_begin(node);
@@ -252,6 +256,7 @@ void ve_node_close(struct ve_node *node)
     job_stop_all(node);
     answer_end(node);
     ve_netlimit_end(node);
+    inside_end(node, false);
     while (node->n_ves)
         ve_node_forget(node->ves[node->n_ves - 1]);
     free(node->ves);
@@ -313,6 +318,7 @@ void ve_node_stop_step(struct ve_node *node)
     if (up || node->n_open || !node->stop_done)
         return;
     lxcfs_end(node, true);
+    inside_end(node, true);
     if (network_node_remove(node->network, &e) < 0)
         log_error(NULL, 0, "%s", e.text);
     if (resource_node_remove(node->resources, &e) < 0)

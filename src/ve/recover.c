@@ -168,6 +168,7 @@ static void recover_one(struct ve *ve, bool booted)
             if (ve_watch_process(ve, pidfd, &e) < 0)
                 log_error(ve->rec.name, 0, "%s", e.text);
             answer_adopt(ve);
+            inside_watch(ve);
             close(pidfd);
         }
         break;

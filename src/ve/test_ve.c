@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "base/cleanup.h"
 #include "base/str.h"
+#include "ve/beancounter.h"
+#include "ve/budget.h"
 #include "ve/instance.h"
 #include "ve/state.h"
 #include "ve/sysinfo.h"
 
+#include <inttypes.h>
 #include <linux/audit.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -132,6 +135,78 @@ static void test_sysinfo_32(void **state)
 }
 #endif
 
+/* The five numbers of an old row. */
+static void old_row(const char *text, const char *name, uint64_t ret[5])
+{
+    char pattern[32];
+    str_print(pattern, sizeof(pattern), "  %s ", name);
+    const char *at = strstr(text, pattern);
+    assert_non_null(at);
+    int n = sscanf(at, "%*s %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64, &ret[0],
+                   &ret[1], &ret[2], &ret[3], &ret[4]);
+    assert_int_equal(n, 5);
+}
+
+static struct param_counter *count(struct param_counters *list, const char *key, uint64_t held,
+                                   uint64_t maxheld, uint64_t failcnt)
+{
+    struct param_counter *c = param_counters_of(list, param_find(key));
+    c->held = (struct param_count){true, held};
+    c->maxheld = (struct param_count){true, maxheld};
+    c->failcnt = (struct param_count){true, failcnt};
+    return c;
+}
+
+static void test_beancounters(void **state)
+{
+    char text[BEANCOUNTER_TEXT + 1] = "", later[BEANCOUNTER_TEXT + 1] = "";
+    struct param_counters list = {0};
+    struct param_set set;
+    struct err e = {0};
+    uint64_t n[5];
+    param_set_init(&set);
+    size_t len = beancounter_print(text, 7, &set, &list);
+    assert_true(str_starts(text,
+                           "Version: 2.5\n"
+                           "       uid  resource                     held              maxheld "
+                           "             barrier                limit              failcnt\n"
+                           "        7:  kmemsize                        0                    0 "
+                           " 9223372036854775807  9223372036854775807                    0\n"
+                           "            lockedpages "));
+    assert_int_equal(param_set_parse(&set, "memory.limit=256M", &e), 0);
+    assert_int_equal(param_set_parse(&set, "memory.soft=200M", &e), 0);
+    assert_int_equal(param_set_parse(&set, "processes=100", &e), 0);
+    count(&list, "memory.limit", (64 << 20) + 1, 65 << 20, 3);
+    count(&list, "processes", 5, 100, UINT64_MAX)->maxheld.known = false;
+    count(&list, "swap.limit", 4096, 8192, 0);
+    assert_int_equal(beancounter_print(later, 7, &set, &list), len);
+    old_row(later, "physpages", n); /* a page that is begun counts */
+    assert_true(n[0] == 16385 && n[1] == 16640 && n[2] == 65536 && n[3] == 65536 && n[4] == 3);
+    old_row(later, "privvmpages", n);
+    assert_true(n[0] == 16385 && n[2] == 51200 && n[3] == 65536 && n[4] == 0);
+    old_row(later, "oomguarpages", n);
+    assert_true(n[0] == 16386 && n[1] == 16642 && n[3] == INT64_MAX);
+    old_row(later, "numproc", n);
+    assert_true(n[0] == 5 && n[1] == 5 && n[2] == 100 && n[3] == 100);
+    old_row(later, "numfile", n); /* nobody counts it */
+    assert_true(n[0] == 0 && n[1] == 0 && n[3] == INT64_MAX && n[4] == 0);
+    size_t lines = 0;
+    for (const char *at = later; (at = strchr(at, '\n')); at++)
+        lines++;
+    assert_int_equal(lines, 27);
+}
+
+static void test_budget(void **state)
+{
+    struct budget b = {0};
+    int64_t began;
+    assert_true(budget_begin(&b, &began));
+    budget_end(&b, began - BUDGET_US);
+    uint64_t tick = b.tick;
+    /* Spent, unless a new tick has begun meanwhile. */
+    assert_true(!budget_begin(&b, &began) || b.tick != tick);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -139,6 +214,8 @@ int main(void)
         cmocka_unit_test(test_walks),
         cmocka_unit_test(test_id_ranges),
         cmocka_unit_test(test_sysinfo),
+        cmocka_unit_test(test_beancounters),
+        cmocka_unit_test(test_budget),
 #ifdef __x86_64__
         cmocka_unit_test(test_sysinfo_32),
 #endif

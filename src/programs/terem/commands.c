@@ -486,7 +486,8 @@ const struct command command_table[] = {
      .run = cmd_counters,
      .detail = "HELD now and MAXHELD at most since its start, beside BARRIER (the soft limit) and "
                "LIMIT; FAILCNT is how often the limit said no. Of memory it rises also when page "
-               "cache could be given back instead.",
+               "cache could be given back instead. The VE itself reads the same in "
+               "/proc/fs/user_beancounters.",
      .examples = {"terem counters web1", "terem counters --failed"}},
     {.name = "push",
      .summary = "copy a file or a directory into a VE",
