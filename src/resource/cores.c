@@ -40,7 +40,7 @@ int resource_cores(struct resource_node *node, int64_t id, const char *list, str
 {
     const struct controller *c = find(node, "cpuset");
     auto_fd int fd = -1;
-    char all[CORES_TEXT] = ""; /* v2: what the groups above have */
+    char all[CORES_TEXT] = "";
     if (!c)
         return list ? err_set(err, ERR_UNSUPPORTED,
                               "cpu.cores cannot be enforced here: cgroup controller cpuset is not "
@@ -48,8 +48,13 @@ int resource_cores(struct resource_node *node, int64_t id, const char *list, str
                               resource_why_absent(node, "cpuset"))
                     : 0;
     int r = ve_open(node, c->branch, id, &fd, err);
-    if (r == 0 && !list && c->where == RESOURCE_V1)
-        r = cgroup_read(node->branch[c->branch].fd, CPUS, all, sizeof(all), err);
+    /* v2: nothing means what the groups above have, but a group with processes that had a list
+     * does not take nothing (ENOSPC, seen on 6.12). */
+    if (r == 0 && !list && c->where == RESOURCE_V2 && cgroup_write(fd, CPUS, NULL, "\n") == 0)
+        return 0;
+    if (r == 0 && !list)
+        r = cgroup_read(node->branch[c->branch].fd,
+                        c->where == RESOURCE_V1 ? CPUS : CPUS ".effective", all, sizeof(all), err);
     if (r == 0)
         r = cgroup_write(fd, CPUS, err, "%s\n", list ? list : all);
     return r < 0 ? err_wrap(err, "cpu.cores") : 0;

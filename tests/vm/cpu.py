@@ -1,0 +1,112 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""In the machine: cores and guarantees of the processor with cgroup v2.  Prints TAP.
+
+Nothing is timed; shares are ratios, and taken over so long a time that the coarse turns of a
+machine whose processors take turns themselves do not show.
+"""
+import re
+import sys
+
+sys.path[:0] = ["/work/tests", "/work/tests/vm"]
+from shares import Crowd  # noqa: E402
+from steps import run  # noqa: E402
+
+WAIT = 120
+SECONDS = 30
+
+
+def read(path):
+    with open(path, encoding="ascii") as file:
+        return file.read().strip()
+
+
+def write(path, text):
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)
+
+
+class Cpu:
+    _helpers = ("cgroup", "where", "seen")
+
+    def __init__(self, node):
+        self.node = node
+
+    def cgroup(self, name, file):
+        return read(f"/sys/fs/cgroup/{self.node.cgroup_name}/ve-{self.node.show(name)['id']}/{file}")
+
+    def where(self, name):
+        """Where its first process may run."""
+        status = read(f"/proc/{self.node.show(name)['pid']}/status")
+        return re.search(r"Cpus_allowed_list:\s*(\S+)", status)[1]
+
+    def seen(self, name):
+        return self.node.sh(name, "nproc; grep -c ^processor /proc/cpuinfo").split()
+
+    def start(self):
+        self.node.start(WAIT)
+        self.node.template()
+
+    def cores(self):
+        self.node.ve("one", params={"cpu.cores": "1"})
+        assert self.cgroup("one", "cpuset.cpus") == self.where("one") == "0"
+        assert self.seen("one") == ["1", "1"], self.seen("one")
+        self.node.ve("two")
+        assert self.cgroup("two", "cpuset.cpus") == "" and self.where("two") == "0-1"
+        self.node.terem("set", "one", "cpu.cores=unlimited")
+        assert self.where("one") == "0-1" and self.seen("one") == ["2", "2"]
+
+    def exclusive_cores(self):
+        self.node.terem("set", "one", "cpu.cores=1-1,exclusive")
+        assert (self.where("one"), self.where("two")) == ("1", "0")
+        refused = self.node.terem("set", "two", "cpu.cores=1-1", check=False)
+        assert "core 1 is exclusive to one" in refused.stderr, refused.stderr
+        self.node.kill()
+        self.node.start(WAIT)
+        self.node.ve("three")
+        assert self.where("three") == "0" and self.where("one") == "1"
+
+    def a_core_goes_away(self):
+        """Its owner runs elsewhere meanwhile, as the kernel has it, and there again afterwards."""
+        switch = "/sys/devices/system/cpu/cpu1/online"
+        write(switch, "0")
+        try:
+            assert self.where("one") == "0"
+            said = self.node.terem("set", "two", "cpu.cores=1-1", check=False)
+            assert "there is no core 1; this node has cores 0" in said.stderr, said.stderr
+            self.node.terem("set", "two", "cpu.weight=50")
+        finally:
+            write(switch, "1")
+        self.node.terem("set", "two", "cpu.weight=100")
+        assert (self.where("one"), self.where("two")) == ("1", "0")
+        for name in ("one", "two", "three"):
+            self.node.job("DELETE", f"/v1/ves/{name}?force=true")
+
+    def reserve(self):
+        """All VEs weigh against the machine's own groups what they have against its reserve."""
+        parent = f"/sys/fs/cgroup/{self.node.cgroup_name}/cpu.weight"
+        assert read(parent) == "100"
+        self.node.ve("one", params={"cpu.guarantee": "10"})
+        assert read(parent) == "1900" and self.cgroup("one", "cpu.weight") == "10000"
+        self.node.job("DELETE", "/v1/ves/one?force=true")
+        assert read(parent) == "100"
+
+    def guarantees_are_kept(self):
+        crowd = Crowd(self.node)
+        _, alone = crowd.alone(SECONDS)
+        print(f"# alone: {alone:.4f} of both cores")
+        crowd.go(settle=20)
+        best = 0
+        for _ in range(4):
+            ratios, total = crowd.measure(SECONDS)
+            worst = min(ratios, key=lambda pair: pair[1])
+            print(f"# busy: the worst of 20 VEs got {worst[1]:.4f} of its guarantee of "
+                  f"{worst[0]:.0f}%; all together {total:.3f} of the machine")
+            print("# " + " ".join(f"{g:.0f}:{r:.2f}" for g, r in ratios), flush=True)
+            best = max(best, worst[1])
+            if best >= 0.97:
+                break
+        assert alone >= 0.98 and best >= 0.97, (alone, best)
+
+
+run(Cpu)

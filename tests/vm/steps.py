@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""In the machine: steps of a class, in the order of their definition, as TAP.  Each goes on from
+what the earlier ones left; names that begin with "_" and those in `helpers` are no steps."""
+import os
+import shutil
+import sys
+import time
+import traceback
+
+from node import Node
+
+
+def install():
+    """On the machine's own disk, as an installed Terem is."""
+    build = "/data/terem"
+    for name in ("terem", "teremd", "terem-keep", "terem-init"):
+        os.makedirs(f"{build}/src/programs/{name}", exist_ok=True)
+        shutil.copy(f"/work/build/src/programs/{name}/{name}", f"{build}/src/programs/{name}/")
+    shutil.copytree("/work/build/libexec", f"{build}/libexec", symlinks=True, dirs_exist_ok=True)
+    return build
+
+
+def run(kind):
+    names = [name for name in vars(kind)
+             if not name.startswith("_") and name not in getattr(kind, "_helpers", ("cgroup",))]
+    print(f"1..{len(names)}")
+    node = Node(install())
+    steps, failed = kind(node), False
+    try:
+        for name in names:
+            at = time.monotonic()
+            if failed:
+                print(f"not ok - {name} # was not reached", flush=True)
+                continue
+            try:
+                getattr(steps, name)()
+                print(f"ok - {name} # {time.monotonic() - at:.1f} s", flush=True)
+            except Exception:  # pylint: disable=broad-except
+                failed = True
+                for line in (traceback.format_exc() + node.words()).splitlines():
+                    print("#", line)
+                print(f"not ok - {name}", flush=True)
+    finally:
+        node.close()
+    sys.exit(failed)
