@@ -104,6 +104,7 @@ struct param_row {
     const char *v2_file;    /* its file in cgroup v2 */
     const char *v1_file;    /* and in v1; NULL: */
     const char *v1_why;     /* why v1 cannot enforce it */
+    const char *v2_why;     /* the same of v2, where v2_file is NULL */
     const char *below;      /* what lowering it below what is in use does, for --force; or NULL */
     const char *ancestor;   /* OpenVZ/Virtuozzo name, or NULL */
     const char *summary;    /* one line, for tables and completion */

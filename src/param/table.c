@@ -198,24 +198,38 @@ const struct param_row param_table[] = {
                "more goes there."},
     {.key = "memory.kernel",
      .type = PARAM_SIZE,
-     .kind = PARAM_SOFT,
-     .flags = LIMIT_LATER,
+     .kind = PARAM_COUNTER,
+     .flags = PARAM_UNLIMITED,
      .max = SIZE_MAX_ROW,
      .def = NO_LIMIT,
      .controller = "memory",
      .ancestor = "kmemsize, dcachesize",
      .summary = "kernel memory that the VE holds",
-     .detail = "In bytes. It is charged to memory.limit and counted apart."},
+     .detail = "In bytes: what the kernel keeps for the VE's processes, files, sockets and page "
+               "tables. It is charged to memory.limit and counted apart; kernels have no limit "
+               "of its own for it any more (memory.kmem.limit_in_bytes of cgroup v1 is accepted "
+               "and ignored since Linux 5.16), so it cannot be set. OpenVZ's kmemsize was a hard "
+               "limit, and a program that met it failed in odd places: give memory.limit "
+               "instead."},
     {.key = "memory.sockets",
      .type = PARAM_SIZE,
      .kind = PARAM_LIMIT,
-     .flags = LIMIT_LATER,
+     .flags = PARAM_UNLIMITED,
+     .min = 64 * KiB,
      .max = SIZE_MAX_ROW,
      .def = NO_LIMIT,
      .controller = "memory",
+     .v1_file = "memory.kmem.tcp.limit_in_bytes",
+     .v2_why = "cgroup v2 charges socket buffers to memory.limit and has no limit of their own; "
+               "set memory.limit, or sockets.tcp",
      .ancestor = "tcpsndbuf, tcprcvbuf, othersockbuf, dgramrcvbuf",
      .summary = "memory in the VE's socket buffers",
-     .detail = "In bytes. It is charged to memory.limit and counted apart."},
+     .detail = "In bytes, at least 64K. On cgroup v1 it bounds the buffers of TCP sockets, sent "
+               "and received together: at the limit connections become slow and none is broken; "
+               "a lower memory.limit bounds them, too; what other sockets hold is not counted "
+               "there. On cgroup v2 every socket's buffers are charged to memory.limit and "
+               "counted apart, and a limit of their own is refused, since the kernel has none. "
+               "OpenVZ's four rows were one for each kind and direction."},
     {.key = "memory.locked",
      .backend = PARAM_IN_NAMESPACE,
      .type = PARAM_SIZE,
@@ -270,14 +284,18 @@ const struct param_row param_table[] = {
     {.key = "hugepages.limit",
      .type = PARAM_SIZE,
      .kind = PARAM_LIMIT,
-     .flags = LIMIT_LATER,
+     .flags = PARAM_UNLIMITED,
      .max = SIZE_MAX_ROW,
      .def = NO_LIMIT,
      .controller = "hugetlb",
      .v2_file = "hugetlb.2MB.max",
      .v1_file = "hugetlb.2MB.limit_in_bytes",
      .summary = "memory in huge pages that the VE can take",
-     .detail = "In bytes; the kernel rounds it down to whole huge pages."},
+     .detail = "In bytes; the kernel rounds it down to whole huge pages, and 0 forbids them. It "
+               "holds for each size of huge pages that the machine has (2M and 1G, say), used or "
+               "only reserved: beyond it mmap(2) with MAP_HUGETLB fails with ENOMEM. These are "
+               "the pages that the operator set aside (vm.nr_hugepages); memory.limit does not "
+               "count them, and transparent huge pages are ordinary memory."},
 
     /* ---- things that are counted ---- */
     {.key = "processes",

@@ -47,6 +47,20 @@ static const struct counters_of {
      NULL},
     /* v1 bounds memory and swap together: refusals are of both, the most of swap is unknown. */
     {"swap.limit", false, {"memory.stat", "swap"}, {NULL}, {"memory.memsw.failcnt"}, NULL},
+    {"memory.kernel", true, {"memory.stat", "kernel"}, {NULL}, {NULL}, NULL},
+    {"memory.kernel",
+     false,
+     {"memory.kmem.usage_in_bytes"},
+     {"memory.kmem.max_usage_in_bytes"},
+     {NULL},
+     NULL},
+    {"memory.sockets", true, {"memory.stat", "sock"}, {NULL}, {NULL}, NULL},
+    {"memory.sockets",
+     false,
+     {"memory.kmem.tcp.usage_in_bytes"},
+     {"memory.kmem.tcp.max_usage_in_bytes"},
+     {"memory.kmem.tcp.failcnt"},
+     NULL},
 };
 
 static struct param_count read_source(int fd, const struct source *s)
@@ -65,6 +79,8 @@ static void read_row(const struct resource_node *node, int64_t id, const struct 
     auto_fd int fd = -1;
     if (!c || c->where == RESOURCE_ABSENT || ve_open(node, c->branch, id, &fd, NULL) < 0)
         return;
+    if (huge_owns(row))
+        huge_count(c->where == RESOURCE_V2, fd, ret);
     for (size_t i = 0; i < ARRAY_SIZE(sources); i++) {
         const struct counters_of *s = &sources[i];
         if (!str_eq(s->row, row->key) || s->v2 != (c->where == RESOURCE_V2))
@@ -81,7 +97,7 @@ static bool is_counted(const struct param_row *row)
     for (size_t i = 0; i < ARRAY_SIZE(sources); i++)
         if (str_eq(sources[i].row, row->key))
             return true;
-    return false;
+    return huge_owns(row);
 }
 
 int resource_counters(struct resource_node *node, int64_t id, struct param_counters *list,

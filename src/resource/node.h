@@ -64,10 +64,22 @@ int io_write(const struct resource_node *node, const struct param_row *row,
 bool io_usage(const struct resource_node *node, bool v2, int fd, uint64_t *ret_read,
               uint64_t *ret_written);
 
+/* hugepages.c: a file for each size of huge pages. */
+bool huge_owns(const struct param_row *row);
+int huge_check(const struct resource_node *node, const struct param_row *row,
+               const struct controller *c, struct param_value v, struct err *err);
+int huge_write(const struct resource_node *node, const struct param_row *row,
+               const struct controller *c, int fd, struct param_value v, struct err *err);
+void huge_count(bool v2, int fd, struct param_counter *ret);
+
 /* memory.c: lowering a limit of memory below what is in use. */
 /* ERR_STATE: what is in use, and what force would do. */
 int memory_refuse(const struct param_row *row, struct param_value v, uint64_t used,
                   struct err *err);
+/* v1: TCP's buffers get the lower one of memory.sockets and memory.limit. */
+#define MEMORY_TCP "memory.kmem.tcp.limit_in_bytes"
+int memory_write_tcp(int fd, const struct param_set *set, struct err *err);
+int memory_refuse_tcp(int fd, struct param_value v, struct err *err);
 /* v2: gives page cache back; what then does not fit is refused. */
 int memory_make_room(const struct param_row *row, int fd, struct param_value v, struct err *err);
 /* v1: ends the processes that its kernel would choose until again() succeeds; bounded in time. */

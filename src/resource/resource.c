@@ -62,6 +62,23 @@ static const char *file_of(const struct param_row *row, bool v2)
     return v2 ? row->v2_file : row->v1_file;
 }
 
+/* Rows that are more than one number in one file. */
+static const struct many_files {
+    bool (*owns)(const struct param_row *row);
+    int (*check)(const struct resource_node *node, const struct param_row *row,
+                 const struct controller *c, struct param_value v, struct err *err);
+    int (*write)(const struct resource_node *node, const struct param_row *row,
+                 const struct controller *c, int fd, struct param_value v, struct err *err);
+} many_files[] = {{io_owns, io_check, io_write}, {huge_owns, huge_check, huge_write}};
+
+static const struct many_files *many_files_of(const struct param_row *row)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(many_files); i++)
+        if (many_files[i].owns(row))
+            return &many_files[i];
+    return NULL;
+}
+
 static int check_row(const struct resource_node *node, const struct param_row *row,
                      const struct param_set *set, struct err *err)
 {
@@ -72,12 +89,13 @@ static int check_row(const struct resource_node *node, const struct param_row *r
         return err_set(err, ERR_UNSUPPORTED,
                        "%s cannot be enforced here: cgroup controller %s is not available, %s",
                        row->key, row->controller, c->why);
-    if (io_owns(row))
-        return io_check(node, row, c, set->v[param_index(row)], err);
+    const struct many_files *many = many_files_of(row);
+    if (many)
+        return many->check(node, row, c, set->v[param_index(row)], err);
     const char *file = file_of(row, c->where == RESOURCE_V2);
     if (!file)
         return err_set(err, ERR_UNSUPPORTED, "%s cannot be enforced here: %s", row->key,
-                       row->v1_why);
+                       c->where == RESOURCE_V2 ? row->v2_why : row->v1_why);
     if (faccessat(node->branch[c->branch].fd, file, F_OK, 0) < 0)
         return err_set(err, ERR_UNSUPPORTED, "%s cannot be enforced here: this kernel has no %s%s",
                        row->key, file,
@@ -142,22 +160,19 @@ static int write_value(const struct param_row *row, const struct controller *c, 
     return cgroup_write(fd, file, err, "%" PRIu64 "\n", n);
 }
 
-/* v1 charges TCP's buffers apart, and without this not at all: 64M of memory.limit held 600M of
- * queued bytes (seen on 6.18).  Datagrams' buffers it does not count anywhere. */
 static int write_row(const struct resource_node *node, const struct param_row *row,
                      const struct controller *c, int fd, const struct param_set *set,
                      struct err *err)
 {
-    static const char tcp[] = "memory.kmem.tcp.limit_in_bytes";
-    if (io_owns(row))
-        return io_write(node, row, c, fd, set->v[param_index(row)], err);
+    const struct many_files *many = many_files_of(row);
+    if (many)
+        return many->write(node, row, c, fd, set->v[param_index(row)], err);
+    if (c->where == RESOURCE_V1 && str_eq(row->v1_file, MEMORY_TCP))
+        return memory_write_tcp(fd, set, err);
     int r = write_value(row, c, fd, set, err);
-    if (r < 0 || c->where != RESOURCE_V1 || !str_eq(row->v1_file, "memory.limit_in_bytes") ||
-        faccessat(fd, tcp, W_OK, 0) < 0)
+    if (r < 0 || c->where != RESOURCE_V1 || !str_eq(row->v1_file, "memory.limit_in_bytes"))
         return r;
-    struct param_value v = set->v[param_index(row)];
-    return v.unlimited ? cgroup_write(fd, tcp, err, "-1\n")
-                       : cgroup_write(fd, tcp, err, "%" PRIu64 "\n", v.n);
+    return memory_write_tcp(fd, set, err);
 }
 
 struct rewrite {
@@ -209,6 +224,8 @@ static int change_row(const struct resource_node *node, int64_t id, const struct
         return 0;
     if (!v2 && cause.sys == EBUSY && (memory || is_memsw(row, c)))
         return change_busy(&w, id, force, err);
+    if (!v2 && cause.sys == EBUSY && str_eq(row->v1_file, MEMORY_TCP))
+        return memory_refuse_tcp(fd, v, err);
     if (err)
         *err = cause;
     err_wrap(err, "%s", row->key);
@@ -399,9 +416,10 @@ static int change_pass(struct change *ch, size_t *ret_refused, struct err *err)
             continue;
         }
         *err = cause;
-        if (io_owns(row)) /* of its files some may have been written */
+        bool many = many_files_of(row);
+        if (many) /* of its files some may have been written */
             ch->order[ch->n++] = i;
-        if (cause.sys != EINVAL || io_owns(row))
+        if (cause.sys != EINVAL || many)
             return r;
         ++*ret_refused;
     }

@@ -263,6 +263,73 @@ static void test_guarantees(void **state)
     resource_node_close(node);
 }
 
+/* Every size of huge pages, used and reserved. */
+static void test_hugepages(void **state)
+{
+    static const char *const some[] = {"hugepages.limit=6M", NULL};
+    struct resource_node *node;
+    struct resource_cgroups c;
+    struct param_set set, none;
+    struct err e = {0};
+    make_top("cg", true, "memory hugetlb");
+    open_node("1 1 0:1 / @/cg rw - cgroup2 cgroup2 rw\n", &node);
+    put_all(&set, some);
+    param_set_init(&none);
+    assert_int_equal(resource_create(node, 7, &set, 0, 0, &c, NULL), 0);
+    expect("cg/terem/ve-7/hugetlb.2MB.max", "6291456");
+    expect("cg/terem/ve-7/hugetlb.2MB.rsvd.max", "6291456");
+    expect("cg/terem/ve-7/hugetlb.1GB.max", "6291456");
+    expect("cg/terem/ve-7/ve/hugetlb.2MB.max", "max");
+    assert_int_equal(resource_apply(node, 7, &set, &none, false, NULL), 0);
+    expect("cg/terem/ve-7/hugetlb.1GB.rsvd.max", "max");
+    resource_cgroups_done(&c);
+    resource_node_close(node);
+
+    make_top("none", true, "memory");
+    open_node("1 1 0:1 / @/none rw - cgroup2 cgroup2 rw\n", &node);
+    assert_int_equal(resource_check(node, &set, &e), -ERR_UNSUPPORTED);
+    assert_non_null(strstr(e.text, "cgroup controller hugetlb is not available"));
+    resource_node_close(node);
+}
+
+/* v1 charges TCP's buffers apart: they get the lower one of two limits.  v2 has none. */
+static void test_sockets(void **state)
+{
+    static const char *const both[] = {"memory.sockets=1M", "memory.limit=8M", NULL};
+    static const char *const less[] = {"memory.sockets=16M", "memory.limit=8M", NULL};
+    static const char *const alone[] = {"memory.sockets=16M", NULL};
+    static const char file[] = "all/terem/ve-7/memory.kmem.tcp.limit_in_bytes";
+    struct resource_node *node;
+    struct resource_cgroups c;
+    struct param_set set, next, last, none;
+    struct err e = {0};
+    make_top("unified", true, "");
+    make_top("all", false, "");
+    open_node("1 1 0:1 / @/all rw - cgroup cgroup rw,cpu,memory,pids\n"
+              "1 1 0:3 / @/unified rw - cgroup2 cgroup2 rw\n",
+              &node);
+    put_all(&set, both);
+    put_all(&next, less);
+    put_all(&last, alone);
+    param_set_init(&none);
+    assert_int_equal(resource_create(node, 7, &set, 0, 0, &c, NULL), 0);
+    expect(file, "1048576");
+    assert_int_equal(resource_apply(node, 7, &set, &next, false, NULL), 0);
+    expect(file, "8388608");
+    assert_int_equal(resource_apply(node, 7, &next, &last, false, NULL), 0);
+    expect(file, "16777216");
+    assert_int_equal(resource_apply(node, 7, &last, &none, false, NULL), 0);
+    expect(file, "-1");
+    resource_cgroups_done(&c);
+    resource_node_close(node);
+
+    make_top("cg", true, "memory");
+    open_node("1 1 0:1 / @/cg rw - cgroup2 cgroup2 rw\n", &node);
+    assert_int_equal(resource_check(node, &set, &e), -ERR_UNSUPPORTED);
+    assert_non_null(strstr(e.text, "memory.sockets cannot be enforced here: cgroup v2 charges"));
+    resource_node_close(node);
+}
+
 static void test_counters(void **state)
 {
     struct resource_node *node;
@@ -270,7 +337,7 @@ static void test_counters(void **state)
     struct param_counters list = {0};
     const struct param_counter *rows = list.c;
     struct param_set set;
-    make_top("cg", true, "cpu memory pids");
+    make_top("cg", true, "cpu memory pids hugetlb");
     open_node("1 1 0:1 / @/cg rw - cgroup2 cgroup2 rw\n", &node);
     param_set_init(&set);
     assert_int_equal(resource_counters(node, 7, &list, NULL), -ERR_NOT_FOUND);
@@ -279,10 +346,15 @@ static void test_counters(void **state)
     write_at("cg/terem/ve-7/memory.peak", "7000\n");
     write_at("cg/terem/ve-7/memory.events.local", "low 1\nhigh 2\nmax 3\noom 4\noom_kill 5\n");
     write_at("cg/terem/ve-7/memory.swap.events", "high 0\nmax 6\nfail 7\n");
+    write_at("cg/terem/ve-7/memory.stat", "anon 5\nkernel 11\nkernel_stack 4\nsock 22\n");
+    write_at("cg/terem/ve-7/hugetlb.2MB.current", "6291456\n");
+    write_at("cg/terem/ve-7/hugetlb.2MB.rsvd.current", "8388608\n");
+    write_at("cg/terem/ve-7/hugetlb.2MB.events", "max 3\n");
+    write_at("cg/terem/ve-7/hugetlb.2MB.events.local", "max 3\n");
     write_at("cg/terem/ve-7/pids.current", "8\n");
     write_at("cg/terem/ve-7/pids.events", "max 9\n");
     assert_int_equal(resource_counters(node, 7, &list, NULL), 0);
-    assert_int_equal(list.n, 3);
+    assert_int_equal(list.n, 6);
     assert_string_equal(rows[0].row->key, "memory.limit");
     expect_count(rows[0].held, true, 5000);
     expect_count(rows[0].maxheld, true, 7000);
@@ -290,13 +362,20 @@ static void test_counters(void **state)
     assert_string_equal(rows[1].row->key, "swap.limit");
     expect_count(rows[1].held, false, 0); /* there is no file: unknown, not nothing */
     expect_count(rows[1].failcnt, true, 6);
-    assert_string_equal(rows[2].row->key, "processes");
-    expect_count(rows[2].held, true, 8);
-    expect_count(rows[2].maxheld, false, 0);
-    expect_count(rows[2].failcnt, false, 0); /* before 6.12 it is counted elsewhere */
+    assert_string_equal(rows[2].row->key, "memory.kernel");
+    expect_count(rows[2].held, true, 11);
+    assert_string_equal(rows[3].row->key, "memory.sockets");
+    expect_count(rows[3].held, true, 22);
+    assert_string_equal(rows[4].row->key, "hugepages.limit");
+    expect_count(rows[4].held, true, 6 << 20);
+    expect_count(rows[4].failcnt, true, 3);
+    assert_string_equal(rows[5].row->key, "processes");
+    expect_count(rows[5].held, true, 8);
+    expect_count(rows[5].maxheld, false, 0);
+    expect_count(rows[5].failcnt, false, 0); /* before 6.12 it is counted elsewhere */
     write_at("cg/terem/ve-7/pids.events.local", "max 9\n");
     assert_int_equal(resource_counters(node, 7, &list, NULL), 0);
-    expect_count(rows[2].failcnt, true, 9);
+    expect_count(rows[5].failcnt, true, 9);
     resource_cgroups_done(&c);
     resource_node_close(node);
 }
@@ -373,7 +452,7 @@ int main(void)
         EACH(test_v2_only),          EACH(test_v2_memory_in_use), EACH(test_v1_with_comounts),
         EACH(test_mixed_and_absent), EACH(test_create_undone),    EACH(test_no_v2),
         EACH(test_more_rows_v2),     EACH(test_more_rows_v1),     EACH(test_guarantees),
-        EACH(test_counters),
+        EACH(test_counters),         EACH(test_hugepages),        EACH(test_sockets),
     };
     return cmocka_run_group_tests_name("resource-shapes", tests, NULL, NULL);
 }

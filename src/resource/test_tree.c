@@ -54,6 +54,14 @@ static void put_v2(int fd, const char *controllers)
         put(fd, "io.weight", "default 100\n");
         put(fd, "io.bfq.weight", "100\n");
     }
+    for (size_t i = 0; strstr(controllers, "hugetlb") && i < 2; i++) {
+        static const char *const sizes[] = {"2MB", "1GB"}, *const ends[] = {".max", ".rsvd.max"};
+        for (size_t k = 0; k < 2; k++) {
+            char file[64];
+            str_print(file, sizeof(file), "hugetlb.%s%s", sizes[i], ends[k]);
+            put(fd, file, "max\n");
+        }
+    }
     if (strstr(controllers, "memory")) {
         put(fd, "memory.max", "max\n");
         put(fd, "memory.high", "max\n");
@@ -78,6 +86,7 @@ static void put_v1(int fd)
     put(fd, "blkio.throttle.write_iops_device", "");
     put(fd, "memory.limit_in_bytes", "9223372036854771712\n");
     put(fd, "memory.soft_limit_in_bytes", "9223372036854771712\n");
+    put(fd, "memory.kmem.tcp.limit_in_bytes", "9223372036854771712\n");
     put(fd, "memory.memsw.limit_in_bytes", "9223372036854771712\n");
 }
 
