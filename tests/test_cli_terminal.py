@@ -122,9 +122,40 @@ def test_top_quits(ve):
         screen.type(b"q")
         assert screen.end() == 0 and screen.as_before()
         assert screen.seen.rstrip().endswith(b"\x1b[?1049l")
-        for picture in screen.seen.split(b"\x1b[H"):
-            for line in re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", picture).splitlines():
-                assert len(line.decode()) <= 80, line
+        # Each line is addressed by itself, and only those that differ are sent.
+        lines = re.sub(rb"\x1b\[\d+;1H", b"\n", screen.seen)
+        for line in re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", lines).splitlines():
+            assert len(line.decode()) <= 80, line
+        assert screen.seen.count(b"NAME ") == 1
+
+
+def test_top_filters_and_scrolls(ve):
+    with Screen(ve, "top", "--sort", "name") as screen:
+        screen.until(b"box")
+        screen.type(b"/")
+        screen.until(b"show names with: _")
+        screen.type(b"nosuch\r")
+        screen.until(b"0-0 of 0 with nosuch by name")
+        screen.type(b"\x1b")
+        screen.until(b"by name  q quit")
+        screen.type(b"f\x1b[6~G")
+        screen.until(b"by refused")
+        screen.type(b"\x03")
+        assert screen.end() == 0 and screen.as_before()
+
+
+def test_top_once(ve):
+    for args in (("top",), ("top", "--once", "--filter", "box", "--sort", "memory")):
+        lines = ve.terem(*args).stdout.splitlines()
+        assert "run" in lines[0] and lines[1].startswith("NAME") and "\x1b" not in str(lines)
+        assert any(line.startswith("box ") for line in lines[2:])
+    assert ve.terem("top", "--filter", "nosuch").stdout.count("\n") == 2
+    one = [u for u in ve.json("top") if u["name"] == "box"][0]
+    assert one["cpu_percent"] >= 0 and one["net_in_rate"] >= 0 and "rising" in one
+    for bad, says in ((("--sort", "disk"), "--sort takes cpu, memory"),
+                      (("--interval", "0"), "--interval takes"), (("--label", "x"), "is not a label")):
+        said = ve.terem("top", *bad, check=False)
+        assert said.returncode == 2 and says in said.stderr
 
 
 def test_logs_cannot_act_on_the_terminal(ve):

@@ -152,6 +152,14 @@ struct resource_usage {
 int resource_usage(struct resource_node *node, int64_t id, struct resource_usage *ret,
                    struct err *err);
 
+/* Part of the last ten seconds in which some task of the VE waited, in hundredths of a percent; -1:
+ * this kernel does not tell. */
+struct resource_pressure {
+    int cpu, memory, io;
+};
+int resource_pressure(struct resource_node *node, int64_t id, struct resource_pressure *ret,
+                      struct err *err);
+
 /* Adds a counter for every limited row that some kernel counts.  The kernel keeps them: they
  * survive us.  Not there: ERR_NOT_FOUND. */
 int resource_counters(struct resource_node *node, int64_t id, struct param_counters *list,

@@ -7,6 +7,20 @@ static json_t *known(bool has, uint64_t n)
     return has ? json_integer((json_int_t)n) : json_null();
 }
 
+static json_t *percent_json(int hundredths)
+{
+    return hundredths < 0 ? json_null() : json_real(hundredths / 100.0);
+}
+
+static json_t *pressure_json(struct ve *ve)
+{
+    struct resource_pressure p;
+    if (resource_pressure(ve->node->resources, ve->rec.id, &p, NULL) < 0)
+        return json_null();
+    return json_pack("{s:o, s:o, s:o}", "cpu", percent_json(p.cpu), "memory",
+                     percent_json(p.memory), "io", percent_json(p.io));
+}
+
 json_t *ve_usage_json(struct ve *ve)
 {
     struct resource_usage u;
@@ -28,6 +42,7 @@ json_t *ve_usage_json(struct ve *ve)
     json_object_set_new(out, "oom_kills", json_integer((json_int_t)u.oom_kills));
     json_object_set_new(out, "read", known(u.has_io, u.read_bytes));
     json_object_set_new(out, "written", known(u.has_io, u.written_bytes));
+    json_object_set_new(out, "pressure", pressure_json(ve));
     json_object_set_new(out, "net_in_bytes", known(net, net ? net->in_bytes : 0));
     json_object_set_new(out, "net_out_bytes", known(net, net ? net->out_bytes : 0));
     return out;
@@ -72,11 +87,11 @@ static json_t *failed_json(struct ve *ve)
 static json_t *line_json(struct ve *ve)
 {
     struct param_value cpu = param_set_get(&ve->params, "cpu.guarantee");
-    return json_pack("{s:I, s:s, s:s, s:o, s:f, s:o, s:o, s:o}", "id", (json_int_t)ve->rec.id,
-                     "name", ve->rec.name, "state", ve_state_name(ve->state), "usage",
-                     ve_usage_json(ve), "cpu_guarantee", (double)cpu.n / 100, "memory_limit",
-                     limit_json(ve, "memory.limit"), "processes_limit", limit_json(ve, "processes"),
-                     "failed", failed_json(ve));
+    return json_pack("{s:I, s:s, s:s, s:I, s:o, s:f, s:o, s:o, s:o}", "id", (json_int_t)ve->rec.id,
+                     "name", ve->rec.name, "state", ve_state_name(ve->state), "time",
+                     (json_int_t)ve_now_ms(), "usage", ve_usage_json(ve), "cpu_guarantee",
+                     (double)cpu.n / 100, "memory_limit", limit_json(ve, "memory.limit"),
+                     "processes_limit", limit_json(ve, "processes"), "failed", failed_json(ve));
 }
 
 int ve_usage_all(struct ve_node *node, const char *label, json_t **ret, struct err *err)

@@ -56,7 +56,7 @@ int ve_counters(struct ve_node *node, const char *name, json_t **ret, struct err
  * nothing, and VEs without such. */
 int ve_counters_all(struct ve_node *node, const char *label, bool only_failed, json_t **ret,
                     struct err *err);
-/* What all that run use now: [{"id","name","state","usage","cpu_guarantee","memory_limit",
+/* What all that run use now: [{"id","name","state","time","usage","cpu_guarantee","memory_limit",
  * "processes_limit","failed":{"processes":3}}]. */
 int ve_usage_all(struct ve_node *node, const char *label, json_t **ret, struct err *err);
 /* {"name":…, "version":…, "instance":N, "ves":…, "running":…} */

@@ -1,248 +1,287 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* top: a live table of the running VEs.  teremd is asked only while somebody looks. */
+/* top: a live table of the running VEs.  teremd is asked only while somebody looks, once a tick. */
 #include "base/cleanup.h"
 #include "base/number.h"
 #include "cli.h"
 #include "command.h"
 #include "terminal.h"
 #include "text.h"
-#include "ve_text.h"
+#include "top.h"
 
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
-#define REFRESH_MS 2000
+#define ONCE_MS    500
+#define PERIOD_MIN 200
 
-struct sample {
-    json_int_t id, cpu_usec;
-    int64_t at; /* milliseconds */
-};
-
-struct top {
+struct screen {
     struct cli *cli;
-    struct sample *old;
-    size_t n_old;
-    char order; /* c, m, p or n */
+    struct top top;
+    struct top_view view;
+    char *path; /* of the request */
+    uint64_t period;
+    char **lines; /* as they stand on the terminal */
+    size_t n_lines;
+    struct winsize size;
+    bool typing;    /* a filter */
+    char typed[64]; /* keys that were not acted upon yet */
+    size_t n_typed;
 };
 
-struct line {
-    const json_t *ve;
-    double cpu; /* percent of one core; -1: not known yet */
-};
-
-static double cpu_of(const struct top *t, const json_t *ve, int64_t now)
+static int look(struct screen *s, struct err *err)
 {
-    const json_t *usec = json_object_get(json_object_get(ve, "usage"), "cpu_usec");
-    for (size_t i = 0; json_is_integer(usec) && i < t->n_old; i++) {
-        const struct sample *o = &t->old[i];
-        json_int_t used = json_integer_value(usec) - o->cpu_usec;
-        if (o->id == cli_int(ve, "id") && now > o->at && used >= 0)
-            return (double)used / 10.0 / (double)(now - o->at);
-    }
-    return -1;
-}
-
-static void remember(struct top *t, const json_t *ves, int64_t now)
-{
-    size_t n = json_array_size(ves), i;
-    json_t *ve;
-    struct sample *s = calloc(n ? n : 1, sizeof(*s));
-    if (!s)
-        return;
-    json_array_foreach(ves, i, ve) s[i] =
-        (struct sample){cli_int(ve, "id"), cli_int(json_object_get(ve, "usage"), "cpu_usec"), now};
-    free(t->old);
-    t->old = s;
-    t->n_old = n;
-}
-
-static json_int_t usage_of(const struct line *l, const char *key)
-{
-    return cli_int(json_object_get(l->ve, "usage"), key);
-}
-
-static int compare(const void *a, const void *b, void *ctx)
-{
-    const struct line *x = a, *y = b;
-    const struct top *t = ctx;
-    const char *key = t->order == 'm' ? "memory" : "pids";
-    int r = 0;
-    if (t->order == 'c')
-        r = (x->cpu < y->cpu) - (x->cpu > y->cpu);
-    else if (t->order != 'n')
-        r = (usage_of(x, key) < usage_of(y, key)) - (usage_of(x, key) > usage_of(y, key));
-    return r ? r : strcmp(cli_text(x->ve, "name"), cli_text(y->ve, "name"));
-}
-
-static void add_lines(struct text_table *table, const struct line *lines, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        const json_t *ve = lines[i].ve;
-        auto_str struct str memory = str_init(64), pids = str_init(64);
-        ve_text_memory(&memory, ve);
-        ve_text_pids(&pids, ve);
-        const char *limit = cli_text_or(json_object_get(ve, "params"), "memory.limit", "unlimited");
-        text_cell(table, cli_text(ve, "name"));
-        text_cell(table, cli_text(ve, "state"));
-        if (lines[i].cpu < 0)
-            text_cell(table, NULL);
-        else
-            text_cellf(table, "%.1f", lines[i].cpu);
-        text_cell(table, str_c(&memory));
-        text_cell(table, limit);
-        text_cell(table, str_c(&pids));
-    }
-}
-
-/* Renders ves at `now`; rows 0: all of them. */
-static void render(struct top *t, const json_t *ves, int64_t now, size_t rows, size_t columns,
-                   struct str *out)
-{
-    static const char *const heads[] = {"NAME", "STATE", "CPU%", "MEMORY", "LIMIT", "PIDS"};
-    auto_table struct text_table table = {.columns = 6, .right = 0x3c};
-    size_t n = 0, i;
-    json_t *ve;
-    auto_free struct line *lines = calloc(json_array_size(ves) + 1, sizeof(*lines));
-    double cpu = 0;
-    json_int_t memory = 0, pids = 0;
-    json_array_foreach(ves, i, ve)
-    {
-        if (!lines || cli_is_null(ve, "usage"))
-            continue;
-        lines[n] = (struct line){ve, cpu_of(t, ve, now)};
-        cpu += lines[n].cpu > 0 ? lines[n].cpu : 0;
-        memory += usage_of(&lines[n], "memory");
-        pids += usage_of(&lines[n], "pids");
-        n++;
-    }
-    if (n)
-        qsort_r(lines, n, sizeof(*lines), compare, t);
-    char buf[NUMBER_TEXT];
-    auto_str struct str head = str_init(1024);
-    str_add(&head, "%zu of %zu VEs run; cpu %.1f%%, memory %s, %" JSON_INTEGER_FORMAT " processes",
-            n, json_array_size(ves), cpu, number_format_size((uint64_t)memory, buf), pids);
-    text_add_cut(out, str_c(&head), columns);
-    str_add(out, "\n");
-    if (rows)
-        text_add_cut(out, "q quits; c, m, p, n: order by cpu, memory, processes, name", columns);
-    str_add(out, "\n");
-    for (i = 0; i < ARRAY_SIZE(heads); i++)
-        text_cell(&table, heads[i]);
-    if (rows && n > rows - 4)
-        n = rows > 4 ? rows - 4 : 0;
-    add_lines(&table, lines, n);
-    text_table_render(&table, out, columns);
-}
-
-static int fetch(struct top *t, json_t **ret, int64_t *now, struct err *err)
-{
-    int r = cli_call(t->cli, "GET", "/v1/ves", NULL, ret, err);
-    *now = text_now();
-    return r;
+    auto_json json_t *usage = NULL;
+    int r = cli_call(s->cli, "GET", s->path, NULL, &usage, err);
+    return r < 0 ? r : top_look(&s->top, usage, text_now(), err);
 }
 
 /* Not a terminal: two looks, half a second apart, printed once. */
-static int once(struct top *t, struct err *err)
+static int once(struct screen *s, struct err *err)
 {
-    auto_json json_t *first = NULL, *ves = NULL;
     auto_str struct str out = str_init(TEXT_MAX);
-    int64_t now;
-    size_t i;
-    json_t *ve;
-    int r = fetch(t, &first, &now, err);
+    int r = look(s, err);
     if (r < 0)
         return r;
-    remember(t, first, now);
-    poll(NULL, 0, 500);
-    r = fetch(t, &ves, &now, err);
+    poll(NULL, 0, ONCE_MS);
+    r = look(s, err);
     if (r < 0)
         return r;
-    if (t->cli->json) {
-        json_array_foreach(ves, i, ve)
-        {
-            double cpu = cpu_of(t, ve, now);
-            json_object_set_new(ve, "cpu_percent", cpu < 0 ? json_null() : json_real(cpu));
-        }
-        return cli_out_json(t->cli, ves, err);
+    if (s->cli->json) {
+        auto_json json_t *doc = top_json(&s->top);
+        return cli_out_json(s->cli, doc, err);
     }
-    render(t, ves, now, 0, 1000, &out);
+    s->view =
+        (struct top_view){.columns = s->cli->out_tty ? cli_columns(1) : 0, .color = s->cli->color};
+    top_render(&s->top, &s->view, &out);
     return cli_out(&out, err);
 }
 
-static void draw(const struct str *screen)
+/* ---- the terminal ---- */
+
+static void forget_lines(struct screen *s)
+{
+    for (size_t i = 0; i < s->n_lines; i++)
+        free(s->lines[i]);
+    free(s->lines);
+    s->lines = NULL;
+    s->n_lines = 0;
+}
+
+/* Sends only the lines that differ from what stands there. */
+static void draw(struct screen *s, const struct str *picture)
 {
     auto_str struct str out = str_init(TEXT_MAX);
-    /* Line by line with "erase to the end of the line": no flicker of an emptied screen. */
-    str_add(&out, "\x1b[H");
-    for (const char *p = str_c(screen); *p;) {
+    size_t row = 0, most = s->size.ws_row;
+    if (!s->lines) {
+        str_add(&out, "\x1b[H\x1b[2J");
+        s->lines = calloc(most ? most : 1, sizeof(*s->lines));
+        s->n_lines = s->lines ? most : 0;
+    }
+    for (const char *p = str_c(picture); row < s->n_lines; row++) {
         size_t n = strcspn(p, "\n");
-        str_add_bytes(&out, p, n);
+        char *line = strndup(p, n);
+        if (line && !str_eq(s->lines[row], line) && (n || s->lines[row]))
+            str_add(&out, "\x1b[%zu;1H%s\x1b[K", row + 1, line);
+        free(s->lines[row]);
+        s->lines[row] = line;
         p += n;
         p += *p == '\n';
-        str_add(&out, "\x1b[K%s", *p ? "\r\n" : "");
     }
-    str_add(&out, "\x1b[J");
     fwrite(str_c(&out), 1, out.len, stdout);
     fflush(stdout);
 }
 
-/* Waits for a key or the time; returns the key, 0, or 'q'. */
-static char wait_key(int ms)
+static void show(struct screen *s)
 {
-    struct pollfd p = {.fd = STDIN_FILENO, .events = POLLIN};
-    char key;
-    int r = poll(&p, 1, ms);
-    if (r <= 0)
-        return 0; /* time, or SIGWINCH */
-    return read(STDIN_FILENO, &key, 1) == 1 ? key : 'q';
+    struct winsize ws;
+    auto_str struct str picture = str_init(TEXT_MAX), prompt = str_init(256);
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &ws) < 0 || ws.ws_col == 0 || ws.ws_row == 0)
+        ws = (struct winsize){.ws_row = 24, .ws_col = 80};
+    if (ws.ws_row != s->size.ws_row || ws.ws_col != s->size.ws_col)
+        forget_lines(s);
+    s->size = ws;
+    s->view.lines = ws.ws_row;
+    s->view.columns = ws.ws_col;
+    str_add(&prompt, "show names with: %s_  (Enter keeps it, Esc shows all)", s->top.filter);
+    s->view.prompt = s->typing ? str_c(&prompt) : NULL;
+    top_render(&s->top, &s->view, &picture);
+    draw(s, &picture);
 }
 
-static int live(struct top *t, struct err *err)
+enum key {
+    KEY_NONE,
+    KEY_QUIT = 256,
+    KEY_UP,
+    KEY_DOWN,
+    KEY_PAGE_UP,
+    KEY_PAGE_DOWN,
+    KEY_HOME,
+    KEY_END,
+    KEY_ESCAPE
+};
+
+/* The key that stands first and how many bytes it takes. */
+static int key_of(const char *s, size_t n, size_t *ret_len)
 {
-    int64_t until = 0, now = 0;
-    auto_json json_t *ves = NULL;
+    static const struct {
+        const char *bytes;
+        int key;
+    } keys[] = {{"\x1b[A", KEY_UP},   {"\x1bOA", KEY_UP},       {"\x1b[B", KEY_DOWN},
+                {"\x1bOB", KEY_DOWN}, {"\x1b[5~", KEY_PAGE_UP}, {"\x1b[6~", KEY_PAGE_DOWN},
+                {"\x1b[H", KEY_HOME}, {"\x1b[1~", KEY_HOME},    {"\x1bOH", KEY_HOME},
+                {"\x1b[F", KEY_END},  {"\x1b[4~", KEY_END},     {"\x1bOF", KEY_END}};
+    *ret_len = 1;
+    if (*s == 3 || *s == 4)
+        return KEY_QUIT;
+    if (*s != '\x1b')
+        return (unsigned char)*s;
+    if (n < 2 || (s[1] != '[' && s[1] != 'O'))
+        return KEY_ESCAPE;
+    size_t len = 2;
+    while (len < n && (s[len] < '@' || s[len] > '~'))
+        len++;
+    *ret_len = len < n ? len + 1 : n;
+    for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
+        if (strlen(keys[i].bytes) == *ret_len && memcmp(keys[i].bytes, s, *ret_len) == 0)
+            return keys[i].key;
+    return KEY_NONE;
+}
+
+/* Waits for a key, the time (KEY_NONE), or a window of another size (KEY_NONE). */
+static int wait_key(struct screen *s, int64_t ms)
+{
+    struct pollfd p = {.fd = STDIN_FILENO, .events = POLLIN};
+    size_t used;
+    if (!s->n_typed) {
+        if (poll(&p, 1, ms > 0 ? (int)ms : 0) <= 0)
+            return KEY_NONE;
+        ssize_t n = read(STDIN_FILENO, s->typed, sizeof(s->typed));
+        if (n <= 0)
+            return KEY_QUIT;
+        s->n_typed = (size_t)n;
+    }
+    int key = key_of(s->typed, s->n_typed, &used);
+    s->n_typed -= used;
+    memmove(s->typed, s->typed + used, s->n_typed);
+    return key;
+}
+
+static void type_filter(struct screen *s, int key)
+{
+    size_t n = strlen(s->top.filter);
+    if (key == '\r' || key == '\n' || key == KEY_ESCAPE)
+        s->typing = false;
+    if (key == KEY_ESCAPE)
+        *s->top.filter = '\0';
+    else if ((key == 0x7f || key == '\b') && n)
+        s->top.filter[n - 1] = '\0';
+    else if (key > ' ' && key < 0x7f && n + 1 < sizeof(s->top.filter)) {
+        s->top.filter[n] = (char)key;
+        s->top.filter[n + 1] = '\0';
+    }
+    s->view.first = 0;
+}
+
+static void act(struct screen *s, int key)
+{
+    size_t page = s->size.ws_row > 4 ? s->size.ws_row - 4u : 1;
+    if (key == KEY_DOWN || key == 'j')
+        s->view.first++;
+    else if ((key == KEY_UP || key == 'k') && s->view.first)
+        s->view.first--;
+    else if (key == KEY_PAGE_DOWN || key == ' ')
+        s->view.first += page;
+    else if (key == KEY_PAGE_UP)
+        s->view.first -= s->view.first < page ? s->view.first : page;
+    else if (key == KEY_HOME || key == 'g')
+        s->view.first = 0;
+    else if (key == KEY_END || key == 'G')
+        s->view.first = s->top.n; /* top_render() corrects it */
+    else if (key == '/')
+        s->typing = true;
+    else if (key == KEY_ESCAPE)
+        *s->top.filter = '\0';
+    else if (key > 0 && key < 0x7f && strchr(TOP_ORDERS, key)) {
+        s->top.order = (char)key;
+        s->view.first = 0;
+    }
+}
+
+static void on_resize(int sig)
+{
+}
+
+static int live(struct screen *s, struct err *err)
+{
+    int64_t until = 0;
+    struct sigaction resized = {.sa_handler = on_resize}; /* ends the poll() */
+    sigaction(SIGWINCH, &resized, NULL);
+    s->view.color = s->cli->color;
     for (;;) {
         if (text_now() >= until) {
-            auto_json json_t *fresh = NULL;
-            int64_t was = now;
-            int r = fetch(t, &fresh, &now, err);
+            int r = look(s, err);
             if (r < 0)
                 return r;
-            if (ves)
-                remember(t, ves, was);
-            json_decref(ves);
-            ves = steal_ptr(&fresh);
-            until = now + REFRESH_MS;
+            /* The first rates soon. */
+            until = s->top.at + (until ? (int64_t)s->period : ONCE_MS);
         }
-        struct winsize ws;
-        if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &ws) < 0 || ws.ws_col == 0 || ws.ws_row == 0)
-            ws = (struct winsize){.ws_row = 24, .ws_col = 80};
-        auto_str struct str screen = str_init(TEXT_MAX);
-        render(t, ves, now, ws.ws_row, ws.ws_col, &screen);
-        draw(&screen);
-        int64_t left = until - text_now();
-        char key = wait_key(left > 0 ? (int)left : 0);
-        if (key == 'q' || key == 'Q' || key == 3 || key == 4)
+        show(s);
+        int key = wait_key(s, until - text_now());
+        if (key == KEY_QUIT || (!s->typing && (key == 'q' || key == 'Q')))
             return 0;
-        if (key && strchr("cmpn", key))
-            t->order = key;
+        if (s->typing && key)
+            type_filter(s, key);
+        else if (key)
+            act(s, key);
     }
+}
+
+static int read_options(struct screen *s, const struct args *a, struct err *err)
+{
+    const char *label = args_get(a, "label"), *sort = args_get(a, "sort");
+    const char *filter = args_get(a, "filter"), *period = args_get(a, "interval");
+    auto_str struct str path = str_init(4096);
+    str_add(&path, "/v1/usage");
+    if (label) {
+        auto_free char *key = NULL;
+        const char *value;
+        int r = cli_assignment(label, "a label such as tier=web", &key, &value, err);
+        if (r < 0)
+            return r;
+        str_add(&path, "?label=");
+        client_encode(&path, label);
+    }
+    if (sort && !(s->top.order = top_order(sort)))
+        return err_set(err, ERR_USAGE,
+                       "--sort takes cpu, memory, pressure, io, traffic, processes, refused or "
+                       "name");
+    if (filter && str_print(s->top.filter, sizeof(s->top.filter), "%s", filter) < 0)
+        return err_set(err, ERR_USAGE, "--filter takes at most %d bytes", TOP_FILTER - 1);
+    if (period && number_parse_time(period, &s->period, err) < 0)
+        return err_wrap(err, "--interval");
+    if (s->period < PERIOD_MIN || s->period > 3600000)
+        return err_set(err, ERR_USAGE, "--interval takes 200ms to 1h");
+    s->path = str_steal(&path);
+    return s->path ? 0 : err_set(err, ERR_EXHAUSTED, "out of memory");
 }
 
 int cmd_top(struct cli *cli, const struct args *a, struct err *err)
 {
-    struct top t = {.cli = cli, .order = 'c'};
-    int r;
-    if (cli->json || !cli->out_tty || !isatty(STDIN_FILENO)) {
-        r = once(&t, err);
-    } else {
+    struct screen s = {.cli = cli, .top = TOP_NONE, .period = TOP_PERIOD_MS};
+    int r = read_options(&s, a, err);
+    if (r == 0 && (cli->json || args_has(a, "once") || !cli->out_tty || !isatty(STDIN_FILENO))) {
+        r = once(&s, err);
+    } else if (r == 0) {
         r = terminal_raw(STDIN_FILENO, TERMINAL_SCREEN, err);
         if (r == 0)
-            r = live(&t, err);
+            r = live(&s, err);
         terminal_restore();
     }
-    free(t.old);
+    forget_lines(&s);
+    top_done(&s.top);
+    free(s.path);
     return r;
 }
