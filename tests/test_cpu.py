@@ -208,3 +208,20 @@ def test_a_profile_with_cores(node):
     assert [kernel(pid) for pid in pids] == [ALL, ALL]
     node.terem("profile", "set", "small", "cpu.cores=1")
     assert sorted(map(kernel, pids)) == ["0", "1"]
+
+
+def test_time_without_a_processor(node):
+    """Its limit makes it wait, and the wait is counted; without PSI it is not counted, and said so."""
+    node.ve("web1", params={"cpu.limit": "1"})
+    node.sh("web1", "i=0; while [ $i -lt 20000 ]; do i=$((i + 1)); done", timeout=120)
+    usage = node.show("web1")["usage"]
+    shown = node.terem("show", "web1").stdout
+    counted = os.path.exists("/proc/pressure/cpu")
+    if counted:
+        assert usage["steal"] > 100 and "without a processor" in shown, (usage, shown)
+    else:
+        assert usage["steal"] is None and "not counted on this kernel" in shown, (usage, shown)
+    assert 0 < usage["uptime"] < 10 ** 7
+    for key in ("uptime", "steal", "pressure"):
+        done = node.terem("set", "web1", f"{key}=1", check=False)
+        assert done.returncode == 2 and f"{key} is a counter and cannot be set" in done.stderr

@@ -689,26 +689,28 @@ const struct param_row param_table[] = {
      .backend = PARAM_IN_NODE,
      .type = PARAM_TIME,
      .kind = PARAM_COUNTER,
-     .flags = PARAM_PLANNED,
      .max = UINT64_MAX,
      .summary = "time since the VE was started",
-     .detail = "A time."},
+     .detail = "By the clock of the wall; usage.uptime of the API, in milliseconds."},
     {.key = "steal",
      .backend = PARAM_IN_NODE,
      .type = PARAM_TIME,
      .kind = PARAM_COUNTER,
-     .flags = PARAM_PLANNED,
      .max = UINT64_MAX,
-     .summary = "time that the VE waited for a processor it was entitled to",
-     .detail = "A time, since the VE was started."},
+     .summary = "time in which the VE could run and nothing of it did",
+     .detail = "Since its start: something in the VE waited for a processor, and nothing of the VE "
+               "had one, because others did or because cpu.limit was used up. It is \"full\" of "
+               "the VE's processor pressure; kernels that do not count pressure (psi=1 on their "
+               "command line) do not count it. usage.steal of the API, in milliseconds."},
     {.key = "pressure",
      .backend = PARAM_IN_NODE,
      .type = PARAM_PERCENT,
      .kind = PARAM_COUNTER,
-     .flags = PARAM_PLANNED,
      .max = 10000,
      .summary = "part of the time in which work in the VE was stalled",
-     .detail = "In percent, for processor, memory and disk each."},
+     .detail = "In percent of the last ten seconds, for processor, memory and disk each: how long "
+               "something in the VE waited for it. Kernels that do not count pressure (psi=1 on "
+               "their command line) do not tell. usage.pressure of the API."},
 };
 
 const size_t param_table_size = ARRAY_SIZE(param_table);

@@ -213,6 +213,18 @@ static bool open_controller(struct resource_node *node, int64_t id, const char *
     return false;
 }
 
+/* "full" of the processor's pressure: tasks of the group wait, and none of them runs.  v2 groups
+ * have it without any controller, where the kernel counts pressure (psi=1 on its command line). */
+static bool read_steal(int fd, uint64_t *ret)
+{
+    char text[256];
+    const char *full, *total;
+    if (cgroup_read(fd, "cpu.pressure", text, sizeof(text), NULL) < 0 ||
+        !(full = strstr(text, "full ")) || !(total = strstr(full, "total=")))
+        return false;
+    return number_parse(total + strlen("total="), 0, UINT64_MAX, ret, NULL) == 0;
+}
+
 int resource_usage(struct resource_node *node, int64_t id, struct resource_usage *ret,
                    struct err *err)
 {
@@ -224,6 +236,7 @@ int resource_usage(struct resource_node *node, int64_t id, struct resource_usage
         return r;
     /* Every v2 cgroup counts its processor time, with the controller or without. */
     u.has_cpu = cgroup_read_key(base, "cpu.stat", "usage_usec", &u.cpu_usec, NULL) == 0;
+    u.has_steal = read_steal(base, &u.steal_usec);
     if (open_controller(node, id, "memory", &v2, &memory)) {
         u.has_memory = cgroup_read_number(memory, v2 ? "memory.current" : "memory.usage_in_bytes",
                                           &u.memory_bytes, NULL) == 0;

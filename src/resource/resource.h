@@ -145,6 +145,8 @@ struct resource_view {
 int resource_view(struct resource_node *node, int64_t id, struct resource_view *ret,
                   struct err *err);
 struct resource_usage {
+    bool has_steal;
+    uint64_t steal_usec; /* something in it could run, and nothing of it ran */
     bool has_memory, has_pids, has_cpu, has_io;
     uint64_t memory_bytes, memory_max_bytes, pids, cpu_usec, oom_kills;
     uint64_t read_bytes, written_bytes; /* on the disks of VEs' files, since the start */

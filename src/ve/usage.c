@@ -21,6 +21,13 @@ static json_t *pressure_json(struct ve *ve)
                      percent_json(p.memory), "io", percent_json(p.io));
 }
 
+/* By the clock of the wall, which may have been set back meanwhile. */
+static json_int_t uptime_ms(const struct ve *ve)
+{
+    json_int_t ms = ve_now_ms() - json_integer_value(json_object_get(ve->run, "started"));
+    return ms > 0 ? ms : 0;
+}
+
 json_t *ve_usage_json(struct ve *ve)
 {
     struct resource_usage u;
@@ -43,6 +50,8 @@ json_t *ve_usage_json(struct ve *ve)
     json_object_set_new(out, "read", known(u.has_io, u.read_bytes));
     json_object_set_new(out, "written", known(u.has_io, u.written_bytes));
     json_object_set_new(out, "pressure", pressure_json(ve));
+    json_object_set_new(out, "uptime", json_integer(uptime_ms(ve)));
+    json_object_set_new(out, "steal", known(u.has_steal, u.steal_usec / 1000));
     json_object_set_new(out, "net_in_bytes", known(net, net ? net->in_bytes : 0));
     json_object_set_new(out, "net_out_bytes", known(net, net ? net->out_bytes : 0));
     return out;

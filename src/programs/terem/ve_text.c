@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "ve_text.h"
 
+#include "base/cleanup.h"
 #include "base/number.h"
 #include "cli.h"
 #include "text.h"
@@ -186,6 +187,30 @@ static void last_exit(struct str *s, const json_t *ve)
     str_add(s, "\n");
 }
 
+/* "1.2s without a processor; of the last 10 s cpu 12.3%, memory 0%, io 0%" */
+static void stalls(struct str *s, const json_t *u)
+{
+    static const char *const kinds[] = {"cpu", "memory", "io"};
+    static const char *const unknown = "not counted on this kernel";
+    const json_t *pressure = json_object_get(u, "pressure");
+    char buf[NUMBER_TEXT];
+    head(s, "stalled");
+    if (cli_is_null(u, "steal"))
+        str_add(s, "time without a processor is %s", unknown);
+    else
+        str_add(s, "%s without a processor",
+                number_format_time((uint64_t)cli_int(u, "steal"), buf));
+    for (size_t i = 0; json_is_object(pressure) && i < ARRAY_SIZE(kinds); i++) {
+        const json_t *v = json_object_get(pressure, kinds[i]);
+        str_add(s, "%s %s ", i ? "," : "; of the last 10 s", kinds[i]);
+        if (json_is_number(v))
+            str_add(s, "%g%%", json_number_value(v));
+        else
+            str_add(s, "%s", unknown);
+    }
+    str_add(s, "\n");
+}
+
 static void usage(struct str *s, const json_t *ve)
 {
     char buf[NUMBER_TEXT];
@@ -201,6 +226,7 @@ static void usage(struct str *s, const json_t *ve)
         str_add(s, ", %s of processor time",
                 number_format_time((uint64_t)cli_int(u, "cpu_usec") / 1000, buf));
     str_add(s, "\n");
+    stalls(s, u);
 }
 
 void ve_text_show(struct str *s, const json_t *ve, int64_t now)
