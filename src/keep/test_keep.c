@@ -783,7 +783,7 @@ static void test_junk(void **state)
         for (size_t k = 0; k < sizeof(m); k++)
             m[k] = (uint8_t)(rand_r(&seed) >> 7);
         if (i % 2) {
-            struct keep_request q = {.verb = (enum keep_verb)(rand_r(&seed) % 7),
+            struct keep_request q = {.verb = (enum keep_verb)(rand_r(&seed) % KEEP__END),
                                      .flags = (uint32_t)rand_r(&seed) % 5,
                                      .id = rand_r(&seed) % 3};
             keep_request_encode(&q, m);

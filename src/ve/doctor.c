@@ -117,6 +117,13 @@ json_t *ve_doctor(struct ve_node *node)
     check(list, "lxcfs", lxcfs_state(node) != NULL, lxcfs_state(node) ? "running" : "not running",
           "VEs see the host's memory, processors and uptime in /proc",
           "install the package lxcfs and restart teremd");
+    check(list, "sysinfo(2)", answer_listens(node),
+          answer_listens(node) ? "answered by teremd" : "answered by the kernel",
+          "programs inside that ask by it (free of busybox) see the machine's memory",
+          "see what teremd said when it began");
+    check(list, "counters inside", node->inside != NULL,
+          node->inside ? "/proc/fs/user_beancounters" : "not there",
+          "a VE cannot read its own counters", "CONFIG_FANOTIFY_ACCESS_PERMISSIONS");
     check(list, "kernel log", node->oom != NULL, node->oom ? "readable" : "cannot be read",
           "a process killed for want of memory is counted, and no event names it",
           "let teremd read /dev/kmsg");

@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* terem-keep at the listeners of filters: whom it leaves the calls to, and when it stands in. */
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/path.h"
+#include "base/str.h"
+#include "keep/keep.h"
+#include "keep/protocol.h"
+#include "keep/serving.h"
+#include "kernel/seccomp.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#define VE 7
+
+static const char *program;
+static char dir[64], sock_path[96];
+static struct keep *keep;
+static pid_t keep_pid;
+
+/* A process that has our filter.  It asks once for each byte it gets, and says how it went: the
+ * result of sysinfo(2), or 'E' for ENOSYS. */
+struct asker {
+    pid_t pid;
+    int pidfd, listener, talk;
+};
+
+static void asker_main(int talk)
+{
+    unsigned char info[128];
+    char c;
+    int listener = -1;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    if (seccomp_load_policy(SECCOMP_NESTING, &listener, NULL) < 0 || listener < 0 ||
+        fd_send(talk, "", 1, &listener, 1, NULL) < 0)
+        _exit(1);
+    close(listener);
+    while (read(talk, &c, 1) == 1) {
+        long r = syscall(SYS_sysinfo, info);
+        c = (char)(r == 0 ? 'K' : r > 0 ? (char)r : errno == ENOSYS ? 'E' : '?');
+        if (write(talk, &c, 1) != 1)
+            break;
+    }
+    _exit(0);
+}
+
+static struct asker make_asker(void)
+{
+    struct asker a = {.listener = -1};
+    int pair[2];
+    size_t n = 1;
+    char c;
+    struct err e = {0};
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+    a.pid = fork();
+    if (a.pid == 0)
+        asker_main(pair[1]);
+    close(pair[1]);
+    a.talk = pair[0];
+    assert_int_equal(fd_recv(a.talk, &c, 1, &a.listener, &n, &e), 1);
+    assert_int_equal(fd_pidfd_open(a.pid, &a.pidfd, NULL), 0);
+    if (keep_put(keep, VE, a.pidfd, -1, -1, &e) < 0 ||
+        keep_put_filter(keep, VE, a.listener, &e) < 0)
+        fail_msg("%s", e.text);
+    return a;
+}
+
+static void end_asker(struct asker *a)
+{
+    kill(a->pid, SIGKILL);
+    waitpid(a->pid, NULL, 0);
+    close(a->pidfd);
+    close(a->talk);
+    cleanup_fd(&a->listener);
+}
+
+static void ask(const struct asker *a)
+{
+    assert_int_equal(write(a->talk, "", 1), 1);
+}
+
+/* What it said within that time; 0: nothing. */
+static char told(const struct asker *a, int ms)
+{
+    struct pollfd p = {.fd = a->talk, .events = POLLIN};
+    char c = 0;
+    return poll(&p, 1, ms) == 1 && read(a->talk, &c, 1) == 1 ? c : 0;
+}
+
+static int setup(void **state)
+{
+    struct err e = {0};
+    str_print(dir, sizeof(dir), "/tmp/terem-filter-XXXXXX");
+    if (!mkdtemp(dir))
+        return -1;
+    str_print(sock_path, sizeof(sock_path), "%s/keep.sock", dir);
+    if (keep_connect(sock_path, program, true, &keep, &e) < 0) {
+        print_error("%s\n", e.text);
+        return -1;
+    }
+    struct ucred c;
+    socklen_t len = sizeof(c);
+    getsockopt(keep_fd(keep), SOL_SOCKET, SO_PEERCRED, &c, &len);
+    keep_pid = c.pid;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    keep_close(keep);
+    keep = NULL;
+    kill(keep_pid, SIGKILL);
+    waitpid(keep_pid, NULL, 0);
+    return path_remove_tree_at(AT_FDCWD, dir, NULL);
+}
+
+static struct serving *serve(struct keep *k)
+{
+    struct serving *s = NULL;
+    struct err e = {0};
+    auto_fd int page = -1;
+    if (serving_make(&s, &page, &e) < 0 || keep_serve(k, page, &e) < 0)
+        fail_msg("%s", e.text);
+    return s;
+}
+
+/* The next call, which is there within 5 seconds. */
+static struct serving_slot *receive(struct serving *s, const struct asker *a)
+{
+    struct pollfd p = {.fd = a->listener, .events = POLLIN};
+    bool ended;
+    assert_int_equal(poll(&p, 1, 5000), 1);
+    struct serving_slot *slot = serving_receive(s, VE, a->listener, &ended);
+    assert_non_null(slot);
+    assert_false(ended);
+    return slot;
+}
+
+static void test_nobody_serves(void **state)
+{
+    struct asker a = make_asker();
+    for (int i = 0; i < 3; i++) {
+        ask(&a);
+        assert_int_equal(told(&a, 5000), 'K'); /* the kernel carried it out */
+    }
+    end_asker(&a);
+}
+
+static void test_teremd_answers(void **state)
+{
+    struct asker a = make_asker();
+    struct serving *s = serve(keep);
+    for (int i = 0; i < 3; i++) {
+        ask(&a);
+        struct serving_slot *slot = receive(s, &a);
+        assert_int_equal(slot->call.data.nr, SYS_sysinfo);
+        assert_int_equal(slot->call.pid, a.pid);
+        assert_true(seccomp_waits(a.listener, slot->call.id));
+        assert_int_equal(seccomp_answer(a.listener, slot->call.id, 'A' + i, 0), 0);
+        serving_release(slot);
+        assert_int_equal(told(&a, 5000), 'A' + i);
+    }
+    serving_unmap(s);
+    end_asker(&a);
+}
+
+static void test_teremd_looks_at_nothing(void **state)
+{
+    struct asker a = make_asker();
+    struct serving *s = serve(keep);
+    ask(&a);
+    assert_int_equal(told(&a, STAND_IN_MS / 2), 0);
+    assert_int_equal(told(&a, 10000), 'K');
+    /* Once it looks again it is left to it. */
+    ask(&a);
+    assert_int_equal(told(&a, 10000), 'K');
+    bool ended;
+    assert_null(serving_receive(s, VE, a.listener, &ended));
+    ask(&a);
+    struct serving_slot *slot = receive(s, &a);
+    assert_int_equal(seccomp_answer(a.listener, slot->call.id, 'A', 0), 0);
+    serving_release(slot);
+    assert_int_equal(told(&a, 5000), 'A');
+    serving_unmap(s);
+    end_asker(&a);
+}
+
+static void test_teremd_is_killed_with_a_call_in_hand(void **state)
+{
+    struct asker a = make_asker();
+    struct keep *second = NULL;
+    assert_int_equal(keep_connect(sock_path, "", false, &second, NULL), 0);
+    struct serving *s = serve(second);
+    ask(&a);
+    receive(s, &a);
+    assert_int_equal(told(&a, 100), 0);
+    keep_close(second); /* the end of teremd, as terem-keep sees it */
+    assert_int_equal(told(&a, 5000), 'K');
+    serving_unmap(s);
+    end_asker(&a);
+}
+
+static void test_only_one_receives(void **state)
+{
+    struct asker a = make_asker();
+    struct serving *s = serve(keep);
+    bool ended;
+    atomic_store(&s->receiving, 1);
+    assert_false(serving_pass_on(s, a.listener, 1, &ended));
+    atomic_store(&s->receiving, 0);
+    atomic_store(&s->standing_in, 1);
+    ask(&a);
+    struct pollfd p = {.fd = a.listener, .events = POLLIN};
+    assert_int_equal(poll(&p, 1, 5000), 1);
+    assert_null(serving_receive(s, VE, a.listener, &ended));
+    atomic_store(&s->standing_in, 0);
+    assert_true(serving_pass_on(s, a.listener, 1, &ended));
+    assert_int_equal(told(&a, 5000), 'K');
+    serving_unmap(s);
+    end_asker(&a);
+}
+
+static void test_slots_run_out(void **state)
+{
+    struct asker a = make_asker();
+    struct serving *s = serve(keep);
+    bool ended;
+    for (int i = 0; i < SERVING_SLOTS; i++)
+        s->slots[i].call.id = 1;
+    ask(&a);
+    struct pollfd p = {.fd = a.listener, .events = POLLIN};
+    assert_int_equal(poll(&p, 1, 5000), 1);
+    assert_null(serving_receive(s, VE, a.listener, &ended));
+    serving_release(&s->slots[3]);
+    assert_ptr_equal(receive(s, &a), &s->slots[3]);
+    serving_unmap(s);
+    end_asker(&a);
+}
+
+static void test_listeners_come_back(void **state)
+{
+    struct asker a = make_asker();
+    struct err e = {0};
+    uint32_t number = 0;
+    int fd = -1;
+    assert_int_equal(keep_get_filter(keep, 8, &number, &fd, &e), -ERR_NOT_FOUND);
+    assert_int_equal(keep_put_filter(keep, VE, a.listener, NULL), 0);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(keep_get_filter(keep, VE, &number, &fd, &e), 0);
+        assert_true(seccomp_is_listener(fd));
+        cleanup_fd(&fd);
+    }
+    assert_int_equal(keep_get_filter(keep, VE, &number, &fd, &e), -ERR_NOT_FOUND);
+    /* Only the last process of a filter takes it along. */
+    cleanup_fd(&a.listener);
+    kill(a.pid, SIGKILL);
+    waitpid(a.pid, NULL, 0);
+    int r = 0;
+    for (int i = 0; i < 500 && r == 0; i++) {
+        number = 0;
+        r = keep_get_filter(keep, VE, &number, &fd, &e);
+        cleanup_fd(&fd);
+        poll(NULL, 0, 10);
+    }
+    assert_int_equal(r, -ERR_NOT_FOUND);
+    close(a.pidfd);
+    close(a.talk);
+}
+
+static void test_what_is_none_is_refused(void **state)
+{
+    struct asker a = make_asker();
+    auto_fd int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    auto_fd int unsealed = memfd_create("terem-test", MFD_CLOEXEC);
+    assert_int_equal(ftruncate(unsealed, SERVING_SIZE), 0);
+    assert_int_equal(keep_put_filter(keep, VE, null, NULL), -ERR_USAGE);
+    assert_int_equal(keep_put_filter(keep, 8, a.listener, NULL), -ERR_NOT_FOUND);
+    assert_int_equal(keep_serve(keep, null, NULL), -ERR_USAGE);
+    assert_int_equal(keep_serve(keep, unsealed, NULL), -ERR_USAGE);
+    ask(&a);
+    assert_int_equal(told(&a, 5000), 'K');
+    end_asker(&a);
+}
+
+/* With nobody left the call fails, as documented; it does not hang. */
+static void test_terem_keep_is_killed(void **state)
+{
+    struct asker a = make_asker();
+    cleanup_fd(&a.listener);
+    kill(keep_pid, SIGKILL);
+    waitpid(keep_pid, NULL, 0);
+    ask(&a);
+    assert_int_equal(told(&a, 5000), 'E');
+    end_asker(&a);
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(int argc, char **argv)
+{
+    program = argc > 1 ? argv[1] : getenv("TEREM_KEEP");
+    if (!program)
+        return 2;
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    signal(SIGPIPE, SIG_IGN);
+    const struct CMUnitTest tests[] = {
+        T(test_nobody_serves),           T(test_teremd_answers),
+        T(test_teremd_looks_at_nothing), T(test_teremd_is_killed_with_a_call_in_hand),
+        T(test_only_one_receives),       T(test_slots_run_out),
+        T(test_listeners_come_back),     T(test_what_is_none_is_refused),
+        T(test_terem_keep_is_killed),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
