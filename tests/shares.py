@@ -59,7 +59,8 @@ class Crowd:
         time.sleep(seconds)
         took, after = time.monotonic() - at, self.used()
         got = [100 * (after[name] - before[name]) / took for name in self.names]
-        there = min(1, sum(got) / self.kept)
+        # The clock of a machine whose processors take turns makes it more than all now and then.
+        there = max(min(1, sum(got) / self.kept), sum(got) / 100 / self.cores)
         return ([(g, used / g / there) for g, used in zip(self.guarantees, got)],
                 sum(got) / 100 / self.cores)
 

@@ -116,8 +116,8 @@ uint64_t admission_node_weight(const struct admission_node *node, const struct a
     uint64_t ours = less(node->cpu, node->cpu_reserve);
     if (sum->cpu == 0)
         return WEIGHT_DEFAULT;
-    uint64_t n = node->cpu_reserve ? WEIGHT_DEFAULT * ours / node->cpu_reserve : WEIGHT_MAX;
-    return n < WEIGHT_DEFAULT ? WEIGHT_DEFAULT : n > WEIGHT_MAX ? WEIGHT_MAX : n;
+    uint64_t n = node->cpu_reserve ? WEIGHT_DEFAULT * ours / node->cpu_reserve : UINT32_MAX;
+    return n < WEIGHT_DEFAULT ? WEIGHT_DEFAULT : n;
 }
 
 uint64_t admission_weight(const struct admission_node *node, const struct admission_sum *sum,

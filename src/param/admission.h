@@ -44,5 +44,6 @@ uint64_t admission_spare(const struct admission_node *node, const struct admissi
 uint64_t admission_weight(const struct admission_node *node, const struct admission_sum *sum,
                           const struct param_set *set);
 /* The weight of all VEs together among the node's other groups, which have 100 each: those keep
- * about the reserve when everybody is busy.  Without guarantees it is 100 as well. */
+ * about the reserve when everybody is busy.  Without guarantees it is 100 as well;
+ * it may be more than a kernel takes. */
 uint64_t admission_node_weight(const struct admission_node *node, const struct admission_sum *sum);

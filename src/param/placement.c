@@ -9,16 +9,25 @@
 #include <string.h>
 
 #define CORE      10000 /* hundredths of a percent */
-#define SPARE_BIT 100   /* how exactly the spare is looked for */
+#define UNSEEN    (-2)
+#define SPARE_BIT 100 /* how exactly the spare is looked for */
 
-static struct param_value cores_of(const struct placement_ve *v)
+struct placement_ve placement_ve(const char *name, const struct param_set *set)
 {
-    return param_set_get(v->set, "cpu.cores");
+    return (struct placement_ve){.name = name,
+                                 .set = set,
+                                 .want = param_set_get(set, "cpu.cores"),
+                                 .guarantee = param_set_get(set, "cpu.guarantee").n,
+                                 .weight = param_set_get(set, "cpu.weight").n};
 }
 
-static uint64_t guarantee_of(const struct placement_ve *v)
+static void add_up(const struct placement_ve *list, size_t n, struct admission_sum *ret)
 {
-    return param_set_get(v->set, "cpu.guarantee").n;
+    *ret = (struct admission_sum){0};
+    for (size_t i = 0; i < n; i++) {
+        ret->cpu += list[i].guarantee;
+        ret->weight += list[i].weight;
+    }
 }
 
 static bool is_list(struct param_value v)
@@ -108,7 +117,7 @@ static int check_there(const cpu_set_t *online, struct param_value v, struct err
 static int check_shared(const struct placement_ve *own, const struct placement_ve *other,
                         struct err *err)
 {
-    struct param_value a = cores_of(own), b = cores_of(other);
+    struct param_value a = own->want, b = other->want;
     if (!is_list(a) || !is_list(b) || (!is_exclusive(a) && !is_exclusive(b)))
         return 0;
     for (unsigned c = 0; c < CPU_SETSIZE; c++)
@@ -127,7 +136,7 @@ static int check_shared(const struct placement_ve *own, const struct placement_v
 int placement_check(const cpu_set_t *online, const struct placement_ve *list, size_t n, size_t asks,
                     struct err *err)
 {
-    struct param_value own = cores_of(&list[asks]);
+    struct param_value own = list[asks].want;
     cpu_set_t rest = *online, taken;
     if (!is_list(own))
         return 0;
@@ -138,8 +147,8 @@ int placement_check(const cpu_set_t *online, const struct placement_ve *list, si
     if (r < 0 || !is_exclusive(own))
         return r;
     for (size_t i = 0; i < n; i++)
-        if (is_exclusive(cores_of(&list[i]))) {
-            named(cores_of(&list[i]), &taken);
+        if (is_exclusive(list[i].want)) {
+            named(list[i].want, &taken);
             without(&rest, &taken);
         }
     char text[PARAM_TEXT];
@@ -155,8 +164,7 @@ int placement_check(const cpu_set_t *online, const struct placement_ve *list, si
 /* What one core of a VE's carries of it, when all are busy. */
 static uint64_t load_of(const struct placement_ve *v, uint64_t spare, uint64_t weights)
 {
-    uint64_t weight = param_set_get(v->set, "cpu.weight").n;
-    uint64_t all = guarantee_of(v) + (weights ? spare * weight / weights : 0);
+    uint64_t all = v->guarantee + (weights ? spare * v->weight / weights : 0);
     int cores = CPU_COUNT(&v->cores);
     return cores ? all / (unsigned)cores + 1 : 0;
 }
@@ -203,16 +211,28 @@ static bool stays(const struct maker *m, const struct placement_ve *v, uint64_t 
 }
 
 /* The largest guarantee first: small ones fit into what it leaves. */
-static struct placement_ve *next_count(struct maker *m)
+static int by_guarantee(const void *a, const void *b)
 {
-    struct placement_ve *best = NULL;
-    for (size_t i = 0; i < m->n; i++) {
-        struct placement_ve *v = &m->list[i];
-        if (is_count(cores_of(v)) && CPU_COUNT(&v->cores) == 0 &&
-            (!best || guarantee_of(v) > guarantee_of(best)))
-            best = v;
+    const struct placement_ve *x = *(struct placement_ve *const *)a;
+    const struct placement_ve *y = *(struct placement_ve *const *)b;
+    if (x->guarantee != y->guarantee)
+        return x->guarantee < y->guarantee ? 1 : -1;
+    return (x > y) - (x < y);
+}
+
+static void put_counts(struct maker *m)
+{
+    auto_free struct placement_ve **counts = calloc(m->n + 1, sizeof(struct placement_ve *));
+    size_t n = 0;
+    for (size_t i = 0; counts && i < m->n; i++)
+        if (is_count(m->list[i].want) && CPU_COUNT(&m->list[i].cores) == 0)
+            counts[n++] = &m->list[i];
+    if (n)
+        qsort(counts, n, sizeof(struct placement_ve *), by_guarantee);
+    for (size_t i = 0; i < n; i++) {
+        put_count(m, counts[i], counts[i]->want.n);
+        add_load(m, counts[i]);
     }
-    return best;
 }
 
 static void make_lists(struct maker *m, const cpu_set_t *online)
@@ -220,13 +240,13 @@ static void make_lists(struct maker *m, const cpu_set_t *online)
     cpu_set_t taken;
     m->free = *online;
     for (size_t i = 0; i < m->n; i++)
-        if (is_exclusive(cores_of(&m->list[i]))) {
-            named(cores_of(&m->list[i]), &taken);
+        if (is_exclusive(m->list[i].want)) {
+            named(m->list[i].want, &taken);
             without(&m->free, &taken);
         }
     for (size_t i = 0; i < m->n; i++) {
         struct placement_ve *v = &m->list[i];
-        struct param_value want = cores_of(v);
+        struct param_value want = v->want;
         if (is_count(want) && stays(m, v, want.n))
             continue;
         CPU_ZERO(&v->cores);
@@ -243,18 +263,14 @@ void placement_make(const struct admission_node *node, const cpu_set_t *online,
                     struct placement_ve *list, size_t n)
 {
     struct maker m = {.node = node, .list = list, .n = n};
-    struct admission_sum sum = {0};
-    for (size_t i = 0; i < n; i++)
-        admission_add(&sum, list[i].set);
+    struct admission_sum sum;
+    add_up(list, n, &sum);
     m.spare = admission_spare(node, &sum);
     m.weights = sum.weight;
     make_lists(&m, online);
     for (size_t i = 0; i < n; i++)
         add_load(&m, &list[i]);
-    for (struct placement_ve *v; CPU_COUNT(&m.free) && (v = next_count(&m));) {
-        put_count(&m, v, cores_of(v).n);
-        add_load(&m, v);
-    }
+    put_counts(&m);
 }
 
 /* ---- whether guarantees fit: a flow from sets of cores to cores ---- */
@@ -304,8 +320,7 @@ static bool flow_init(struct flow *f, const struct admission_node *node, const c
             f->core[f->n_cores++] = c;
     add_group(f, online, node->cpu_reserve, 0);
     for (size_t i = 0; i < n; i++)
-        add_group(f, &list[i].cores, guarantee_of(&list[i]),
-                  param_set_get(list[i].set, "cpu.weight").n);
+        add_group(f, &list[i].cores, list[i].guarantee, list[i].weight);
     f->on = calloc(f->n_groups * (f->n_cores ? f->n_cores : 1), sizeof(*f->on));
     f->from = calloc(f->n_groups, sizeof(*f->from));
     return f->on && f->from;
@@ -316,33 +331,43 @@ static uint64_t *on(struct flow *f, size_t group, size_t core)
     return &f->on[group * f->n_cores + core];
 }
 
+/* One step of the search: the core with room among those of a group, or -1; groups that could
+ * leave its full cores come into the queue. */
+static int look_around(struct flow *f, size_t g, bool *seen, size_t *queue, size_t *tail)
+{
+    for (size_t c = 0; c < f->n_cores; c++)
+        if (!seen[c] && f->used[c] < CORE && CPU_ISSET(f->core[c], &f->group[g].cores)) {
+            f->by[c] = g;
+            return (int)c;
+        }
+    for (size_t c = 0; c < f->n_cores; c++) {
+        if (seen[c] || !CPU_ISSET(f->core[c], &f->group[g].cores))
+            continue;
+        seen[c] = true;
+        f->by[c] = g;
+        for (size_t h = 0; h < f->n_groups; h++)
+            if (f->from[h] == UNSEEN && *on(f, h, c)) {
+                f->from[h] = (int)c;
+                queue[(*tail)++] = h;
+            }
+    }
+    return -1;
+}
+
 /* Breadth first from a group over cores, and over groups that could leave a full core: the core
  * with room that it reaches, or -1. */
 static int find_room(struct flow *f, size_t group, size_t *queue)
 {
     size_t head = 0, tail = 0;
     bool seen[CPU_SETSIZE] = {false};
+    int core = -1;
     for (size_t g = 0; g < f->n_groups; g++)
-        f->from[g] = -2;
+        f->from[g] = UNSEEN;
     f->from[group] = -1;
     queue[tail++] = group;
-    while (head < tail) {
-        size_t g = queue[head++];
-        for (size_t c = 0; c < f->n_cores; c++) {
-            if (seen[c] || !CPU_ISSET(f->core[c], &f->group[g].cores))
-                continue;
-            seen[c] = true;
-            f->by[c] = g;
-            if (f->used[c] < CORE)
-                return (int)c;
-            for (size_t h = 0; h < f->n_groups; h++)
-                if (f->from[h] == -2 && *on(f, h, c)) {
-                    f->from[h] = (int)c;
-                    queue[tail++] = h;
-                }
-        }
-    }
-    return -1;
+    while (core < 0 && head < tail)
+        core = look_around(f, queue[head++], seen, queue, &tail);
+    return core;
 }
 
 /* Puts as much as goes along the path that ends at `core`; each group on it moves from one core to
@@ -393,9 +418,8 @@ static bool spare_of(const struct admission_node *node, const cpu_set_t *online,
                      const struct placement_ve *list, size_t n, uint64_t *ret)
 {
     struct flow f __attribute__((cleanup(flow_done))) = {0};
-    struct admission_sum sum = {0};
-    for (size_t i = 0; i < n; i++)
-        admission_add(&sum, list[i].set);
+    struct admission_sum sum;
+    add_up(list, n, &sum);
     uint64_t high = admission_spare(node, &sum), low = 0;
     *ret = 0;
     if (!flow_init(&f, node, online, list, n) || !flow_fits(&f, 0, sum.weight))
@@ -421,7 +445,7 @@ bool placement_fit(const struct admission_node *node, const cpu_set_t *online,
         return true;
     bool moved = false;
     for (size_t i = 0; i < n; i++)
-        if (is_count(cores_of(&list[i]))) {
+        if (is_count(list[i].want)) {
             CPU_ZERO(&list[i].cores);
             moved = true;
         }
@@ -435,27 +459,24 @@ int placement_why(const struct admission_node *node, const cpu_set_t *online,
                   struct placement_ve *list, size_t n, size_t asks, struct err *err)
 {
     const struct param_row *row = param_find("cpu.guarantee");
-    const struct param_set *whole = list[asks].set;
-    struct param_set mine = *whole;
-    uint64_t low = 0, asked = guarantee_of(&list[asks]), high = asked, spare;
+    uint64_t low = 0, asked = list[asks].guarantee, high = asked, spare;
     char want[PARAM_TEXT], left[PARAM_TEXT], cores[PLACEMENT_TEXT], text[PARAM_TEXT];
-    list[asks].set = &mine;
-    mine.v[param_index(row)] = (struct param_value){0};
+    list[asks].guarantee = 0;
     bool others = spare_of(node, online, list, n, &spare);
     while (others && low + 1 < high) {
         uint64_t half = low + (high - low) / 2;
-        mine.v[param_index(row)].n = half;
+        list[asks].guarantee = half;
         if (spare_of(node, online, list, n, &spare))
             low = half;
         else
             high = half;
     }
-    list[asks].set = whole;
+    list[asks].guarantee = asked;
     if (!others)
         return err_set(err, ERR_EXHAUSTED,
                        "cpu.cores %s: the guarantees of the other VEs do not fit on the cores that "
                        "are left to them; name fewer, or lower cpu.guarantee of others",
-                       param_format(param_find("cpu.cores"), cores_of(&list[asks]), text));
+                       param_format(param_find("cpu.cores"), list[asks].want, text));
     return err_set(err, ERR_EXHAUSTED,
                    "cannot guarantee %s%% of a core on cores %.200s: %s%% is left of them after "
                    "other guarantees and the node's reserve; lower it or choose other cores",

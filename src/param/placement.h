@@ -23,8 +23,11 @@
 struct placement_ve {
     const char *name; /* for sentences */
     const struct param_set *set;
+    struct param_value want;    /* cpu.cores */
+    uint64_t guarantee, weight; /* cpu.guarantee, cpu.weight */
     cpu_set_t cores; /* before: where a count was put earlier, or nothing; after: where it runs */
 };
+struct placement_ve placement_ve(const char *name, const struct param_set *set);
 
 /* "0-3,6", as the kernel reads and writes lists of cores. */
 #define PLACEMENT_TEXT 5120

@@ -115,12 +115,23 @@ static void test_spare(void **state)
     assert_in_range((int)(wa / (double)admission_weight(&node, &sum, &c) * 1000), 1832, 1834);
 }
 
+static void test_node_weight(void **state)
+{
+    struct admission_sum none = {.weight = 300}, some = {.cpu = 1, .weight = 300};
+    struct admission_node large = {.cpu = 640000, .cpu_reserve = 1000}, all = {.cpu = 20000};
+    assert_int_equal(admission_node_weight(&node, &none), 100);
+    assert_int_equal(admission_node_weight(&node, &some), 1900);
+    assert_int_equal(admission_node_weight(&large, &some), 63900);
+    assert_true(admission_node_weight(&all, &some) > 1000000);
+    large.cpu_reserve = 600000;
+    assert_int_equal(admission_node_weight(&large, &some), 100); /* never less than others */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sum),
-        cmocka_unit_test(test_check),
-        cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_sum),   cmocka_unit_test(test_node_weight),
+        cmocka_unit_test(test_check), cmocka_unit_test(test_weights),
         cmocka_unit_test(test_spare),
     };
     return cmocka_run_group_tests_name("admission", tests, NULL, NULL);

@@ -31,7 +31,7 @@ static void put(struct crowd *c, const char *cores, const char *guarantee)
     assert_int_equal(param_set_parse(&c->set[i], text, &e), 0);
     str_print(text, sizeof(text), "cpu.guarantee=%s", guarantee);
     assert_int_equal(param_set_parse(&c->set[i], text, &e), 0);
-    c->list[i] = (struct placement_ve){.name = names[i], .set = &c->set[i]};
+    c->list[i] = placement_ve(names[i], &c->set[i]);
 }
 
 static struct crowd *crowd(int cores)
@@ -253,7 +253,7 @@ static void test_many(void **state)
         str_print(text, sizeof(text), "cpu.cores=%d", (int)(1 + i % 4));
         assert_int_equal(param_set_parse(&sets[i], text, &e), 0);
         assert_int_equal(param_set_parse(&sets[i], "cpu.guarantee=6", &e), 0);
-        list[i] = (struct placement_ve){.name = "x", .set = &sets[i]};
+        list[i] = placement_ve("x", &sets[i]);
     }
     assert_true(placement_fit(&c->node, &c->online, list, N, &n));
     uint64_t least = UINT64_MAX, most = 0;

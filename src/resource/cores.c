@@ -11,6 +11,8 @@
 #define CPUS           "cpuset.cpus"
 #define MEMS           "cpuset.mems"
 #define SHARES_DEFAULT 1024
+#define SHARES_MAX     262144 /* MAX_SHARES of kernel/sched/sched.h */
+#define WEIGHT_MAX     10000
 
 /* v1 gives a new cpuset nothing, and nobody can enter one without cores and memory: the parent has
  * all there are, and its children begin with what it has.  cpu_exclusive is left alone: it would
@@ -103,6 +105,8 @@ int resource_weigh(struct resource_node *node, uint64_t weight, struct err *err)
     if (!c)
         return 0;
     bool v2 = c->where == RESOURCE_V2;
+    uint64_t most = v2 ? WEIGHT_MAX : SHARES_MAX;
+    uint64_t n = v2 || weight > SHARES_MAX ? weight : weight * SHARES_DEFAULT / 100;
     return cgroup_write(node->branch[c->branch].fd, v2 ? "cpu.weight" : "cpu.shares", err, "%llu\n",
-                        (unsigned long long)(v2 ? weight : weight * SHARES_DEFAULT / 100));
+                        (unsigned long long)(n < most ? n : most));
 }

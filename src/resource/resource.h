@@ -119,7 +119,8 @@ int resource_cores_there(struct resource_node *node, cpu_set_t *ret, struct err 
 /* What was written; may be "" for all. */
 int resource_cores_read(struct resource_node *node, int64_t id, char *buf, size_t size,
                         struct err *err);
-/* What all VEs together weigh among the machine's other groups; every group has 100 by itself. */
+/* What all VEs together weigh among the machine's other groups; every group has 100 by itself.
+ * More than the kernel takes (v2: 10000, v1: 25600) is the most that it takes. */
 int resource_weigh(struct resource_node *node, uint64_t weight, struct err *err);
 /* The sum of all memory.guarantee: v2 protects a VE only within what its parent protects. */
 int resource_protect(struct resource_node *node, uint64_t bytes, struct err *err);

@@ -18,9 +18,10 @@ static void crowd_done(struct crowd *c)
 static void crowd_add(struct crowd *c, const struct ve *ve, const struct param_set *set)
 {
     c->limited = c->limited || !param_set_get(set, "cpu.cores").unlimited;
-    c->list[c->n++] = (struct placement_ve){.name = ve ? ve->rec.name : "", .set = set};
+    c->list[c->n] = placement_ve(ve ? ve->rec.name : "", set);
     if (ve)
-        c->list[c->n - 1].cores = ve->cores;
+        c->list[c->n].cores = ve->cores;
+    c->n++;
 }
 
 /* All VEs, `changed` (in the table's order) with other sets; NULL in it is one being made. */
