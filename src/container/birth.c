@@ -18,7 +18,6 @@
 #define DEADLINE_S 60 /* of each of its steps; milliseconds are usual */
 
 struct container_birth {
-    struct outer *outer; /* its middle process, until the end of the birth */
     pid_t pid;
     int pidfd, sock, netns;
 };
@@ -37,7 +36,6 @@ void container_birth_free(struct container_birth *b)
         while (waitpid(b->pid, NULL, 0) < 0 && errno == EINTR)
             ;
     }
-    outer_free(b->outer);
     cleanup_fd(&b->pidfd);
     cleanup_fd(&b->sock);
     cleanup_fd(&b->netns);
@@ -168,12 +166,13 @@ static int begin(const struct container_plan *plan, struct container_birth *b, s
     if ((r = message_deadline(b->sock, DEADLINE_S, err)) < 0)
         return r;
     process_raise_limits(plan->limits);
-    if ((r = outer_fork(plan, pair, &b->outer, &b->pid, &b->pidfd, err)) < 0)
+    if ((r = outer_fork(plan, inner, &b->pid, &b->pidfd, err)) < 0)
         return r;
     cleanup_fd(&inner);
 
     process_expose(b->pid);
-    if ((r = send_parts(plan, b->pid, b->sock, err)) < 0)
+    if ((r = message_send(b->sock, MESSAGE_MAPPED, 0, NULL, 0, err)) < 0 ||
+        (r = send_parts(plan, b->pid, b->sock, err)) < 0)
         return child_failed(b, err);
     uint32_t ipc = 0;
     if ((r = message_expect(b->sock, MESSAGE_READY, &ipc, NULL, 0, err)) < 0)
@@ -211,8 +210,7 @@ int container_birth_finish(struct container_birth *b, struct container_started *
     struct message m;
     size_t n = 1;
     int r;
-    if ((r = message_expect(b->sock, MESSAGE_CONSOLE, NULL, &console, 1, err)) < 0 ||
-        (r = outer_finish(b->outer, err)) < 0)
+    if ((r = message_expect(b->sock, MESSAGE_CONSOLE, NULL, &console, 1, err)) < 0)
         return r;
     if ((r = message_send(b->sock, MESSAGE_GO, 0, NULL, 0, err)) < 0)
         return child_failed(b, err);

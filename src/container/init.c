@@ -128,33 +128,34 @@ static int raise_loopback(struct err *err)
 }
 
 /* Before Linux 6.9 only the host's root may: READY says whether it has to. */
-static int write_ipc_limits(const struct container_plan *plan, uint32_t *ret_done, struct err *err)
+static int write_ipc_limits(const struct container_plan *plan, int sysctls, uint32_t *ret_done,
+                            struct err *err)
 {
-    auto_fd int sysctls = -1;
-    int r = limits_open_sysctls(&sysctls, err);
-    if (r == 0)
-        r = limits_write_ipc(plan->limits, sysctls, err);
+    int r = limits_write_ipc(plan->limits, sysctls, err);
     *ret_done = r == 0;
     return r == -ERR_DENIED ? 0 : r;
 }
 
-static int prepare(const struct container_plan *plan, int sock, int *ret_slave, struct err *err)
+static int prepare(const struct container_plan *plan, int sock, int sysctls, int *ret_slave,
+                   struct err *err)
 {
-    const int keep[] = {sock, plan->init_program};
-    fd_close_others(keep, 2);
+    /* Before anything else: until then the memory is another's (outer.c). */
+    int r = message_expect(sock, MESSAGE_MAPPED, NULL, NULL, 0, err);
+    if (r < 0)
+        return r;
+    const int keep[] = {sock, sysctls, plan->init_program};
+    fd_close_others(keep, 3);
 
     auto_fd int devpts = -1;
     uint32_t ipc = 0;
-    int r;
     if ((r = process_detach(err)) < 0 || (r = make_namespaces(plan, err)) < 0 ||
-        (r = message_expect(sock, MESSAGE_MAPPED, NULL, NULL, 0, err)) < 0 ||
         (r = namespace_become_root(err)) < 0)
         return r;
     /* After the last change of uid, which clears it; had the caller died before, the next
      * message would not come. */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     prctl(PR_SET_DUMPABLE, 0);
-    if ((r = write_ipc_limits(plan, &ipc, err)) < 0 ||
+    if ((r = write_ipc_limits(plan, sysctls, &ipc, err)) < 0 ||
         (r = message_send(sock, MESSAGE_READY, ipc, NULL, 0, err)) < 0 ||
         (r = receive_and_build(plan, sock, &devpts, err)) < 0)
         return r;
@@ -222,11 +223,11 @@ static int run(const struct container_plan *plan, int sock, int slave, struct er
     return process_execute(&spec, err);
 }
 
-_Noreturn void init_main(const struct container_plan *plan, int sock)
+_Noreturn void init_main(const struct container_plan *plan, int sock, int sysctls)
 {
     struct err err = {0};
     int slave = -1;
-    int r = prepare(plan, sock, &slave, &err);
+    int r = prepare(plan, sock, sysctls, &slave, &err);
     if (r == 0)
         r = run(plan, sock, slave, &err);
     message_fail(sock, &err);

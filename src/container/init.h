@@ -4,5 +4,5 @@
 
 #include "container/internal.h"
 
-/* Never returns; sock: its end of the pair. */
-_Noreturn void init_main(const struct container_plan *plan, int sock);
+/* Never returns; sock: its end of the pair; sysctls: for limits_write_ipc(). */
+_Noreturn void init_main(const struct container_plan *plan, int sock, int sysctls);

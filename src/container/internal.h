@@ -45,16 +45,11 @@ struct message {
     struct err err; /* of MESSAGE_FAILED */
 };
 
-/* outer.c: makes the outer user namespace, and in it the VE's first process (the caller's child),
- * whose ids are mapped when this returns and who has been told; that process runs init_main().
- * pair: the caller's end of the pair with it, and its own.  ret_pid and ret_pidfd may be filled on
- * failure as well. */
-struct outer;
-int outer_fork(const struct container_plan *plan, const int pair[2], struct outer **ret,
-               pid_t *ret_pid, int *ret_pidfd, struct err *err);
-/* Waits until the limits are written: before the first process executes. */
-int outer_finish(struct outer *o, struct err *err);
-void outer_free(struct outer *o);
+/* outer.c: makes the outer user namespace, its limits, and in it the VE's first process (the
+ * caller's child), whose ids are mapped when this returns; that process runs init_main().  ret_pid
+ * and ret_pidfd may be filled on failure as well. */
+int outer_fork(const struct container_plan *plan, int inner, pid_t *ret_pid, int *ret_pidfd,
+               struct err *err);
 
 /* limits.c */
 /* The caller is in the outer user namespace with all capabilities over it. */
@@ -63,6 +58,7 @@ int limits_write_counters(const struct container_limits *l, int sysctls, struct 
 int limits_write_ipc(const struct container_limits *l, int sysctls, struct err *err);
 /* By the host's root, where the VE's root may not (before Linux 6.9). */
 int limits_write_ipc_of(const struct container_limits *l, int pidfd, struct err *err);
+/* /proc/sys of a proc of its own; by the host's root. */
 int limits_open_sysctls(int *ret_fd, struct err *err);
 
 /* message.c */

@@ -9,6 +9,7 @@
 #include "base/fd.h"
 #include "base/number.h"
 #include "base/str.h"
+#include "kernel/mount.h"
 #include "kernel/namespace.h"
 
 #include <errno.h>
@@ -79,11 +80,18 @@ static uint64_t least(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
+/* In the host's /proc each name that was looked up in a namespace stays cached as long as that
+ * namespace lives, all under one name: with 1,000 VEs the twelve counters of the next one took
+ * 80 ms there (6.18), and 0.1 ms here. */
 int limits_open_sysctls(int *ret_fd, struct err *err)
 {
-    int fd = open("/proc/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    auto_fd int proc = -1;
+    int r = mount_new("proc", NULL, 0, &proc, err);
+    if (r < 0)
+        return r;
+    int fd = openat(proc, "sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
-        return err_sys(err, "cannot open /proc/sys");
+        return err_sys(err, "cannot open the sysctls");
     *ret_fd = fd;
     return 0;
 }
