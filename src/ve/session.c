@@ -8,6 +8,7 @@
 #include "base/fd.h"
 #include "base/title.h"
 #include "keep/frame.h"
+#include "kernel/seccomp.h"
 #include "ve/internal.h"
 
 #include <errno.h>
@@ -160,14 +161,18 @@ static void offer_listener(struct relay *r)
         fd_send(r->handover, "", 1, &r->p.listener, 1, NULL);
 }
 
-/* Waits for teremd's word, which is there when the relay was told so. */
+/* Waits for teremd's word, unless it is nobody's business any more: a command that has ended and
+ * left no process behind. */
 static void end_handover(struct relay *r)
 {
     struct keep *k = NULL;
+    bool ended = false;
     char word;
     if (r->handover < 0)
         return;
-    if (recv(r->handover, &word, 1, 0) <= 0 && keep_connect(r->keep, "", false, &k, NULL) == 0) {
+    seccomp_pending(r->p.listener, &ended);
+    if (!ended && recv(r->handover, &word, 1, 0) <= 0 &&
+        keep_connect(r->keep, "", false, &k, NULL) == 0) {
         keep_put_filter(k, r->ve, r->p.listener, NULL);
         keep_close(k);
     }
@@ -373,9 +378,9 @@ static void relay_run(struct relay *r)
             break;
         }
     }
-    end_handover(r); /* processes that it left behind may go on */
     if (ended && waitpid(r->p.pid, &status, 0) > 0)
         relay_finish(r, out, status);
+    end_handover(r);
     free(in);
 }
 
@@ -446,7 +451,10 @@ static void on_handover(uv_poll_t *poll, int status, int events)
     if (len < 0 && e.sys == EAGAIN)
         return;
     struct ve *ve = len > 0 && n == 1 ? ve_by_id(s->node, s->ve) : NULL;
+    bool ended = true;
     if (ve && ve->pidfd >= 0)
+        seccomp_pending(listener, &ended);
+    if (!ended) /* short commands have by now */
         answer_keep(ve, listener);
     if (len > 0)
         fd_send(s->handover, "", 1, NULL, 0, NULL);
