@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "kernel/nfnl.h"
 
-#include "base/cleanup.h"
 #include "base/str.h"
 
 #include <arpa/inet.h>
 #include <endian.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <libmnl/libmnl.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_conntrack_tcp.h>
@@ -15,7 +13,6 @@
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
 #include <linux/netlink.h>
-#include <sched.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -63,25 +60,6 @@ static int open_groups(const char *table, unsigned groups, struct nfnl **ret, st
 int nfnl_open(const char *table, struct nfnl **ret, struct err *err)
 {
     return open_groups(table, 0, ret, err);
-}
-
-int nfnl_open_in(int netns_fd, struct nfnl **ret, struct err *err)
-{
-    auto_fd int home = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-    if (home < 0)
-        return err_sys(err, "cannot open this process's network namespace");
-    if (setns(netns_fd, CLONE_NEWNET) < 0)
-        return err_sys(err, "cannot enter the network namespace");
-    struct nfnl *nf = NULL;
-    int r = nfnl_open("", &nf, err);
-    if (setns(home, CLONE_NEWNET) < 0) {
-        nfnl_close(nf);
-        return err_sys(err, "cannot come back from a network namespace");
-    }
-    if (r < 0)
-        return r;
-    *ret = nf;
-    return 0;
 }
 
 void nfnl_close(struct nfnl *nf)

@@ -27,8 +27,6 @@ struct nfnl;
 
 /* table: at most 31 bytes. */
 int nfnl_open(const char *table, struct nfnl **ret, struct err *err);
-/* The same inside another network namespace: the calling thread goes there and comes back. */
-int nfnl_open_in(int netns_fd, struct nfnl **ret, struct err *err);
 void nfnl_close(struct nfnl *nf);
 static inline void nfnl_closep(struct nfnl **nf)
 {

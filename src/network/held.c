@@ -108,16 +108,21 @@ static uint64_t legacy_entries(int sock, int family, const char *table)
     return info.v4.num_entries > own ? info.v4.num_entries - own : 0;
 }
 
+/* There where the kernel has the older iptables, in every namespace. */
+static const char *legacy_names(int family)
+{
+    return family == AF_INET ? "/proc/thread-self/net/ip_tables_names"
+                             : "/proc/thread-self/net/ip6_tables_names";
+}
+
 /* Runs inside the namespace.  Tables that nobody has used are not in the list: asking for one
  * would make it. */
 static uint64_t legacy_rules(int family)
 {
     auto_free char *names = NULL;
-    const char *path = family == AF_INET ? "/proc/thread-self/net/ip_tables_names"
-                                         : "/proc/thread-self/net/ip6_tables_names";
     auto_fd int sock = -1;
     uint64_t n = 0;
-    if (fd_read_file_at(AT_FDCWD, path, 4096, &names, NULL, NULL) < 0 ||
+    if (fd_read_file_at(AT_FDCWD, legacy_names(family), 4096, &names, NULL, NULL) < 0 ||
         (sock = socket(family, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW)) < 0)
         return 0;
     for (char *save = NULL, *name = strtok_r(names, "\n", &save); name;
@@ -126,23 +131,30 @@ static uint64_t legacy_rules(int family)
     return n;
 }
 
-int network_rules(int netns_fd, uint64_t *ret, struct err *err)
+/* The calling thread goes there and comes back once: each way costs some ten microseconds. */
+int network_rules(struct network_node *n, int netns_fd, uint64_t *ret, struct err *err)
 {
     auto_nfnl struct nfnl *nf = NULL;
-    uint64_t rules = 0;
-    int r = nfnl_open_in(netns_fd, &nf, err);
+    uint64_t rules = 0, legacy;
+    if (n->home < 0) {
+        n->home = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+        if (n->home < 0)
+            return err_sys(err, "cannot open this process's network namespace");
+        n->has_legacy4 = access(legacy_names(AF_INET), F_OK) == 0;
+        n->has_legacy6 = access(legacy_names(AF_INET6), F_OK) == 0;
+    }
+    if (setns(netns_fd, CLONE_NEWNET) < 0)
+        return err_sys(err, "cannot enter the network namespace");
+    int r = nfnl_open("", &nf, err);
+    legacy = (n->has_legacy4 ? legacy_rules(AF_INET) : 0) +
+             (n->has_legacy6 ? legacy_rules(AF_INET6) : 0);
+    if (setns(n->home, CLONE_NEWNET) < 0)
+        return err_sys(err, "cannot come back from a network namespace");
     if (r == 0)
         r = nfnl_rules(nf, &rules, err);
-    if (r < 0)
-        return r;
-    auto_fd int home = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-    if (home < 0 || setns(netns_fd, CLONE_NEWNET) < 0)
-        return err_sys(err, "cannot enter the network namespace");
-    rules += legacy_rules(AF_INET) + legacy_rules(AF_INET6);
-    if (setns(home, CLONE_NEWNET) < 0)
-        return err_sys(err, "cannot come back from a network namespace");
-    *ret = rules;
-    return 0;
+    if (r == 0)
+        *ret = rules + legacy;
+    return r;
 }
 
 /* ---- the table ---- */

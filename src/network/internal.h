@@ -39,6 +39,8 @@ struct network_node {
     size_t n_held;
     int64_t held_at; /* milliseconds of the monotonic clock, 0: never */
     bool held_known;
+    int home;                      /* the node's own network namespace, once opened; else -1 */
+    bool has_legacy4, has_legacy6; /* the kernel has the older iptables; looked with `home` */
 };
 
 /* Marks our routes, so that they can be told from others' and routing daemons can leave them

@@ -137,6 +137,7 @@ int network_node_open(const struct network_config *config, struct network_node *
     auto_clean(node_freep) struct network_node *n = calloc(1, sizeof(*n));
     if (!n)
         return err_set(err, ERR_EXHAUSTED, "out of memory");
+    n->home = -1;
     n->instance = config->instance;
     /* Nine characters leave five digits for the id at least. */
     if (config->instance > 9999)
@@ -165,6 +166,7 @@ void network_node_close(struct network_node *n)
     netlink_close(n->nl);
     nfnl_close(n->nf);
     nfnl_close(n->watch);
+    cleanup_fd(&n->home);
     free(n->held);
     free(n);
 }

@@ -126,7 +126,7 @@ int network_limits_list(struct network_node *n, int64_t **ret, size_t *ret_n, st
 int network_held(struct network_node *n, uint32_t slot, uint64_t *ret, struct err *err);
 /* Rules of the firewalls inside a network namespace: of nftables, and entries of what the older
  * iptables ("legacy") made. */
-int network_rules(int netns_fd, uint64_t *ret, struct err *err);
+int network_rules(struct network_node *n, int netns_fd, uint64_t *ret, struct err *err);
 
 /* Somebody else may delete our table ("nft flush ruleset").  The descriptor becomes readable when
  * rules have changed; network_watch_read() tells whether ours are gone, and then

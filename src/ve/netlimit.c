@@ -98,7 +98,7 @@ int ve_netlimit_counters(struct ve *ve, struct param_counters *list, struct err 
     connections->held.known =
         network_held(net, ve->rec.slot, &connections->held.n, &(struct err){0}) == 0;
     rules->held.known =
-        ve->pidfd >= 0 && network_rules(ve->pidfd, &rules->held.n, &(struct err){0}) == 0;
+        ve->pidfd >= 0 && network_rules(net, ve->pidfd, &rules->held.n, &(struct err){0}) == 0;
     return 0;
 }
 
