@@ -70,6 +70,16 @@ def loops():
             yield f"loop {path.split('/')[3]} on {backing}"
 
 
+def programs():
+    """Terem's BPF programs, wherever they hang."""
+    tool = "/usr/sbin/bpftool"
+    done = subprocess.run([tool, "prog", "list"], capture_output=True, text=True, check=False) \
+        if os.path.exists(tool) else None
+    for number, kind, name in re.findall(r"^(\d+): (\w+)  name (terem_\w+)",
+                                         done.stdout if done else "", re.M):
+        yield f"BPF {kind} {number} {name}"
+
+
 def directories():
     for pattern in ("/tmp/terem*", "/run/terem*", "/run/netns/terem*", "/var/lib/terem*",
                     "/dev/shm/terem*"):
@@ -79,6 +89,6 @@ def directories():
 
 def snapshot():
     found = set()
-    for kind in (processes, mounts, cgroups, interfaces, tables, loops, directories):
+    for kind in (processes, mounts, cgroups, interfaces, tables, loops, programs, directories):
         found.update(kind())
     return found

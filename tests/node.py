@@ -250,6 +250,10 @@ class Node:
         with open("/proc/self/mountinfo", encoding="utf-8") as file:
             return [line.split()[4] for line in file if line.split()[4].startswith(self.root + "/")]
 
+    def odd_mounts(self):
+        """Those that are not the node's own."""
+        return [at for at in self.mounts() if os.path.basename(at) not in ("lxcfs", "counters", "bpf")]
+
     def tables(self):
         done = subprocess.run(["/usr/sbin/nft", "list", "tables"], capture_output=True, text=True,
                               check=False) if os.path.exists("/usr/sbin/nft") else None

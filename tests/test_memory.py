@@ -1,61 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Memory: limits that kill inside the VE only and say whom, and lowering them by force."""
-import json
 import os
 import re
 import subprocess
-import threading
 
 import pytest
 
+from events import Events
+
 HOG = "tail -n1 </dev/zero"  # keeps what has no line end
-
-
-class Events:
-    """What a node tells while the block runs."""
-
-    def __init__(self, node):
-        self.seen, self.more = [], threading.Condition()
-        self.process = subprocess.Popen([node.cli, "--root", node.root, "events", "--json"],
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        self.reader = threading.Thread(target=self.read, daemon=True)
-
-    def read(self):
-        for line in self.process.stdout:
-            with self.more:
-                self.seen.append(json.loads(line))
-                self.more.notify_all()
-
-    def __enter__(self):
-        self.reader.start()
-        return self
-
-    def __exit__(self, *unused):
-        self.process.terminate()
-        self.process.wait(20)
-        self.reader.join(20)
-        self.process.stdout.close()
-        self.process.stderr.close()
-
-    def wait(self, kind, **fields):
-        def found():
-            return next((e for e in self.seen if e["type"] == kind and
-                         all(e.get(k) == v for k, v in fields.items())), None)
-        with self.more:
-            assert self.more.wait_for(lambda: found() is not None, 30), (kind, fields, self.seen)
-            return found()
 
 
 @pytest.fixture
 def events(node):
     node.ve("web1", params={"memory.limit": "64M"})
     with Events(node) as heard:
-        # The first event shows that the stream has begun.
-        for i in range(200):
-            node.terem("set", "web1", f"processes={1000 + i}")
-            with heard.more:
-                if heard.more.wait_for(lambda: heard.seen, 0.1):
-                    break
+        heard.begin("web1")
         yield heard
 
 

@@ -9,6 +9,10 @@
  * between is counted once (tags and the table of objects see to that).
  *
  * Programs of cgroups hang at the cgroup, the others at a link that is pinned.
+ *
+ * What the kernel refused has a symbolic link refused-<part>-<edition> whose text is the reason:
+ * asking again costs 40 ms for reading the kernel's types, and the answer is the same until the
+ * machine or the program is another one.
  */
 #include "kernel/bpf_load.h"
 
@@ -245,9 +249,41 @@ static int pin_programs(struct bpf_object *o, const char *at, struct err *err)
     return 0;
 }
 
+/* Loads the part's programs and pins them below c->dir as `name`. */
+static int load_programs(struct counts *c, const struct part *part, struct bpf_object *o,
+                         const char *name, struct err *err)
+{
+    char draft[80], draft_at[PATH_SIZE], refused[80], why[512];
+    str_print(refused, sizeof(refused), "refused-%s", name);
+    ssize_t n = readlinkat(c->dir, refused, why, sizeof(why) - 1);
+    if (n > 0)
+        return err_set(err, ERR_UNSUPPORTED, "%.*s", (int)n, why);
+    int r = place_maps(c, o, err);
+    if (r == 0 && (r = bpf_object__load(o)) < 0) {
+        int sys = -r;
+        r = err_sysno(err, sys, "the kernel refuses its programs");
+        if (sys != ENOMEM && sys != EAGAIN && sys != EINTR &&
+            symlinkat(err->text, c->dir, refused) < 0)
+            errno = 0; /* then it is asked again */
+    }
+    if (r < 0)
+        return r;
+    str_print(draft, sizeof(draft), "%s-draft", part->name);
+    str_print(draft_at, sizeof(draft_at), "%s/%s", c->path, draft);
+    remove_dir(c->dir, draft);
+    if (mkdirat(c->dir, draft, 0700) < 0)
+        return err_sys(err, "cannot make %s", draft_at);
+    r = pin_programs(o, draft_at, err);
+    if (r == 0 && renameat(c->dir, draft, c->dir, name) < 0)
+        r = err_sys(err, "cannot rename %s", draft_at);
+    if (r < 0)
+        remove_dir(c->dir, draft);
+    return r;
+}
+
 static int load_part(struct counts *c, const struct part *part, int cgroup, struct err *err)
 {
-    char name[64], draft[80], at[PATH_SIZE], draft_at[PATH_SIZE];
+    char name[64], at[PATH_SIZE];
     size_t size;
     const void *elf = part->elf(&size);
     struct stat st;
@@ -256,26 +292,10 @@ static int load_part(struct counts *c, const struct part *part, int cgroup, stru
     if (!o)
         return err_sys(err, "cannot read the BPF programs");
     str_print(name, sizeof(name), "%s-%016" PRIx64, part->name, edition(part));
-    str_print(draft, sizeof(draft), "%s-draft", part->name);
     str_print(at, sizeof(at), "%s/%s", c->path, name);
-    str_print(draft_at, sizeof(draft_at), "%s/%s", c->path, draft);
-    if (fstatat(c->dir, name, &st, 0) < 0) {
-        int r = place_maps(c, o, err);
-        if (r == 0 && (r = bpf_object__load(o)) < 0)
-            r = err_sysno(err, -r, "the kernel refuses them");
-        remove_dir(c->dir, draft);
-        if (r == 0 && mkdirat(c->dir, draft, 0700) < 0)
-            r = err_sys(err, "cannot make %s", draft_at);
-        if (r == 0)
-            r = pin_programs(o, draft_at, err);
-        if (r == 0 && renameat(c->dir, draft, c->dir, name) < 0)
-            r = err_sys(err, "cannot rename %s", draft_at);
-        if (r < 0) {
-            remove_dir(c->dir, draft);
-            return r;
-        }
-    }
-    int r = adopt(c, o, at, cgroup, err);
+    int r = fstatat(c->dir, name, &st, 0) < 0 ? load_programs(c, part, o, name, err) : 0;
+    if (r == 0)
+        r = adopt(c, o, at, cgroup, err);
     if (r == 0)
         remove_others(c, part, name);
     return r;

@@ -36,11 +36,8 @@ static const struct bpf_row {
     {"files", COUNTS_FILES, COUNTS_PART_OBJECT, RESOURCE_BPF_FALLBACK},
 };
 
-/* Rows that others count and whose refusals have events here. */
-static const struct {
-    const char *key;
-    enum counts_row row;
-} named[] = {{"processes", COUNTS_PROCESSES}, {"memory.limit", COUNTS_MEMORY}};
+/* Sets that were left when a VE's cgroup went without resource_bpf_forget(). */
+static void sweep(struct resource_bpf *bpf);
 
 int resource_bpf_open(struct resource_node *node, const char *dir, struct resource_bpf **ret,
                       struct err *err)
@@ -55,6 +52,8 @@ int resource_bpf_open(struct resource_node *node, const char *dir, struct resour
         str_print(b->why, sizeof(b->why), "cgroup v2 is not mounted from its root");
     else if (counts_open(dir, node->branch[0].fd, &b->counts, &why) < 0)
         str_print(b->why, sizeof(b->why), "%s", why.text);
+    if (b->counts)
+        sweep(b);
     *ret = b;
     return 0;
 }
@@ -137,9 +136,9 @@ static int open_ve(const struct resource_bpf *bpf, int64_t id, int *ret_fd, uint
 }
 
 int resource_bpf_apply(struct resource_bpf *bpf, int64_t id, const struct param_set *set,
-                       struct err *err)
+                       bool guard, struct err *err)
 {
-    struct counts_limits limits;
+    struct counts_limits limits = {.guarded = guard};
     uint64_t cgroup;
     auto_fd int fd = -1;
     if (!bpf->counts)
@@ -228,16 +227,24 @@ static int64_t ve_of_cgroup(const struct resource_bpf *bpf, uint64_t cgroup)
     return (int64_t)id;
 }
 
+static void sweep(struct resource_bpf *bpf)
+{
+    auto_free struct counts_item *all = NULL;
+    size_t n = 0;
+    if (counts_all(bpf->counts, &all, &n, NULL) < 0)
+        return;
+    for (size_t i = 0; i < n; i++)
+        if (!ve_of_cgroup(bpf, all[i].ve))
+            counts_forget(bpf->counts, all[i].ve, NULL);
+}
+
 static void event(void *ctx, const struct counts_event *e)
 {
     struct resource_bpf *b = ctx;
-    const char *key = NULL;
+    const char *key = e->row == COUNTS_PROCESSES ? "processes" : NULL;
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
         if (rows[i].row == e->row)
             key = rows[i].key;
-    for (size_t i = 0; i < ARRAY_SIZE(named); i++)
-        if (named[i].row == e->row)
-            key = named[i].key;
     struct resource_refusal r = {
         .row = key ? param_find(key) : NULL,
         .id = ve_of_cgroup(b, e->ve),

@@ -39,9 +39,10 @@ const char *resource_bpf_why_unnamed(const struct resource_bpf *bpf);
 int resource_bpf_check(const struct resource_bpf *bpf, const struct param_set *set,
                        struct err *err);
 /* Counts the VE from now on and writes its limits: after resource_create(), before a process is
- * in it; and again for one that runs, whenever.  What was counted stays. */
+ * in it; and again for one that runs, whenever.  What was counted stays.  guard: from now on the
+ * VE's processes cannot write the sysctls that keep limits of its namespaces. */
 int resource_bpf_apply(struct resource_bpf *bpf, int64_t id, const struct param_set *set,
-                       struct err *err);
+                       bool guard, struct err *err);
 /* Stops counting; before resource_remove().  Not there: fine. */
 int resource_bpf_forget(struct resource_bpf *bpf, int64_t id, struct err *err);
 

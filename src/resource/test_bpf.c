@@ -69,7 +69,7 @@ static void limit(uint64_t tcp, uint64_t other, uint64_t files)
 {
     struct param_set set = set_of(tcp, other, files);
     struct err e = {0};
-    if (resource_bpf_apply(bpf, ID, &set, &e) < 0)
+    if (resource_bpf_apply(bpf, ID, &set, true, &e) < 0)
         fail_msg("%s", e.text);
 }
 
@@ -476,6 +476,10 @@ static void test_sysctl(void **state)
 {
     ends(inside(body_sysctl));
     assert_int_equal(box->wrong, 0);
+    struct param_set set = set_of(ALL, ALL, ALL);
+    assert_int_equal(resource_bpf_apply(bpf, ID, &set, false, NULL), 0);
+    ends(inside(body_sysctl)); /* as in a birth */
+    assert_int_equal(box->wrong, 5);
     pid_t pid = fork(); /* from outside it goes */
     if (pid == 0)
         _exit(unshare(CLONE_NEWIPC) < 0 || rewrite("/proc/sys/kernel/shmmni") != 0);
@@ -617,7 +621,7 @@ static void test_speed(void **state)
     struct timespec t[3];
     clock_gettime(CLOCK_MONOTONIC, &t[0]);
     for (int i = 0; i < N; i++)
-        assert_int_equal(resource_bpf_apply(bpf, ID, &set, NULL), 0);
+        assert_int_equal(resource_bpf_apply(bpf, ID, &set, true, NULL), 0);
     clock_gettime(CLOCK_MONOTONIC, &t[1]);
     for (int i = 0; i < N; i++)
         counter("sockets.tcp");

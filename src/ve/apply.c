@@ -28,6 +28,7 @@ static const struct backend {
                  bool force, struct err *err);
 } backends[] = {
     {"cgroup", cgroup_check, cgroup_apply},
+    {"bpf", ve_bpf_check, ve_bpf_apply},
     {"cores", NULL, ve_cores_apply},
     {"network", ve_netlimit_check, ve_netlimit_apply},
     {"limits", ve_limits_check, ve_limits_apply},

@@ -16,6 +16,7 @@ static int from_cgroups(struct ve *ve, struct param_counters *list, struct err *
 static int (*const sources[])(struct ve *ve, struct param_counters *list, struct err *err) = {
     from_cgroups,
     ve_netlimit_counters,
+    ve_bpf_counters,
 };
 
 int ve_counters_read(struct ve *ve, struct param_counters *ret, struct err *err)

@@ -109,6 +109,7 @@ json_t *ve_doctor(struct ve_node *node)
     check_kernel(list);
     check_container(list, node);
     check_cgroups(list, node);
+    ve_bpf_doctor(node, check, list);
     bool fs = storage_space(node->pool, &space, &e) == 0;
     check(list, "storage pool", fs && space.overlay_upper_ok, fs ? space.file_system : e.text,
           "writable trees cannot be the upper layer of an overlay",

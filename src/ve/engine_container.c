@@ -131,6 +131,7 @@ static int fill_plan(struct ve *ve, struct parts *p, const struct network_addres
     files[1] = (struct container_file){"/etc/hosts", p->hosts};
     files[2] = (struct container_file){"/etc/resolv.conf", p->resolv};
     ve_limits_of(&ve->params, &p->limits);
+    ve_bpf_files(ve, &p->limits);
     *plan = (struct container_plan){
         .hostname = ve->rec.name,
         .id_base = ve_id_base(ve),
@@ -185,18 +186,21 @@ static int start(struct ve *ve, int (*step)(void *, const char *, struct err *),
         return r;
     p.has_cgroups = true;
     if ((r = ve_cores_start(ve, err)) < 0 || (r = inside_make(ve, &p.counters, err)) < 0 ||
+        (r = ve_bpf_birth(ve, &params, false, err)) < 0 ||
         (r = fill_plan(ve, &p, &addr, &plan, files, err)) < 0 ||
         (r = step(ctx, "making its namespaces", err)) < 0 ||
         (r = container_birth_begin(&plan, &p.birth, err)) < 0 ||
         (r = network_attach(node->network, ve->rec.id, container_birth_netns(p.birth), &addr,
                             &limits, err)) < 0 ||
         (r = step(ctx, "starting its first process", err)) < 0 ||
+        (r = ve_bpf_birth(ve, &params, true, err)) < 0 ||
         (r = container_birth_finish(p.birth, &started, err)) < 0) {
         struct err ignored;
         container_birth_free(p.birth);
         p.birth = NULL;
         resource_kill(node->resources, ve->rec.id, 5000, &ignored);
         network_detach(node->network, ve->rec.id, &ignored);
+        ve_bpf_forget(node, ve->rec.id);
         resource_remove(node->resources, ve->rec.id, &ignored);
         inside_remove(ve);
         return r;
@@ -326,6 +330,7 @@ static int clean(struct ve *ve, bool after_crash, struct err *err)
         network_limits_remove(ve->node->network, ve->rec.id, err) < 0)
         return -err->kind;
     inside_remove(ve);
+    ve_bpf_forget(ve->node, ve->rec.id);
     return resource_remove(ve->node->resources, ve->rec.id, err);
 }
 

@@ -7,6 +7,7 @@
 struct ve_refusal {
     int64_t at; /* its last event */
     uint64_t held_back;
+    uint64_t told; /* ve_refusals_told() */
 };
 
 static int add(struct ve_node *node, struct ve_watch w, struct ve_watch **ret, struct err *err)
@@ -88,6 +89,16 @@ void ve_event_job(struct job *job, bool ended)
         w->job_fn(w->ctx, doc, ended);
     }
     ve_event_emit(job->node, json_pack("{s:s, s:o}", "type", "job", "job", doc));
+}
+
+uint64_t ve_refusals_told(struct ve *ve, const struct param_row *row, uint64_t count)
+{
+    if (!ve->refused && !(ve->refused = calloc(param_table_size, sizeof(*ve->refused))))
+        return 0;
+    struct ve_refusal *r = &ve->refused[param_index(row)];
+    uint64_t before = r->told;
+    r->told = count;
+    return before;
 }
 
 void ve_refused(struct ve *ve, const struct param_row *row, uint64_t count, pid_t pid,

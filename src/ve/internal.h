@@ -12,6 +12,7 @@
 #include "network/network.h"
 #include "param/placement.h"
 #include "registry/registry.h"
+#include "resource/bpf.h"
 #include "resource/resource.h"
 #include "storage/storage.h"
 #include "template/template.h"
@@ -160,9 +161,10 @@ struct ve_node {
     pid_t trash_pid;
     uv_timer_t *trash_timer;
     struct lxcfs *lxcfs;
-    uv_poll_t *rules_poll;       /* netlimit.c */
-    struct oom_watch *oom;       /* or NULL: the kernel's log cannot be read */
-    struct inside *inside;       /* NULL: VEs have no file of their counters */
+    uv_poll_t *rules_poll; /* netlimit.c */
+    struct oom_watch *oom; /* or NULL: the kernel's log cannot be read */
+    struct inside *inside; /* NULL: VEs have no file of their counters */
+    struct bpf_watch *bpf;
     struct answering *answering; /* NULL: calls of VEs go to the kernel */
     char boot_id[40];
     void (*stop_done)(void *ctx);
@@ -290,6 +292,8 @@ void ve_guarantee_settle(struct ve_node *node);
  * a second for each row of each VE goes out; `count` tells of how many refusals. */
 void ve_refused(struct ve *ve, const struct param_row *row, uint64_t count, pid_t pid,
                 const char *process, const char *text);
+/* Remembers how many refusals of the row somebody else counted; returns what it was told before. */
+uint64_t ve_refusals_told(struct ve *ve, const struct param_row *row, uint64_t count);
 void ve_event_emit(struct ve_node *node, json_t *event); /* steals event; adds time */
 void ve_event_job(struct job *job, bool ended);
 void ve_watches_sweep(struct ve_node *node);
@@ -393,6 +397,25 @@ int lxcfs_dir(struct ve_node *node); /* descriptor of its mount, or -1 */
 void lxcfs_end(struct ve_node *node, bool stop);
 bool lxcfs_child_ended(struct ve_node *node, pid_t pid);
 const char *lxcfs_state(struct ve_node *node);
+
+/* bpf.c */
+/* Loads the programs or finds them; what this kernel lacks is no failure. */
+int ve_bpf_begin(struct ve_node *node, struct err *err);
+void ve_bpf_listen(struct ve_node *node); /* from then on refusals are events */
+void ve_bpf_end(struct ve_node *node);    /* the programs stay */
+void ve_bpf_remove(struct ve_node *node); /* when this process ends they go */
+int ve_bpf_check(struct ve_node *node, const struct param_set *set, struct err *err);
+int ve_bpf_apply(struct ve *ve, const struct param_set *old_set, const struct param_set *new_set,
+                 bool force, struct err *err);
+/* guard: its namespaces have their limits, and the VE's first program comes next. */
+int ve_bpf_birth(struct ve *ve, const struct param_set *set, bool guard, struct err *err);
+void ve_bpf_forget(struct ve_node *node, int64_t id);
+int ve_bpf_counters(struct ve *ve, struct param_counters *list, struct err *err);
+/* Where the row `files` is not counted it is RLIMIT_NOFILE of each new process. */
+void ve_bpf_files(const struct ve *ve, struct container_limits *limits);
+typedef void (*ve_check_fn)(json_t *list, const char *name, bool ok, const char *found,
+                            const char *costs, const char *hint);
+void ve_bpf_doctor(const struct ve_node *node, ve_check_fn check, json_t *list);
 
 /* oom.c: tells of processes that were ended for want of memory.  instance: name of its cgroup.
  * Without the log only those that Terem ended itself. */

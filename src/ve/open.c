@@ -169,6 +169,8 @@ static int open_rooms(struct ve_node *node, struct err *err)
         network_node_open(&net, &node->network, err) < 0)
         return -err->kind;
     use_disks(node);
+    if (ve_bpf_begin(node, err) < 0)
+        return -err->kind;
     if (oom_begin(node, cgroup, err) < 0) {
         log_warn(NULL, 0, "processes killed for want of memory are counted, not named: %s",
                  err->text);
@@ -217,6 +219,7 @@ static int open_all(struct ve_node *node, struct err *err)
     if (answer_begin(node, err) < 0 || ve_recover(node, err) < 0)
         return -err->kind;
     ve_netlimit_begin(node);
+    ve_bpf_listen(node);
     if (answer_serve(node, err) < 0) {
         answer_end(node);
         log_warn(NULL, 0, "sysinfo(2) inside VEs tells about the machine: %s", err->text);
@@ -268,6 +271,7 @@ void ve_node_close(struct ve_node *node)
     ve_handle_close(&node->sigchld);
     lxcfs_end(node, false);
     oom_end(node);
+    ve_bpf_end(node);
     for (struct ve_watch *w = node->watches; w; w = w->next)
         w->dead = true;
     ve_watches_sweep(node);
@@ -321,6 +325,7 @@ void ve_node_stop_step(struct ve_node *node)
     inside_end(node, true);
     if (network_node_remove(node->network, &e) < 0)
         log_error(NULL, 0, "%s", e.text);
+    ve_bpf_remove(node);
     if (resource_node_remove(node->resources, &e) < 0)
         log_error(NULL, 0, "%s", e.text);
     if (keep_quit(node->keep, &e) < 0)

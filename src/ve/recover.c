@@ -169,6 +169,8 @@ static void recover_one(struct ve *ve, bool booted)
                 log_error(ve->rec.name, 0, "%s", e.text);
             answer_adopt(ve);
             inside_watch(ve);
+            if (ve_bpf_apply(ve, NULL, &ve->params, true, &e) < 0)
+                log_error(ve->rec.name, 0, "%s", e.text);
             close(pidfd);
         }
         break;
@@ -213,6 +215,7 @@ static void remove_orphans(struct ve_node *node)
             if (ve_by_id(node, ids[i]))
                 continue;
             resource_kill(node->resources, ids[i], 10000, &e);
+            ve_bpf_forget(node, ids[i]);
             if (resource_remove(node->resources, ids[i], &e) < 0)
                 log_error(NULL, 0, "cannot remove the cgroup of a VE that is gone: %s", e.text);
         }

@@ -96,6 +96,7 @@ static int parse(const struct ve *ve, const json_t *rq, struct request *ret, str
     ret->x.tty = json_is_true(json_object_get(rq, "tty"));
     ret->x.pidfd = ve->pidfd;
     ve_limits_in_force(ve, &ret->limits);
+    ve_bpf_files(ve, &ret->limits);
     ret->x.limits = &ret->limits;
     ret->x.nesting = json_is_true(json_object_get(ve->spec, "nesting"));
     ret->x.own_init = str_eq(json_string_value(json_object_get(ve->spec, "kind")), "system");

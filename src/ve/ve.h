@@ -84,8 +84,9 @@ int ve_profile_update(struct ve_node *node, const char *name, const json_t *chan
 int ve_profile_remove(struct ve_node *node, const char *name, struct err *err);
 
 /* ---- jobs ---- */
-/* kind: start stop restart kill pause resume squeeze destroy (of a VE), template-build template-import
- * template-remove (subject: the template's name).  options: the request's body or NULL. */
+/* kind: start stop restart kill pause resume squeeze destroy (of a VE), template-build
+ * template-import template-remove (subject: the template's name).  options: the request's body or
+ * NULL. */
 int ve_job_begin(struct ve_node *node, const char *kind, const char *subject, const json_t *options,
                  int64_t *ret_job, struct err *err);
 int ve_job_show(struct ve_node *node, int64_t id, json_t **ret, struct err *err);

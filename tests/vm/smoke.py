@@ -10,6 +10,7 @@ import sys
 import time
 
 sys.path[:0] = ["/work/tests", "/work/tests/vm"]
+from events import Events  # noqa: E402
 from node import Node  # noqa: E402
 from steps import run  # noqa: E402
 
@@ -112,6 +113,42 @@ class Smoke:
         assert refused.returncode == 1 and "in use, which cannot be given back" in refused.stderr, refused.stderr
         assert self.cgroup("web1", "memory.max") == str(96 << 20)
         self.node.sh("web1", "rm /dev/shm/held")
+
+    def files_and_sockets_are_counted(self):
+        """All of it by BPF LSM, which Debian's kernels have and the builder's may not."""
+        def row(key):
+            return next(c for c in self.node.ok("GET", "/v1/ves/web1/counters") if c["key"] == key)
+        for name in ("BPF on cgroups", "BPF LSM", "BPF at functions"):
+            check = next(c for c in self.node.ok("GET", "/v1/doctor")["checks"] if c["name"] == name)
+            assert check["ok"], check
+        before = row("files")
+        limit = before["held"] + 80
+        self.node.terem("set", "web1", f"files={limit}", f"sockets.other={row('sockets.other')['held'] + 1}")
+        out = self.node.sh("web1", "i=10; while [ $i -lt 200 ]; do eval \"exec $i</dev/null\" || exit; "
+                           "i=$((i + 1)); done 2>&1", check=False)
+        assert "Too many open files in system" in out, out
+        now = row("files")
+        assert now["maxheld"] == limit and now["failcnt"] > before["failcnt"], now
+        self.node.terem("set", "web1", "files=unlimited")
+        until(lambda: row("files")["held"] <= before["held"])
+        # syslogd's socket is the last one that there is room for.
+        self.node.sh("web1", "mkdir -p /run; syslogd -O /tmp/log; logger hello; logger again", check=False)
+        assert row("sockets.other")["failcnt"] > 0, row("sockets.other")
+        self.node.terem("set", "web1", "sockets.other=unlimited")
+        self.node.sh("web1", "killall syslogd; true")
+
+    def forks_refused_have_names(self):
+        with Events(self.node) as events:
+            events.begin("web1")
+            self.node.terem("set", "web1", "processes=30")
+            self.node.sh("web1", "for i in $(seq 60); do sleep 300 & done 2>&1; true", check=False)
+            told = events.wait("ve.refused", ve="web1", key="processes")
+            assert told["process"] == "sh" and told["pid"] > 1, told
+        self.node.terem("set", "web1", "processes=4096")
+        self.node.sh("web1", "killall sleep; true", check=False)
+        failed = next(c for c in self.node.ok("GET", "/v1/ves/web1/counters")
+                      if c["key"] == "processes")["failcnt"]
+        assert failed and failed > 0, failed
 
     def processor_is_limited(self):
         self.node.run("web1", "/bin/sh", "-c", "i=0; while [ $i -lt 3000 ]; do i=$((i + 1)); done")

@@ -14,8 +14,7 @@ enum counts_row {
     COUNTS_FILES,
     COUNTS_LOCKS,
     COUNTS_PROCESSES, /* failcnt alone; the pids controller counts them */
-    COUNTS_ROWS,
-    COUNTS_MEMORY = COUNTS_ROWS, /* has events alone */
+    COUNTS_ROWS
 };
 
 #define COUNTS_UNLIMITED (~0ULL)
@@ -31,6 +30,7 @@ struct counts_ve {
 /* map "limits": the same keys.  Only teremd writes it. */
 struct counts_limits {
     __u64 limit[COUNTS_ROWS];
+    __u64 guarded; /* 1: its processes cannot write the sysctls of terem_sysctl */
 };
 
 /* To which VE and row something belongs that was counted. */

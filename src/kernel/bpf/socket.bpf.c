@@ -187,37 +187,17 @@ static __always_inline bool starts(const char *name, const char *with, int n)
 }
 #define STARTS(name, with) starts(name, with, sizeof(with) - 1)
 
-/* Root of a VE owns these files, and teremd has written limits to them (from outside: it is not
- * in the VE's cgroup). */
+/* Root of a VE owns these files, and Terem has written limits to them: at its birth, before this
+ * guards it, and later from outside of its cgroup. */
 SEC("cgroup/sysctl")
 int terem_sysctl(struct bpf_sysctl *ctx)
 {
     char name[SYSCTL_NAME] = {0};
-    if (!ctx->write || bpf_sysctl_get_name(ctx, name, sizeof(name), 0) < 0)
+    __u64 ve = bpf_get_current_ancestor_cgroup_id(VE_LEVEL);
+    struct counts_limits *l = bpf_map_lookup_elem(&limits, &ve);
+    if (!ctx->write || !l || !l->guarded || bpf_sysctl_get_name(ctx, name, sizeof(name), 0) < 0)
         return 1;
     return !(STARTS(name, "user/max_") || STARTS(name, "kernel/shm") ||
              STARTS(name, "kernel/msg") || STARTS(name, "kernel/sem") ||
              STARTS(name, "fs/mqueue/"));
-}
-
-/* The victim of an OOM kill: the kernel gives its task; up to 6.8 its pid alone, and then who
- * listens has to look for the name.  A limit's victim is of the VE whose process asked. */
-SEC("raw_tp/mark_victim")
-int terem_victim(struct bpf_raw_tracepoint_args *ctx)
-{
-    __u64 victim = ctx->args[0], ve;
-    if (victim >> 32) {
-        struct task_struct *task = (struct task_struct *)victim;
-        ve = cgroup_ve(BPF_CORE_READ(task, cgroups, dfl_cgrp));
-        if (known(ve))
-            say(ve, COUNTS_MEMORY, 0, task);
-        return 0;
-    }
-    ve = bpf_get_current_ancestor_cgroup_id(VE_LEVEL);
-    struct counts_event *e = known(ve) ? event(ve, COUNTS_MEMORY, 0) : NULL;
-    if (!e)
-        return 0;
-    e->pid = (__u32)victim;
-    bpf_ringbuf_submit(e, 0);
-    return 0;
 }
