@@ -217,15 +217,3 @@ def test_the_document_is_openapi(shared):
     except ImportError:
         return
     openapi_spec_validator.validate(document)
-
-
-def test_metrics(shared):
-    shared.template()
-    if shared.api("GET", "/v1/ves/counted").status == 404:
-        shared.ve("counted")
-    answer = shared.api("GET", "/metrics")
-    text = answer.body.decode()
-    assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
-    assert text.endswith("# EOF\n")
-    assert 'terem_ves{state="running"} 1' in text
-    assert 'terem_ve_memory_bytes{ve="counted"} ' in text

@@ -48,13 +48,34 @@ def test_usage_of_all(node):
 
 
 def test_nobody_looks_nothing_is_read(node):
-    """teremd sleeps: it is not switched to while nobody asks."""
+    """No file of a VE's cgroups is opened while nobody asks."""
     node.ve("a")
     time.sleep(1.5)
 
-    def switches():
-        with open(f"/proc/{node.daemon.pid}/status", encoding="ascii") as file:
-            return sum(int(line.split()[1]) for line in file if "ctxt_switches" in line)
-    before = switches()
+    def read_calls():
+        with open(f"/proc/{node.daemon.pid}/io", encoding="ascii") as file:
+            return [int(line.split()[1]) for line in file if line.startswith("syscr")][0]
+    before = read_calls()
     time.sleep(3)
-    assert switches() - before <= 2
+    assert read_calls() - before <= 5  # wake-ups by others' events are no looks
+    node.ok("GET", "/v1/usage")
+    assert read_calls() - before > 10
+
+
+def test_the_node_tells_how_far_it_is_oversold(node):
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    node.ve("a", params={"memory.limit": str(memory), "cpu.guarantee": "7.5"}, start=False)
+    node.ve("b", params={"memory.limit": str(memory), "cpu.limit": "50"}, start=False)
+    node.ve("c", start=False)
+    resources = node.ok("GET", "/v1")["resources"]
+    assert resources["memory"]["total"] == memory
+    assert resources["memory"]["limits"] == 2 * memory and resources["memory"]["unlimited"] == 1
+    cpu = resources["cpu"]
+    assert cpu["guaranteed"] == 7.5 and cpu["limits"] == 50 and cpu["unlimited"] == 2
+    assert cpu["total"] == 100 * os.cpu_count()
+    assert cpu["left"] == cpu["total"] - cpu["reserve"] - 7.5
+    assert resources["processes"]["limits"] == 3 * 4096 and resources["processes"]["total"] > 1000
+    shown = [line.split() for line in node.terem("node", "show").stdout.splitlines()]
+    line = [words for words in shown if words[:1] == ["memory"]][0]
+    assert line[-5:] == ["times;", "1", "VE", "unlimited"] or line[6:] == \
+        ["2", "times;", "1", "VE", "unlimited"], line

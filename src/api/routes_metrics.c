@@ -1,81 +1,301 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* routes_metrics — what a monitoring system scrapes (OpenMetrics 1.0). */
+/*
+ * routes_metrics — what a monitoring system scrapes: OpenMetrics 1.0 for who accepts it, else the
+ * text format of Prometheus, which most others read.
+ *
+ * The names are documented in docs/metrics.md and do not change.  VEs are read one after the
+ * other; each family of samples is a text of its own until the end, because a family's samples
+ * have to stand together.
+ */
 #include "api/request.h"
 
 #include "base/cleanup.h"
 
-#define TYPE        "application/openmetrics-text; version=1.0.0; charset=utf-8"
-#define METRICS_MAX (16 << 20)
+#include <inttypes.h>
+#include <string.h>
 
-static const char *const states[] = {"stopped", "starting", "running",
-                                     "paused",  "stopping", "broken"};
+#define OPENMETRICS "application/openmetrics-text"
+#define OPEN_TYPE   OPENMETRICS "; version=1.0.0; charset=utf-8"
+#define TEXT_TYPE   "text/plain; version=0.0.4; charset=utf-8"
+#define METRICS_MAX ((size_t)64 << 20)
 
-/* One family for each number of a VE's usage.  A counter's samples end in _total. */
-static const struct family {
-    const char *name, *type, *unit, *help, *field;
-    double scale;
-} families[] = {
-    {"terem_ve_memory_bytes", "gauge", "bytes", "Memory held.", "memory", 1},
-    {"terem_ve_processes", "gauge", NULL, "Processes and threads held.", "pids", 1},
-    {"terem_ve_cpu_seconds", "counter", "seconds", "Processor time used.", "cpu_usec", 1e-6},
-    {"terem_ve_oom_kills", "counter", NULL, "Processes ended because memory ran out.", "oom_kills",
-     1},
+/* Samples of a counter end in _total. */
+enum family_type { GAUGE, COUNTER };
+
+enum family_id {
+    CPU_SECONDS,
+    CPU_GUARANTEE,
+    MEMORY,
+    MEMORY_GUARANTEE,
+    PROCESSES,
+    OOM_KILLS,
+    READ,
+    WRITTEN,
+    NET_IN,
+    NET_OUT,
+    STEAL,
+    PRESSURE,
+    STARTED,
+    HELD,
+    MAXHELD,
+    BARRIER,
+    LIMIT,
+    FAILCNT,
+    FAMILY__COUNT
 };
 
-static void add_head(struct str *s, const char *name, const char *type, const char *unit,
-                     const char *help)
+static const struct {
+    const char *name, *unit, *help;
+    enum family_type type;
+} families[FAMILY__COUNT] = {
+    [CPU_SECONDS] = {"terem_ve_cpu_seconds", "seconds", "Processor time used.", COUNTER},
+    [CPU_GUARANTEE] = {"terem_ve_cpu_guarantee_cores", "cores", "Processor time guaranteed.",
+                       GAUGE},
+    [MEMORY] = {"terem_ve_memory_bytes", "bytes", "Memory held.", GAUGE},
+    [MEMORY_GUARANTEE] = {"terem_ve_memory_guarantee_bytes", "bytes", "Memory guaranteed.", GAUGE},
+    [PROCESSES] = {"terem_ve_processes", NULL, "Processes and threads held.", GAUGE},
+    [OOM_KILLS] = {"terem_ve_oom_kills", NULL, "Processes ended because memory ran out.", COUNTER},
+    [READ] = {"terem_ve_read_bytes", "bytes", "Read from disks.", COUNTER},
+    [WRITTEN] = {"terem_ve_written_bytes", "bytes", "Written to disks.", COUNTER},
+    [NET_IN] = {"terem_ve_network_in_bytes", "bytes", "Brought by its cable.", COUNTER},
+    [NET_OUT] = {"terem_ve_network_out_bytes", "bytes", "Taken by its cable.", COUNTER},
+    [STEAL] = {"terem_ve_steal_seconds", "seconds",
+               "Time it waited for a processor that it was entitled to.", COUNTER},
+    [PRESSURE] = {"terem_ve_pressure_ratio", "ratio",
+                  "Part of the last ten seconds in which something waited for this.", GAUGE},
+    [STARTED] = {"terem_ve_start_time_seconds", "seconds", "When it was started, since the epoch.",
+                 GAUGE},
+    [HELD] = {"terem_ve_resource_held", NULL, "Held now of a limited resource.", GAUGE},
+    [MAXHELD] = {"terem_ve_resource_maxheld", NULL, "Held at most since its start.", GAUGE},
+    [BARRIER] = {"terem_ve_resource_barrier", NULL, "The soft limit, where there is one.", GAUGE},
+    [LIMIT] = {"terem_ve_resource_limit", NULL, "The limit, where there is one.", GAUGE},
+    [FAILCNT] = {"terem_ve_resource_failcnt", NULL, "How often the limit said no.", COUNTER},
+};
+
+struct metrics {
+    bool open; /* OpenMetrics */
+    struct str samples[FAMILY__COUNT];
+};
+
+static void add_text(struct str *s, const char *text)
 {
-    str_add(s, "# TYPE %s %s\n", name, type);
-    if (unit)
+    str_add_bytes(s, text, strlen(text));
+}
+
+/* printf costs more than the rest of a line, and there are a hundred thousand. */
+static void add_number(struct str *s, uint64_t n)
+{
+    char buf[24], *p = buf + sizeof(buf);
+    do
+        *--p = (char)('0' + n % 10);
+    while (n /= 10);
+    str_add_bytes(s, p, (size_t)(buf + sizeof(buf) - p));
+}
+
+/* The three escapes of both formats (OpenMetrics 1.0, "escaped-string"). */
+static void add_label(struct str *s, const char *value)
+{
+    for (const char *p = value; *p;) {
+        size_t n = strcspn(p, "\\\"\n");
+        str_add_bytes(s, p, n);
+        p += n;
+        if (*p)
+            add_text(s, *p == '\n' ? "\\n" : *p == '"' ? "\\\"" : "\\\\");
+        p += *p != '\0';
+    }
+}
+
+/* "name{ve="web1",row="processes"} ": the label `key` is left out when it is NULL. */
+static struct str *begin(struct metrics *m, enum family_id f, const char *ve, const char *key,
+                         const char *value)
+{
+    struct str *s = &m->samples[f];
+    add_text(s, families[f].name);
+    add_text(s, families[f].type == COUNTER ? "_total{ve=\"" : "{ve=\"");
+    add_label(s, ve);
+    if (key) {
+        add_text(s, "\",");
+        add_text(s, key);
+        add_text(s, "=\"");
+        add_label(s, value);
+    }
+    add_text(s, "\"} ");
+    return s;
+}
+
+static void add_whole(struct metrics *m, enum family_id f, const char *ve, bool known, uint64_t n)
+{
+    if (!known)
+        return;
+    struct str *s = begin(m, f, ve, NULL, NULL);
+    add_number(s, n);
+    add_text(s, "\n");
+}
+
+static void add_real(struct metrics *m, enum family_id f, const char *ve, const char *key,
+                     const char *value, double n)
+{
+    str_add(begin(m, f, ve, key, value), "%.15g\n", n);
+}
+
+static void add_row(struct metrics *m, enum family_id f, const char *ve,
+                    const struct param_row *row, struct param_count c)
+{
+    if (!c.known)
+        return;
+    struct str *s = begin(m, f, ve, "row", row->key);
+    /* In base units: parts of a core, seconds. */
+    if (row->type == PARAM_PERCENT && f != FAILCNT)
+        str_add(s, "%.15g\n", (double)c.n / 10000);
+    else if (row->type == PARAM_TIME && f != FAILCNT)
+        str_add(s, "%.15g\n", (double)c.n / 1000);
+    else {
+        add_number(s, c.n);
+        add_text(s, "\n");
+    }
+}
+
+static void add_counters(struct metrics *m, const struct ve_sample *v)
+{
+    for (size_t i = 0; i < v->counters.n; i++) {
+        const struct param_counter *c = &v->counters.c[i];
+        add_row(m, HELD, v->name, c->row, c->held);
+        add_row(m, MAXHELD, v->name, c->row, c->maxheld);
+        add_row(m, BARRIER, v->name, c->row, ve_counter_barrier(v->params, c->row));
+        add_row(m, LIMIT, v->name, c->row, ve_counter_limit(v->params, c->row));
+        add_row(m, FAILCNT, v->name, c->row, c->failcnt);
+    }
+}
+
+static void add_pressure(struct metrics *m, const struct ve_sample *v)
+{
+    const struct {
+        const char *of;
+        int hundredths;
+    } parts[] = {{"cpu", v->pressure.cpu}, {"memory", v->pressure.memory}, {"io", v->pressure.io}};
+    for (size_t i = 0; i < ARRAY_SIZE(parts); i++)
+        if (parts[i].hundredths >= 0)
+            add_real(m, PRESSURE, v->name, "resource", parts[i].of, parts[i].hundredths / 10000.0);
+}
+
+static void add_ve(void *ctx, const struct ve_sample *v)
+{
+    struct metrics *m = ctx;
+    const struct resource_usage *u = &v->usage;
+    if (u->has_cpu)
+        add_real(m, CPU_SECONDS, v->name, NULL, NULL, (double)u->cpu_usec / 1e6);
+    add_real(m, CPU_GUARANTEE, v->name, NULL, NULL,
+             (double)param_set_get(v->params, "cpu.guarantee").n / 10000);
+    add_whole(m, MEMORY, v->name, u->has_memory, u->memory_bytes);
+    add_whole(m, MEMORY_GUARANTEE, v->name, true, param_set_get(v->params, "memory.guarantee").n);
+    add_whole(m, PROCESSES, v->name, u->has_pids, u->pids);
+    add_whole(m, OOM_KILLS, v->name, u->has_memory, u->oom_kills);
+    add_whole(m, READ, v->name, u->has_io, u->read_bytes);
+    add_whole(m, WRITTEN, v->name, u->has_io, u->written_bytes);
+    add_whole(m, NET_IN, v->name, v->has_net, v->net.in_bytes);
+    add_whole(m, NET_OUT, v->name, v->has_net, v->net.out_bytes);
+    if (v->started > 0)
+        add_real(m, STARTED, v->name, NULL, NULL, (double)v->started / 1000);
+    if (u->has_steal)
+        add_real(m, STEAL, v->name, NULL, NULL, (double)u->steal_usec / 1e6);
+    add_pressure(m, v);
+    add_counters(m, v);
+}
+
+/* ---- the node ---- */
+
+/* A counter's family has its name without _total in OpenMetrics, with it in the older format. */
+static void add_head(const struct metrics *m, struct str *s, const char *name,
+                     enum family_type type, const char *unit, const char *help)
+{
+    const char *total = type == COUNTER && !m->open ? "_total" : "";
+    str_add(s, "# TYPE %s%s %s\n", name, total, type == COUNTER ? "counter" : "gauge");
+    if (unit && m->open)
         str_add(s, "# UNIT %s %s\n", name, unit);
-    str_add(s, "# HELP %s %s\n", name, help);
+    str_add(s, "# HELP %s%s %s\n", name, total, help);
 }
 
-static void add_states(struct str *s, const json_t *ves)
+/* Of documents: how many have this value of a member. */
+static void add_states(const struct metrics *m, struct str *s, const char *name, const char *help,
+                       const json_t *list, const char *const *states)
 {
-    add_head(s, "terem_ves", "gauge", NULL, "VEs in each state.");
-    for (size_t k = 0; k < ARRAY_SIZE(states); k++) {
+    add_head(m, s, name, GAUGE, NULL, help);
+    for (; *states; states++) {
         size_t i, n = 0;
-        const json_t *ve;
-        json_array_foreach((json_t *)ves, i, ve) n +=
-            str_eq(json_string_value(json_object_get(ve, "state")), states[k]);
-        str_add(s, "terem_ves{state=\"%s\"} %zu\n", states[k], n);
+        const json_t *one;
+        json_array_foreach((json_t *)list, i, one) n +=
+            str_eq(json_string_value(json_object_get(one, "state")), *states);
+        str_add(s, "%s{state=\"%s\"} %zu\n", name, *states, n);
     }
 }
 
-static void add_family(struct str *s, const struct family *f, const json_t *ves)
+/* What GET /v1 tells of the node; percent become cores. */
+static void add_node(const struct metrics *m, struct str *s, const json_t *resources)
 {
-    bool counter = strcmp(f->type, "counter") == 0;
-    size_t i;
-    const json_t *ve;
-    add_head(s, f->name, f->type, f->unit, f->help);
-    json_array_foreach((json_t *)ves, i, ve)
-    {
-        const json_t *n = json_object_get(json_object_get(ve, "usage"), f->field);
-        /* A VE's name needs no escapes (base/name.h). */
-        if (json_is_integer(n))
-            str_add(s, "%s%s{ve=\"%s\"} %.15g\n", f->name, counter ? "_total" : "",
-                    json_string_value(json_object_get(ve, "name")),
-                    (double)json_integer_value(n) * f->scale);
+    static const struct {
+        const char *resource, *member, *name, *unit, *help;
+        double scale;
+    } rows[] = {
+        {"memory", "total", "terem_node_memory_bytes", "bytes", "Memory of the node.", 1},
+        {"memory", "reserve", "terem_node_memory_reserve_bytes", "bytes",
+         "Memory that is never guaranteed to VEs.", 1},
+        {"memory", "guaranteed", "terem_node_memory_guaranteed_bytes", "bytes",
+         "Memory guaranteed to all VEs.", 1},
+        {"memory", "limits", "terem_node_memory_limits_bytes", "bytes",
+         "memory.limit of all VEs that have one.", 1},
+        {"cpu", "total", "terem_node_cpu_cores", "cores", "Processors of the node.", 0.01},
+        {"cpu", "reserve", "terem_node_cpu_reserve_cores", "cores",
+         "Processor time that is never guaranteed to VEs.", 0.01},
+        {"cpu", "guaranteed", "terem_node_cpu_guaranteed_cores", "cores",
+         "Processor time guaranteed to all VEs.", 0.01},
+        {"cpu", "limits", "terem_node_cpu_limits_cores", "cores",
+         "cpu.limit of all VEs that have one.", 0.01},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        const json_t *part = json_object_get(resources, rows[i].resource);
+        add_head(m, s, rows[i].name, GAUGE, rows[i].unit, rows[i].help);
+        str_add(s, "%s %.15g\n", rows[i].name,
+                json_number_value(json_object_get(part, rows[i].member)) * rows[i].scale);
     }
+}
+
+static int add_all(struct metrics *m, struct ve_node *node, struct str *s, struct err *err)
+{
+    static const char *const ve_states[] = {"stopped",  "starting", "running", "paused",
+                                            "stopping", "broken",   NULL};
+    static const char *const job_states[] = {"queued", "running", NULL};
+    json_t *info = ve_node_info(node), *states = ve_states_json(node), *jobs = NULL;
+    int rc = ve_job_list(node, true, &jobs, err);
+    if (rc == 0) {
+        add_head(m, s, "terem_version_info", GAUGE, NULL, "Version of teremd.");
+        str_add(s, "terem_version_info{version=\"%s\"} 1\n", TEREM_VERSION);
+        add_states(m, s, "terem_ves", "VEs in each state.", states, ve_states);
+        add_states(m, s, "terem_jobs", "Jobs that wait or work.", jobs, job_states);
+        add_node(m, s, json_object_get(info, "resources"));
+        ve_sample_each(node, add_ve, m);
+    }
+    json_decref(info);
+    json_decref(states);
+    json_decref(jobs);
+    for (size_t i = 0; rc == 0 && i < FAMILY__COUNT; i++) {
+        add_head(m, s, families[i].name, families[i].type, families[i].unit, families[i].help);
+        str_add_bytes(s, str_c(&m->samples[i]), m->samples[i].len);
+        s->failed |= m->samples[i].failed;
+    }
+    if (m->open)
+        str_add(s, "# EOF\n");
+    return rc;
 }
 
 int on_metrics(struct request *r, struct err *err)
 {
-    json_t *ves = NULL, *jobs = NULL;
     auto_str struct str s = str_init(METRICS_MAX);
-    int rc = ve_list(r->api->node, NULL, &ves, err);
-    if (rc == 0)
-        rc = ve_job_list(r->api->node, true, &jobs, err);
-    if (rc == 0) {
-        add_states(&s, ves);
-        for (size_t i = 0; i < ARRAY_SIZE(families); i++)
-            add_family(&s, &families[i], ves);
-        add_head(&s, "terem_jobs_open", "gauge", NULL, "Jobs that wait or work.");
-        str_add(&s, "terem_jobs_open %zu\n# EOF\n", json_array_size(jobs));
-    }
-    json_decref(ves);
-    json_decref(jobs);
+    struct metrics m = {.open = request_accepts(r, OPENMETRICS)};
+    for (size_t i = 0; i < FAMILY__COUNT; i++)
+        m.samples[i] = str_init(METRICS_MAX);
+    int rc = add_all(&m, r->api->node, &s, err);
+    for (size_t i = 0; i < FAMILY__COUNT; i++)
+        str_done(&m.samples[i]);
     if (rc < 0)
         return rc;
     size_t len = s.len;
@@ -86,7 +306,7 @@ int on_metrics(struct request *r, struct err *err)
         free(text);
         return err_set(err, ERR_EXHAUSTED, "out of memory for the metrics");
     }
-    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, TYPE);
+    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, m.open ? OPEN_TYPE : TEXT_TYPE);
     request_response(r, MHD_HTTP_OK, response);
     return 0;
 }

@@ -243,7 +243,7 @@ static void wait_for_watches(int wanted)
 
 static void test_reading(void **state)
 {
-    auto_answer struct answer a = {0}, b = {0}, c = {0}, d = {0}, e = {0};
+    auto_answer struct answer a = {0}, b = {0}, c = {0}, d = {0}, e = {0}, f = {0};
     struct stat st;
     ask("GET", "/v1", NULL, &a);
     expect(a, 200, "\"fake\"");
@@ -257,9 +257,19 @@ static void test_reading(void **state)
     assert_int_equal(d.status, 200);
     assert_int_equal(d.len, 0);
     ask("GET", "/metrics", NULL, &e);
-    expect(e, 200, "\nterem_ve_cpu_seconds_total{ve=\"web1\"} 1.5\n");
+    expect(e, 200, "\nterem_ve_cpu_seconds_total{ve=\"we\\\\b\\\"1\\n\"} 1.5\n");
+    expect(e, 200, "# TYPE terem_ve_cpu_seconds_total counter\n");
+    expect(e, 200, "row=\"processes\"} 7\n");
+    expect(e, 200, "row=\"processes\"} 18446744073709551615\n");
+    expect(e, 200, "row=\"cpu.limit\"} 0.125\n");
+    expect(e, 200, "resource=\"cpu\"} 0.125\n");
+    assert_null(strstr(e.body, "resource=\"io\""));
     expect(e, 200, "\nterem_ves{state=\"running\"} 1\n");
-    assert_string_equal(e.body + e.len - 6, "# EOF\n");
+    assert_null(strstr(e.body, "# EOF"));
+    ask_with("GET", "/metrics", "Accept: application/openmetrics-text; version=1.0.0\r\n", NULL,
+             &f);
+    expect(f, 200, "# TYPE terem_ve_cpu_seconds counter\n# UNIT terem_ve_cpu_seconds seconds\n");
+    assert_string_equal(f.body + f.len - 6, "# EOF\n");
     assert_int_equal(stat(place.api, &st), 0);
     assert_int_equal(st.st_mode & 07777, 0660);
 }
@@ -387,7 +397,7 @@ static void test_making(void **state)
 
 static void test_jobs(void **state)
 {
-    auto_answer struct answer a = {0}, b = {0}, c = {0}, d = {0}, e = {0};
+    auto_answer struct answer a = {0}, b = {0}, c = {0}, d = {0}, e = {0}, f = {0};
     ask("POST", "/v1/ves/web1/start", NULL, &a);
     expect(a, 202, "\"running\"");
     assert_non_null(strstr(a.head, "Location: /v1/jobs/"));
@@ -640,7 +650,7 @@ static void test_closing_with_waiters(void **state)
 /* Waiters leave room for others. */
 static void test_many_waiters(void **state)
 {
-    auto_answer struct answer a = {0}, b = {0}, c = {0}, d = {0}, e = {0};
+    auto_answer struct answer a = {0}, b = {0}, c = {0}, d = {0}, e = {0}, f = {0};
     char buf[4096];
     int fds[24];
     for (size_t i = 0; i < ARRAY_SIZE(fds); i++)

@@ -398,6 +398,38 @@ int ve_usage_all(struct ve_node *n, const char *label, json_t **ret, struct err 
     return 0;
 }
 
+void ve_sample_each(struct ve_node *n, void (*fn)(void *ctx, const struct ve_sample *s), void *ctx)
+{
+    struct param_set set;
+    struct ve_sample s = {.id = 1,
+                          .name = "we\\b\"1\n",
+                          .params = &set,
+                          .usage = {.has_cpu = true, .cpu_usec = 1500000},
+                          .pressure = {.cpu = 1250, .memory = 0, .io = -1}};
+    param_set_init(&set);
+    struct param_counter *c = param_counters_of(&s.counters, param_find("processes"));
+    c->held = (struct param_count){true, 7};
+    c->failcnt = (struct param_count){true, 3};
+    c = param_counters_of(&s.counters, param_find("cpu.limit"));
+    c->held = (struct param_count){true, 1250};
+    fn(ctx, &s);
+}
+
+struct param_count ve_counter_barrier(const struct param_set *set, const struct param_row *row)
+{
+    return (struct param_count){0};
+}
+
+struct param_count ve_counter_limit(const struct param_set *set, const struct param_row *row)
+{
+    return (struct param_count){true, 18446744073709551615u};
+}
+
+json_t *ve_states_json(struct ve_node *n)
+{
+    return json_pack("[{s:s}]", "state", "running");
+}
+
 int ve_profile_list(struct ve_node *n, json_t **ret, struct err *err)
 {
     *ret = json_array();

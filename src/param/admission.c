@@ -44,6 +44,13 @@ void admission_add(struct admission_sum *sum, const struct param_set *set)
         sum->weight_max = weight;
 }
 
+void admission_take(struct admission_sum *sum, const struct param_set *set)
+{
+    sum->memory = less(sum->memory, value(set, "memory.guarantee"));
+    sum->cpu = less(sum->cpu, value(set, "cpu.guarantee"));
+    sum->connections = less(sum->connections, connections(set));
+}
+
 static int check(const char *key, const char *what, uint64_t want, uint64_t had, uint64_t total,
                  uint64_t reserve, uint64_t others, struct err *err)
 {

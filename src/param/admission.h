@@ -33,6 +33,8 @@ struct admission_sum {
 };
 
 void admission_add(struct admission_sum *sum, const struct param_set *set);
+/* Takes what is guaranteed to one VE out of the sum again; weights stay. */
+void admission_take(struct admission_sum *sum, const struct param_set *set);
 /* Can the node keep what `set` guarantees beside the others?  old_set (or NULL) is what this VE
  * has now: what does not grow is not refused, though the node may have shrunk. */
 int admission_check(const struct admission_node *node, const struct admission_sum *others,

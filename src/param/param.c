@@ -19,7 +19,10 @@ static bool is_class_of(const struct param_row *row, const char *key)
 const struct param_row *param_find(const char *key)
 {
     for (size_t i = 0; i < param_table_size; i++)
-        if (strcmp(param_table[i].key, key) == 0 || is_class_of(&param_table[i], key))
+        if (strcmp(param_table[i].key, key) == 0)
+            return &param_table[i];
+    for (size_t i = 0; i < param_table_size; i++)
+        if (is_class_of(&param_table[i], key))
             return &param_table[i];
     return NULL;
 }

@@ -36,31 +36,36 @@ static json_t *count_json(struct param_count c)
     return c.known ? json_integer((json_int_t)c.n) : json_null();
 }
 
-static json_t *number_json(uint64_t n)
+static struct param_count bound(struct param_value v, uint64_t n)
 {
-    return n == PARAM_NO_BOUND ? json_null() : json_integer((json_int_t)n);
+    return v.unlimited || n == PARAM_NO_BOUND ? (struct param_count){0}
+                                              : (struct param_count){true, n};
 }
 
-static json_t *value_json(struct param_value v)
+struct param_count ve_counter_limit(const struct param_set *set, const struct param_row *row)
 {
-    return v.unlimited ? json_null() : number_json(v.n);
+    struct param_value v = set->v[param_index(row)];
+    return bound(v, v.n);
 }
 
-static json_t *barrier_json(const struct ve *ve, const struct param_row *row)
+struct param_count ve_counter_barrier(const struct param_set *set, const struct param_row *row)
 {
     for (size_t i = 0; i < ARRAY_SIZE(barriers); i++)
-        if (str_eq(barriers[i].limit, row->key))
-            return value_json(param_set_get(&ve->params, barriers[i].barrier));
-    struct param_value v = param_set_get(&ve->params, row->key);
-    return row->first == PARAM_SOFT_FIRST ? number_json(param_value_first(row, v)) : json_null();
+        if (str_eq(barriers[i].limit, row->key)) {
+            struct param_value soft = param_set_get(set, barriers[i].barrier);
+            return bound(soft, soft.n);
+        }
+    uint64_t soft = param_value_first(row, set->v[param_index(row)]);
+    return (struct param_count){row->first == PARAM_SOFT_FIRST && soft != PARAM_NO_BOUND, soft};
 }
 
 static json_t *counter_json(const struct ve *ve, const struct param_counter *c)
 {
     return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "key", c->row->key, "type",
                      param_type_name(c->row->type), "held", count_json(c->held), "maxheld",
-                     count_json(c->maxheld), "barrier", barrier_json(ve, c->row), "limit",
-                     value_json(param_set_get(&ve->params, c->row->key)), "failcnt",
+                     count_json(c->maxheld), "barrier",
+                     count_json(ve_counter_barrier(&ve->params, c->row)), "limit",
+                     count_json(ve_counter_limit(&ve->params, c->row)), "failcnt",
                      count_json(c->failcnt));
 }
 

@@ -71,8 +71,7 @@ int ve_guarantee_admit_all(struct ve_node *node, struct ve *const *ves,
     }
     for (size_t i = 0; i < n; i++) {
         struct admission_sum others = all;
-        others.memory -= param_set_get(&sets[i], "memory.guarantee").n;
-        others.cpu -= param_set_get(&sets[i], "cpu.guarantee").n;
+        admission_take(&others, &sets[i]);
         if (admission_check(&whole, &others, &ves[i]->params, &sets[i], err) < 0)
             return err_wrap(err, "%s", ves[i]->rec.name);
     }

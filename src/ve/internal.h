@@ -249,6 +249,9 @@ json_t *ve_usage_json(struct ve *ve); /* null: it does not run */
 void ve_traffic_load(struct ve_node *node);
 void ve_traffic_drop(struct ve_node *node);
 
+/* oversell.c */
+json_t *ve_oversell_json(const struct ve_node *node);
+
 /* counter.c: all sources, of a VE that runs. */
 int ve_counters_read(struct ve *ve, struct param_counters *ret, struct err *err);
 

@@ -326,10 +326,10 @@ json_t *ve_node_info(struct ve_node *node)
     gethostname(host, sizeof(host) - 1);
     for (size_t i = 0; i < node->n_ves; i++)
         running += node->ves[i]->state == VE_RUNNING || node->ves[i]->state == VE_PAUSED;
-    return json_pack("{s:s, s:s, s:i, s:I, s:I, s:I, s:s}", "name", host, "version", TEREM_VERSION,
-                     "instance", (int)node->instance, "ves", (json_int_t)node->n_ves, "running",
-                     (json_int_t)running, "jobs", (json_int_t)node->n_open, "state",
-                     node->stopping ? "stopping" : "serving");
+    return json_pack("{s:s, s:s, s:i, s:I, s:I, s:I, s:s, s:o}", "name", host, "version",
+                     TEREM_VERSION, "instance", (int)node->instance, "ves", (json_int_t)node->n_ves,
+                     "running", (json_int_t)running, "jobs", (json_int_t)node->n_open, "state",
+                     node->stopping ? "stopping" : "serving", "resources", ve_oversell_json(node));
 }
 
 static json_t *template_json(struct ve_node *node, const struct template *t)

@@ -18,6 +18,9 @@
 
 #include "base/err.h"
 #include "base/place.h"
+#include "network/network.h"
+#include "param/param.h"
+#include "resource/resource.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -59,7 +62,26 @@ int ve_counters_all(struct ve_node *node, const char *label, bool only_failed, j
 /* What all that run use now: [{"id","name","state","time","usage","cpu_guarantee","memory_limit",
  * "processes_limit","failed":{"processes":3}}]. */
 int ve_usage_all(struct ve_node *node, const char *label, json_t **ret, struct err *err);
-/* {"name":…, "version":…, "instance":N, "ves":…, "running":…} */
+/* The same as numbers, for who writes them in a form of his own: called for every VE that runs. */
+struct ve_sample {
+    int64_t id, time, started; /* milliseconds since the epoch */
+    const char *name;
+    const struct param_set *params;
+    struct resource_usage usage;
+    struct resource_pressure pressure;
+    bool has_net;
+    struct network_counters net;
+    struct param_counters counters;
+};
+void ve_sample_each(struct ve_node *node, void (*fn)(void *ctx, const struct ve_sample *s),
+                    void *ctx);
+/* What a row's counter stands beside, in its unit; not known: there is none. */
+struct param_count ve_counter_barrier(const struct param_set *set, const struct param_row *row);
+struct param_count ve_counter_limit(const struct param_set *set, const struct param_row *row);
+/* [{"state"}] of all VEs. */
+json_t *ve_states_json(struct ve_node *node);
+/* {"name":…, "version":…, "instance":N, "ves":…, "running":…, "resources":{"memory":{"total",
+ * "reserve","guaranteed","left","limits","unlimited"},…}}; processors in percent of a core */
 json_t *ve_node_info(struct ve_node *node);
 /* {"checks":[{"name","ok","found","costs","hint"}]} */
 json_t *ve_doctor(struct ve_node *node);

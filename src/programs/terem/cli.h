@@ -68,7 +68,7 @@ bool cli_is_null(const json_t *o, const char *key); /* or absent */
 /* ---- the commands, by file ---- */
 struct args;
 typedef int cli_run(struct cli *cli, const struct args *args, struct err *err);
-cli_run cmd_doctor, cmd_params, cmd_version;                          /* cmd_node.c */
+cli_run cmd_doctor, cmd_params, cmd_version, cmd_node_show;           /* cmd_node.c */
 cli_run cmd_counters;                                                 /* cmd_counters.c */
 cli_run cmd_events;                                                   /* cmd_events.c */
 cli_run cmd_jobs_list, cmd_jobs_show, cmd_jobs_cancel, cmd_node_stop; /* cmd_jobs.c */
@@ -76,7 +76,7 @@ cli_run cmd_template_build, cmd_template_import, cmd_template_list;   /* cmd_tem
 cli_run cmd_template_show, cmd_template_remove;
 cli_run cmd_profile_list, cmd_profile_show, cmd_profile_create; /* cmd_profile.c */
 cli_run cmd_profile_set, cmd_profile_remove;
-cli_run cmd_create, cmd_set;                                   /* cmd_create.c */
+cli_run cmd_create, cmd_set;                                                /* cmd_create.c */
 cli_run cmd_start, cmd_stop, cmd_restart, cmd_kill, cmd_pause, cmd_squeeze; /* cmd_life.c */
 cli_run cmd_resume, cmd_destroy;
 cli_run cmd_list, cmd_show;               /* cmd_list.c */

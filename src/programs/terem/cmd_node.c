@@ -130,6 +130,79 @@ int cmd_params(struct cli *cli, const struct args *a, struct err *err)
     return cli_out(&out, err);
 }
 
+/* A number of the node: bytes, percent of a core, or a count. */
+static void node_cell(struct text_table *t, const json_t *part, const char *member,
+                      const char *resource)
+{
+    const json_t *v = json_object_get(part, member);
+    char buf[NUMBER_TEXT];
+    if (!v)
+        text_cell(t, NULL);
+    else if (str_eq(resource, "cpu"))
+        text_cellf(t, "%.6g%%", json_number_value(v));
+    else if (str_eq(resource, "processes"))
+        text_cellf(t, "%.0f", json_number_value(v));
+    else
+        text_cell(t, number_format_size((uint64_t)json_number_value(v), buf));
+}
+
+/* "2.1 times; 3 VEs unlimited", "no". */
+static void oversold_cell(struct text_table *t, const json_t *part)
+{
+    double total = json_number_value(json_object_get(part, "total"));
+    double limits = json_number_value(json_object_get(part, "limits"));
+    json_int_t unlimited = cli_int(part, "unlimited");
+    auto_str struct str s = str_init(128);
+    if (limits > total && total > 0)
+        str_add(&s, "%.3g times", limits / total);
+    else if (limits > total)
+        str_add(&s, "the node has none");
+    else
+        str_add(&s, "%s", unlimited ? "" : "no");
+    if (unlimited)
+        str_add(&s, "%s%" JSON_INTEGER_FORMAT " VE%s unlimited", s.len ? "; " : "", unlimited,
+                unlimited == 1 ? "" : "s");
+    text_cell(t, str_c(&s));
+}
+
+int cmd_node_show(struct cli *cli, const struct args *a, struct err *err)
+{
+    static const char *const heads[] = {"RESOURCE", "NODE",   "RESERVE", "GUARANTEED",
+                                        "LEFT",     "LIMITS", "OVERSOLD"};
+    static const char *const members[] = {"total", "reserve", "guaranteed", "left", "limits"};
+    auto_str struct str out = str_init(TEXT_MAX);
+    auto_table struct text_table t = {.columns = ARRAY_SIZE(heads), .right = 0x3e};
+    auto_json json_t *node = NULL;
+    const char *resource;
+    json_t *part;
+    int r = cli_call(cli, "GET", "/v1", NULL, &node, err);
+    if (r < 0)
+        return r;
+    if (cli->json)
+        return cli_out_json(cli, node, err);
+    str_add(&out, "name      ");
+    text_add(&out, cli_text(node, "name"));
+    str_add(&out, "\nversion   ");
+    text_add(&out, cli_text(node, "version"));
+    str_add(&out, "\nstate     ");
+    text_add(&out, cli_text(node, "state"));
+    str_add(&out,
+            "\nVEs       %" JSON_INTEGER_FORMAT ", %" JSON_INTEGER_FORMAT
+            " of them run\njobs      %" JSON_INTEGER_FORMAT "\n\n",
+            cli_int(node, "ves"), cli_int(node, "running"), cli_int(node, "jobs"));
+    for (size_t i = 0; i < ARRAY_SIZE(heads); i++)
+        text_cell(&t, heads[i]);
+    json_object_foreach(json_object_get(node, "resources"), resource, part)
+    {
+        text_cell(&t, resource);
+        for (size_t i = 0; i < ARRAY_SIZE(members); i++)
+            node_cell(&t, part, members[i], resource);
+        oversold_cell(&t, part);
+    }
+    text_table_render(&t, &out, cli->out_tty ? cli_columns(1) : 0);
+    return cli_out(&out, err);
+}
+
 int cmd_version(struct cli *cli, const struct args *a, struct err *err)
 {
     auto_json json_t *node = NULL;

@@ -575,6 +575,17 @@ const struct command command_table[] = {
      .run = cmd_jobs_cancel,
      .detail = "What the job has half done is undone. A job that is faster ends as done.",
      .examples = {"terem jobs cancel 12"}},
+    {.name = "node show",
+     .summary = "show what the node has, has promised, and has oversold",
+     .usage = "",
+     .run = cmd_node_show,
+     .detail =
+         "GUARANTEED is the sum of what all VEs are guaranteed, stopped ones too; it never exceeds "
+         "the node less its RESERVE (reserve.memory and reserve.cpu of terem.conf), and LEFT is "
+         "what may still be guaranteed. LIMITS is the sum of all limits, which may exceed the "
+         "node: OVERSOLD tells by how much, and how many VEs have no limit at all. Processors are "
+         "in percent of one core.",
+     .examples = {"terem node show"}},
     {.name = "node stop",
      .summary = "stop every VE and teremd, leaving nothing running",
      .usage = "",

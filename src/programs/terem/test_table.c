@@ -151,7 +151,7 @@ static void test_bad_args(void **state)
         {"list --json=1", "--json takes no value"},
         {"list -Z", "there is no option -Z"},
         {"template frobnicate", "use one of: build"},
-        {"node", "needs one of: stop"},
+        {"node", "needs one of: show, stop"},
         {"x\x1b[31m", "\\x1b[31m"},
         {"exec", "a word is missing"},
     };
