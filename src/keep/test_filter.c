@@ -189,10 +189,21 @@ static void test_teremd_looks_at_nothing(void **state)
     /* Once it looks again it is left to it. */
     ask(&a);
     assert_int_equal(told(&a, 10000), 'K');
+    struct serving_slot *slot = NULL;
     bool ended;
-    assert_null(serving_receive(s, VE, a.listener, &ended));
-    ask(&a);
-    struct serving_slot *slot = receive(s, &a);
+    /* It may be at it still: woken by its answer we may ask again before it goes on. */
+    for (int i = 0; i < 200 && !slot; i++) {
+        slot = serving_receive(s, VE, a.listener, &ended);
+        assert_null(slot);
+        ask(&a);
+        struct pollfd p[] = {{.fd = a.listener, .events = POLLIN},
+                             {.fd = a.talk, .events = POLLIN}};
+        assert_true(poll(p, 2, 10000) > 0);
+        slot = serving_receive(s, VE, a.listener, &ended);
+        if (!slot)
+            assert_int_equal(told(&a, 10000), 'K');
+    }
+    assert_non_null(slot);
     assert_int_equal(seccomp_answer(a.listener, slot->call.id, 'A', 0), 0);
     serving_release(slot);
     assert_int_equal(told(&a, 5000), 'A');
