@@ -69,6 +69,10 @@ def test_system_v(small):
     expect(small, "small", "segments", 2, 10, "5 ENOSPC")
     expect(small, "small", "semaphores", 2, 10, "5 ENOSPC")  # sets of ten
     expect(small, "small", "queues", 2, 10, "4 ENOSPC")
+    held = {c["key"]: c["held"] for c in small.ok("GET", "/v1/ves/small/counters")}
+    assert [held[key] for key in ("ipc.segments", "ipc.semaphores", "ipc.queues")] == [5, 50, 4]
+    done = small.terem("set", "small", "ipc.segments=3", check=False)
+    assert done.returncode == 1 and "ipc.segments 3 is below the 5 in use" in done.stderr
     assert small.sh("small", "cat /proc/sys/kernel/shmmax /proc/sys/kernel/shmall") == \
         f"{4 * MiB}\n{4 * MiB // 4096}\n"
 

@@ -62,6 +62,12 @@ int container_limits_check(const struct container_limits *l, struct err *err);
  * left as it is. */
 int container_limits_apply(int pidfd, const struct container_limits *old,
                            const struct container_limits *new, struct err *err);
+/* System V objects in a running VE's own IPC namespace.  Visits it for a moment: by processes that
+ * use none themselves. */
+struct container_ipc {
+    uint64_t queues, semaphores, segments;
+};
+int container_count_ipc(int pidfd, struct container_ipc *ret, struct err *err);
 
 struct container_plan {
     const char *hostname;

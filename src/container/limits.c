@@ -17,7 +17,11 @@
 #include <limits.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/ipc.h>
+#include <sys/msg.h>
 #include <sys/prctl.h>
+#include <sys/sem.h>
+#include <sys/shm.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -179,6 +183,36 @@ int limits_write_ipc_of(const struct container_limits *l, int pidfd, struct err 
         (r = namespace_enter(pidfd, CLONE_NEWIPC, err)) < 0)
         return r;
     r = limits_write_ipc(l, sysctls, err);
+    if (setns(own, CLONE_NEWIPC) < 0)
+        return err_sys(err, "cannot come back to our IPC namespace");
+    return r;
+}
+
+static int count_ipc(struct container_ipc *ret, struct err *err)
+{
+    struct msginfo queues;
+    struct seminfo sems;
+    struct shm_info segments;
+    union { /* semctl(2) */
+        struct seminfo *info;
+    } arg = {&sems};
+    if (msgctl(0, MSG_INFO, (struct msqid_ds *)&queues) < 0 || semctl(0, 0, SEM_INFO, arg) < 0 ||
+        shmctl(0, SHM_INFO, (struct shmid_ds *)&segments) < 0)
+        return err_sys(err, "cannot count its System V objects");
+    *ret = (struct container_ipc){(uint64_t)queues.msgpool, (uint64_t)sems.semaem,
+                                  (uint64_t)segments.used_ids};
+    return 0;
+}
+
+int container_count_ipc(int pidfd, struct container_ipc *ret, struct err *err)
+{
+    auto_fd int own = open("/proc/self/ns/ipc", O_RDONLY | O_CLOEXEC);
+    if (own < 0)
+        return err_sys(err, "cannot open our IPC namespace");
+    int r = namespace_enter(pidfd, CLONE_NEWIPC, err);
+    if (r < 0)
+        return r;
+    r = count_ipc(ret, err);
     if (setns(own, CLONE_NEWIPC) < 0)
         return err_sys(err, "cannot come back to our IPC namespace");
     return r;

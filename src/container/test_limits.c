@@ -119,6 +119,10 @@ static void test_ipc(void **state)
     expect(f, "posix-queues", "3", "10", "4 ENOSPC");
     expect(f, "semaphores", "3", "10", "5 ENOSPC"); /* of ten each */
     expect(f, "shared", "100", "1", "4 ENOSPC");
+    struct container_ipc ipc;
+    if (container_count_ipc(f->ve.pidfd, &ipc, &e) < 0)
+        fail_msg("%s", e.text);
+    assert_true(ipc.queues == 4 && ipc.semaphores == 50 && ipc.segments == 4);
     expect(f, "segments", "100", "1", "0 ENOSPC"); /* no page is left */
     assert_int_equal(fixture_exec(f, "cat /proc/sys/kernel/shmmni /proc/sys/kernel/shmmax", &e), 0);
     assert_string_equal(f->output, "5\n4194304\n");
@@ -261,6 +265,29 @@ static void test_check(void **state)
     }
 }
 
+/* From its first process on, and in what is run inside. */
+static void test_dedup(void **state)
+{
+    static struct fixture f;
+    const char *why = NULL;
+    struct err e = {0};
+    struct container_limits l = small;
+    l.dedup = true;
+    if (container_limits_check(&l, &e) < 0) {
+        assert_int_equal(e.kind, ERR_UNSUPPORTED);
+        assert_true(str_starts(e.text, "memory.dedup: this kernel cannot merge"));
+        return;
+    }
+    assert_true(fixture_make(&f, &why));
+    struct container_plan plan = fixture_plan(&f);
+    plan.limits = &l;
+    assert_int_equal(fixture_boot(&f, &plan, &e), 0);
+    assert_int_equal(got(&f, &l, "merging", "1", "2"), 2);
+    assert_int_equal(got(&f, &small, "merging", "1", "2"), 0);
+    assert_int_equal(fixture_exec(&f, "grep -c '^ksm_merge_any: yes' /proc/1/ksm_stat", &e), 0);
+    fixture_remove(&f);
+}
+
 static void test_gone(void **state)
 {
     struct fixture *f = *state;
@@ -291,6 +318,7 @@ int main(void)
         EACH(test_live_refused),
         EACH(test_gone),
         cmocka_unit_test(test_check),
+        cmocka_unit_test(test_dedup),
     };
     struct fixture f;
     const char *why = NULL;

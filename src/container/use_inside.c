@@ -17,6 +17,7 @@
 #include <sys/ipc.h>
 #include <sys/mman.h>
 #include <sys/msg.h>
+#include <sys/prctl.h>
 #include <sys/sem.h>
 #include <sys/shm.h>
 #include <sys/stat.h>
@@ -200,6 +201,12 @@ static long take_memory(int i) /* MiB of pages of which many are equal */
     return p == MAP_FAILED ? -1 : 0;
 }
 
+static long take_merging(int i) /* the kernel may merge our pages: kept over fork and exec */
+{
+    errno = 0;
+    return prctl(68 /* PR_GET_MEMORY_MERGE */, 0, 0, 0, 0) == 1 ? 0 : -1;
+}
+
 static const struct {
     const char *name;
     long (*take)(int i);
@@ -225,6 +232,7 @@ static const struct {
     {"files", take_file},
     {"locked", take_locked},
     {"memory", take_memory},
+    {"merging", take_merging},
     {"locked-segments", take_locked_segment},
 };
 

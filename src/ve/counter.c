@@ -15,6 +15,7 @@ static int from_cgroups(struct ve *ve, struct param_counters *list, struct err *
 /* Each fills what it knows of its rows (param_counters_of()). */
 static int (*const sources[])(struct ve *ve, struct param_counters *list, struct err *err) = {
     from_cgroups,
+    ve_limits_counters,
     ve_netlimit_counters,
     ve_bpf_counters,
 };

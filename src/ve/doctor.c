@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What this kernel and machine offer, and what each missing thing costs. */
+#include "base/fd.h"
 #include "ve/internal.h"
 
+#include <fcntl.h>
 #include <sys/utsname.h>
 
 static void check(json_t *list, const char *name, bool ok, const char *found, const char *costs,
@@ -83,6 +85,22 @@ static void check_container(json_t *list, struct ve_node *node)
               rows[i].hint);
 }
 
+/* What is not on yet is no fault: teremd turns it on when it is needed (sysctl.c). */
+static void check_dedup(json_t *list)
+{
+    auto_free char *run = NULL;
+    struct container_limits l;
+    memset(&l, 0xff, sizeof(l)); /* nothing else is asked for */
+    l.dedup = true;
+    bool ok = container_limits_check(&l, NULL) == 0;
+    fd_read_file_at(AT_FDCWD, "/sys/kernel/mm/ksm/run", 16, &run, NULL, NULL);
+    check(list, "merging of equal memory", ok,
+          !ok                           ? "no"
+          : run && str_starts(run, "1") ? "on"
+                                        : "off until a VE with memory.dedup starts",
+          "memory.dedup is refused", "Linux 6.7 or newer with CONFIG_KSM");
+}
+
 static int network_item(void *ctx, const char *sentence, struct err *err)
 {
     check(ctx, "network", false, sentence, "VEs reach less of the network than they should",
@@ -108,6 +126,7 @@ json_t *ve_doctor(struct ve_node *node)
     struct err e = {0};
     check_kernel(list);
     check_container(list, node);
+    check_dedup(list);
     check_cgroups(list, node);
     ve_bpf_doctor(node, check, list);
     bool fs = storage_space(node->pool, &space, &e) == 0;

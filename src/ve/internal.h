@@ -351,6 +351,7 @@ void ve_limits_in_force(const struct ve *ve, struct container_limits *ret);
 int ve_limits_check(struct ve_node *node, const struct param_set *set, struct err *err);
 int ve_limits_apply(struct ve *ve, const struct param_set *old_set, const struct param_set *new_set,
                     bool force, struct err *err);
+int ve_limits_counters(struct ve *ve, struct param_counters *list, struct err *err);
 
 /* sysctl.c */
 /* A VE starts whose memory may be merged (memory.dedup): the kernel's thread has to run. */

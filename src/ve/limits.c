@@ -71,3 +71,20 @@ int ve_limits_apply(struct ve *ve, const struct param_set *old_set, const struct
                       sizeof(uint64_t)) == 0;
     return same ? 0 : container_limits_apply(ve->pidfd, old_set ? &old : NULL, &new, err);
 }
+
+int ve_limits_counters(struct ve *ve, struct param_counters *list, struct err *err)
+{
+    struct container_ipc ipc;
+    if (container_count_ipc(ve->pidfd, &ipc, err) < 0)
+        return -err->kind;
+    const struct {
+        const char *key;
+        uint64_t held;
+    } counted[] = {{"ipc.queues", ipc.queues},
+                   {"ipc.semaphores", ipc.semaphores},
+                   {"ipc.segments", ipc.segments}};
+    for (size_t i = 0; i < ARRAY_SIZE(counted); i++)
+        param_counters_of(list, param_find(counted[i].key))->held =
+            (struct param_count){true, counted[i].held};
+    return 0;
+}
