@@ -190,3 +190,17 @@ def test_dedup(node):
         assert time.monotonic() < deadline, merged() - before
         time.sleep(0.2)
     assert run == "0" or read("/sys/kernel/mm/ksm/run") == "1"
+
+
+def test_files_without_bpf_lsm(node):
+    """Each process is bounded, the first one and what it starts, and commands run inside."""
+    node.ve("web1", params={"files": "100"})
+    held = {c["key"]: c["held"] for c in node.ok("GET", "/v1/ves/web1/counters")}
+    if held["files"] is not None:
+        pytest.skip("BPF LSM counts files here")
+    put_tool(node, "web1")
+    limits = node.sh("web1", "grep 'open files' /proc/1/limits /proc/self/limits")
+    assert [line.split()[-3:-1] for line in limits.splitlines()] == [["100", "100"]] * 2
+    answer = use(node, "web1", "files", 1000, 1)
+    assert answer.endswith("EMFILE") and 80 < int(answer.split()[0]) < 100
+    node.sh("web1", "! ulimit -n 101")

@@ -12,7 +12,7 @@
  * namespace or in the one around it may), and ends.
  *
  *     caller                          middle
- *       │  MAPPED ────────────────────▶ │ the outer ids are written
+ *       │  MAPPED, sysctls ───────────▶ │ the outer ids are written
  *       │ ◀─────────── PROCESS, pidfd   │
  *       │ ◀── end of file: the inner ids are written, and its memory is free; or FAILED
  */
@@ -73,8 +73,8 @@ static int fork_init(struct middle *m, int *ret_pidfd, pid_t *ret_pid, struct er
 static int middle(struct middle *m, struct err *err)
 {
     const struct container_plan *plan = m->plan;
-    int keep[CONTAINER_V1_MAX + 4] = {m->sock, m->inner, m->sysctls, plan->init_program};
-    size_t n = 4;
+    int keep[CONTAINER_V1_MAX + 3] = {m->sock, m->inner, plan->init_program};
+    size_t n = 3;
     for (size_t i = 0; i < plan->n_cgroup_procs; i++)
         keep[n++] = plan->cgroup_procs[i];
     fd_close_others(keep, n);
@@ -85,7 +85,7 @@ static int middle(struct middle *m, struct err *err)
     /* The bounds of the inner namespace follow from our rlimits. */
     if ((r = process_set_limits(plan->limits, err)) < 0 ||
         (r = process_join(plan->cgroup_procs, plan->n_cgroup_procs, err)) < 0 ||
-        (r = message_expect(m->sock, MESSAGE_MAPPED, NULL, NULL, 0, err)) < 0 ||
+        (r = message_expect(m->sock, MESSAGE_MAPPED, NULL, &m->sysctls, 1, err)) < 0 ||
         (r = namespace_become_root(err)) < 0)
         return r;
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* as in init.c */
@@ -107,10 +107,12 @@ _Noreturn static void middle_main(struct middle *m)
 static int collect(pid_t pid, const struct container_plan *plan, int sock, pid_t *ret_pid,
                    int *ret_pidfd, struct err *err)
 {
+    auto_fd int sysctls = -1;
     uint32_t first = 0;
     int r;
     if ((r = namespace_map_ids(pid, plan->id_base, CONTAINER_ID_COUNT, err)) < 0 ||
-        (r = message_send(sock, MESSAGE_MAPPED, 0, NULL, 0, err)) < 0 ||
+        (r = limits_open_sysctls(&sysctls, err)) < 0 ||
+        (r = message_send(sock, MESSAGE_MAPPED, 0, &sysctls, 1, err)) < 0 ||
         (r = message_expect(sock, MESSAGE_PROCESS, &first, ret_pidfd, 1, err)) < 0)
         return r;
     *ret_pid = (pid_t)first;
@@ -123,13 +125,12 @@ int outer_fork(const struct container_plan *plan, int inner, pid_t *ret_pid, int
     int pair[2], r = message_pair(pair, err);
     if (r < 0)
         return r;
-    auto_fd int sock = pair[0], theirs = pair[1], pidfd = -1, sysctls = -1;
-    if ((r = message_deadline(sock, DEADLINE_S, err)) < 0 ||
-        (r = limits_open_sysctls(&sysctls, err)) < 0)
+    auto_fd int sock = pair[0], theirs = pair[1], pidfd = -1;
+    if ((r = message_deadline(sock, DEADLINE_S, err)) < 0)
         return r;
     pid_t pid = namespace_fork_owned(0, plan->cgroup, plan->id_base, &pidfd, err);
     if (pid == 0) {
-        struct middle m = {plan, theirs, inner, sysctls};
+        struct middle m = {plan, theirs, inner, -1};
         middle_main(&m);
     }
     if (pid < 0)

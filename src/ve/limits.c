@@ -45,6 +45,7 @@ void ve_limits_in_force(const struct ve *ve, struct container_limits *ret)
             set.v[param_index(row)] = v;
     }
     ve_limits_of(&set, ret);
+    ve_bpf_files(ve, ret);
 }
 
 int ve_limits_check(struct ve_node *node, const struct param_set *set, struct err *err)
