@@ -31,10 +31,10 @@ class Events:
         self.process.stdout.close()
         self.process.stderr.close()
 
-    def begin(self, name):
+    def begin(self, name, key="processes"):
         """The first event shows that the stream has begun."""
         for i in range(200):
-            self.node.terem("set", name, f"processes={1000 + i}")
+            self.node.terem("set", name, f"{key}={1000 + i}")
             with self.more:
                 if self.more.wait_for(lambda: self.seen, 0.1):
                     break

@@ -185,3 +185,27 @@ def test_files(node, program):
     node.sh("web1", "killall -9 hoard")
     assert hoard(node, "unix", 3, 5)[:2] == (15, 0)
     assert row(node, "sockets.other")["maxheld"] >= 15
+
+
+def test_refused_forks(node):
+    """Counted once each, and told; with the name where BPF can hear of it."""
+    node.ve("web1", params={"processes": "20"})
+    named = checks(node)["BPF at functions"]["ok"]
+    with Events(node) as events:
+        node.sh("web1", "i=0; while [ $i -lt 40 ]; do sleep 300 & i=$((i + 1)); done 2>&1; true",
+                check=False)
+        told = events.wait("ve.refused", ve="web1", key="processes")
+    assert told["process"] == ("sh" if named else None) and told["count"] >= 1
+    assert told["text"] == "processes 20 is reached"
+    assert row(node, "processes")["failcnt"] >= told["count"]
+    # The next teremd tells only of what happens then.
+    node.kill()
+    node.start()
+    before = row(node, "processes")["failcnt"]
+    with Events(node) as events:
+        events.begin("web1", "sockets.tcp")
+        assert not [e for e in events.seen if e["type"] == "ve.refused"]
+        full = node.api("POST", "/v1/ves/web1/exec", {"command": ["/bin/true"]})
+        assert full.error == "busy", full
+        told = events.wait("ve.refused", ve="web1", key="processes")
+        assert row(node, "processes")["failcnt"] >= before + told["count"]

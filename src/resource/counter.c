@@ -100,6 +100,17 @@ static bool is_counted(const struct param_row *row)
     return huge_owns(row);
 }
 
+int resource_forks_refused(struct resource_node *node, int64_t id, uint64_t *ret, struct err *err)
+{
+    const struct param_row *row = param_find("processes");
+    struct param_counter c = {0};
+    read_row(node, id, row, &c);
+    if (!c.failcnt.known)
+        return err_set(err, ERR_UNSUPPORTED, "nothing counts refused forks here");
+    *ret = c.failcnt.n;
+    return 0;
+}
+
 int resource_counters(struct resource_node *node, int64_t id, struct param_counters *list,
                       struct err *err)
 {

@@ -130,6 +130,8 @@ int resource_protect(struct resource_node *node, uint64_t bytes, struct err *err
 int resource_kill(struct resource_node *node, int64_t id, int timeout_ms, struct err *err);
 int resource_freeze(struct resource_node *node, int64_t id, bool frozen, int timeout_ms,
                     struct err *err);
+/* The failcnt of the row "processes" alone; not counted here: ERR_UNSUPPORTED. */
+int resource_forks_refused(struct resource_node *node, int64_t id, uint64_t *ret, struct err *err);
 /* Removes the VE's cgroups, children that the VE made included.  Processes in them: ERR_BUSY.
  * Not there: fine. */
 int resource_remove(struct resource_node *node, int64_t id, struct err *err);

@@ -69,6 +69,11 @@ int ve_bpf_begin(struct ve_node *node, struct err *err)
     return resource_bpf_open(node->resources, dir, &node->bpf->bpf, err);
 }
 
+bool ve_bpf_tells_forks(const struct ve_node *node)
+{
+    return !resource_bpf_why_unnamed(node->bpf->bpf);
+}
+
 void ve_bpf_listen(struct ve_node *node)
 {
     struct bpf_watch *w = node->bpf;
@@ -163,6 +168,6 @@ void ve_bpf_doctor(const struct ve_node *node, ve_check_fn check, json_t *list)
           "packet sockets are not in sockets.other",
           "a kernel with CONFIG_BPF_LSM, and bpf in lsm= on its command line (Debian's have both)");
     check(list, "BPF at functions", !names, names ? names : "yes",
-          "a refused fork is counted, and no event names the process",
+          "a refused fork is counted and has an event, which does not name the process",
           "a kernel with CONFIG_FUNCTION_TRACER, not locked down (Debian's)");
 }

@@ -26,6 +26,7 @@ static int add(struct ve_node *node, struct ve_watch w, struct ve_watch **ret, s
 int ve_event_watch(struct ve_node *node, ve_event_fn fn, void *ctx, struct ve_watch **ret,
                    struct err *err)
 {
+    forks_listen(node);
     return add(node, (struct ve_watch){.event_fn = fn, .ctx = ctx}, ret, err);
 }
 

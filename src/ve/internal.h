@@ -165,6 +165,7 @@ struct ve_node {
     struct oom_watch *oom; /* or NULL: the kernel's log cannot be read */
     struct inside *inside; /* NULL: VEs have no file of their counters */
     struct bpf_watch *bpf;
+    uv_timer_t *forks;           /* forks.c, while somebody listens to events */
     struct answering *answering; /* NULL: calls of VEs go to the kernel */
     char boot_id[40];
     void (*stop_done)(void *ctx);
@@ -402,9 +403,14 @@ void lxcfs_end(struct ve_node *node, bool stop);
 bool lxcfs_child_ended(struct ve_node *node, pid_t pid);
 const char *lxcfs_state(struct ve_node *node);
 
+/* forks.c: refused forks, where bpf.c does not tell of them */
+void forks_listen(struct ve_node *node); /* somebody listens to events from now on */
+void forks_end(struct ve_node *node);
+
 /* bpf.c */
 /* Loads the programs or finds them; what this kernel lacks is no failure. */
 int ve_bpf_begin(struct ve_node *node, struct err *err);
+bool ve_bpf_tells_forks(const struct ve_node *node);
 void ve_bpf_listen(struct ve_node *node); /* from then on refusals are events */
 void ve_bpf_end(struct ve_node *node);    /* the programs stay */
 void ve_bpf_remove(struct ve_node *node); /* when this process ends they go */

@@ -271,6 +271,7 @@ void ve_node_close(struct ve_node *node)
     ve_handle_close(&node->sigchld);
     lxcfs_end(node, false);
     oom_end(node);
+    forks_end(node);
     ve_bpf_end(node);
     for (struct ve_watch *w = node->watches; w; w = w->next)
         w->dead = true;
