@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from test_memory import Events
+
 # Runs in a network namespace: sends COUNT datagrams, each from a port of its own (a connection
 # each) or all from one, or only listens; says what it did.
 SEND = """
@@ -205,6 +207,27 @@ def test_deleted_rules_come_back(node, far):
     node.start()
     assert far.received(7004, lambda: send(node, "web1", far.address, 7004, 10)) == 2
     assert failcnt(node, "web1", "connections") == 8
+
+
+def test_refusals_are_told(node, far):
+    """Each row's refusals by an event, and together they tell of all."""
+    node.ve("web1", params={"connections": "5"})
+    node.ve("web2")
+    with Events(node) as events:
+        for i in range(200):  # until the stream has begun
+            node.terem("set", "web2", f"processes={1000 + i}")
+            with events.more:
+                if events.more.wait_for(lambda: events.seen, 0.1):
+                    break
+        assert far.received(7006, lambda: send(node, "web1", far.address, 7006, 20)) == 5
+        event = events.wait("ve.refused", ve="web1", key="connections")
+        assert event["count"] >= 1 and event["pid"] is None and event["process"] is None
+        assert event["text"] == "connections that it opened were dropped"
+        change(node, "web1", force=True, connections="unlimited", net__packets="20")
+        far.received(7006, lambda: send(node, "web1", far.address, 7006, 2000, one=True))
+        event = events.wait("ve.refused", ve="web1", key="net.packets")
+        assert event["text"] == "packets that it sent were dropped"
+        assert not [e for e in events.seen if e["type"] == "ve.refused" and e["ve"] == "web2"]
 
 
 def test_nothing_is_left_of_a_stopped_ve(node):

@@ -93,3 +93,15 @@ int nfnl_watch_open(const char *table, struct nfnl **ret, struct err *err);
 int nfnl_fd(const struct nfnl *nf);
 /* Reads what has come.  *ret: the table was deleted, or too much came to know. */
 int nfnl_watch_read(struct nfnl *nf, bool *ret, struct err *err);
+
+/* ---- packets that rules log to a group: a socket of its own, non-blocking ---- */
+
+struct nfnl_logged {
+    const char *prefix; /* as the rule says; "" when it says none */
+    unsigned in, out;   /* indexes of interfaces, 0: none */
+};
+/* ERR_DENIED: another program has that group. */
+int nfnl_log_open(uint16_t group, struct nfnl **ret, struct err *err);
+int nfnl_log_read(struct nfnl *nf,
+                  int (*item)(void *ctx, const struct nfnl_logged *l, struct err *err), void *ctx,
+                  struct err *err);

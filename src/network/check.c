@@ -53,7 +53,7 @@ static int check_nft(const struct network_node *n, const struct teller *t, struc
     auto_str struct str guard = str_init(8192);
     auto_free char *chains = NULL;
     struct err why = {0};
-    int r = network_guard_text(n, false, &guard, err);
+    int r = network_guard_text(n, false, false, &guard, err);
     if (r < 0)
         return r;
     if (nft_try(str_c(&guard), &why) < 0)

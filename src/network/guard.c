@@ -57,6 +57,9 @@ static const char frame_text[] =
     "    map connections_in { type ifname : verdict; }\n"
     "    map connections_refused { type ifname : counter; }\n"
     "    set fragments { type ifname; size 65536; flags dynamic; }\n"
+    "    set told_packets { type ifname; size 65536; flags dynamic,timeout; timeout 1s; }\n"
+    "    set told_rate { type ifname; size 65536; flags dynamic,timeout; timeout 1s; }\n"
+    "    set told_connections { type ifname; size 65536; flags dynamic,timeout; timeout 1s; }\n"
     "    chain refuse_packet_out { }\n"
     "    chain refuse_packet_in { }\n"
     "    chain refuse_rate_out { }\n"
@@ -102,34 +105,9 @@ static const char frame_text[] =
  *
  * A connection of two VEs is the one's that opens it: else it could use up its neighbour's.
  *
- * Refusals end in chains of two rules, as a counter that is not there would also skip the drop.
  */
 static const char rules_text[] =
     "table inet %1$s {\n"
-    "    chain refuse_packet_out {\n"
-    "        counter name meta iifname map @packets_refused\n"
-    "        drop\n"
-    "    }\n"
-    "    chain refuse_packet_in {\n"
-    "        counter name meta oifname map @packets_refused\n"
-    "        drop\n"
-    "    }\n"
-    "    chain refuse_rate_out {\n"
-    "        counter name meta iifname map @rate_refused\n"
-    "        drop\n"
-    "    }\n"
-    "    chain refuse_rate_in {\n"
-    "        counter name meta oifname map @rate_refused\n"
-    "        drop\n"
-    "    }\n"
-    "    chain refuse_connection_out {\n"
-    "        counter name meta iifname map @connections_refused\n"
-    "        drop\n"
-    "    }\n"
-    "    chain refuse_connection_in {\n"
-    "        counter name meta oifname map @connections_refused\n"
-    "        drop\n"
-    "    }\n"
     "    chain fragment_out {\n"
     "        add @fragments { meta iifname limit rate over 200/second burst 400 packets } "
     "goto refuse_packet_out\n"
@@ -239,7 +217,36 @@ static void add_resolver(struct str *s, const struct network_node *n, const char
             n->name, addr, table);
 }
 
-int network_guard_text(const struct network_node *n, bool anew, struct str *s, struct err *err)
+/*
+ * What is refused is counted, told once a second for each VE and row, and dropped.  Each is a rule
+ * of its own, as a counter that is not there would also skip what follows it.
+ */
+static void add_refusals(struct str *s, const struct network_node *n, const char *table, bool tell)
+{
+    static const struct {
+        const char *chain, *row;
+    } rows[] = {{"packet", "packets"}, {"rate", "rate"}, {"connection", "connections"}};
+    str_add(s, "table inet %s {\n", table);
+    for (size_t i = 0; i < 2 * ARRAY_SIZE(rows); i++) {
+        const char *row = rows[i / 2].row, *way = i % 2 ? "in" : "out",
+                   *end = i % 2 ? "oifname" : "iifname";
+        str_add(s,
+                "    chain refuse_%1$s_%2$s {\n"
+                "        counter name meta %3$s map @%4$s_refused\n",
+                rows[i / 2].chain, way, end, row);
+        if (tell)
+            str_add(s,
+                    "        meta %1$s @told_%2$s drop\n"
+                    "        add @told_%2$s { meta %1$s timeout 1s } log prefix \"%2$s-%3$s\" "
+                    "group %4$u snaplen 1 queue-threshold 1\n",
+                    end, row, way, NETWORK_LOG_GROUP + n->instance);
+        str_add(s, "        drop\n    }\n");
+    }
+    str_add(s, "}\n");
+}
+
+int network_guard_text(const struct network_node *n, bool anew, bool tell, struct str *s,
+                       struct err *err)
 {
     char table[NETWORK_TABLE];
     network_table_name(n, table);
@@ -248,6 +255,7 @@ int network_guard_text(const struct network_node *n, bool anew, struct str *s, s
     str_add(s, frame_text, table);
     for (size_t i = 0; i < ARRAY_SIZE(chains); i++)
         str_add(s, "flush chain inet %s %s\n", table, chains[i]);
+    add_refusals(s, n, table, tell);
     str_add(s, rules_text, table, n->name);
     add_masquerade(s, n, &n->pool4);
     add_masquerade(s, n, &n->pool6);
@@ -256,21 +264,25 @@ int network_guard_text(const struct network_node *n, bool anew, struct str *s, s
     return s->failed ? err_set(err, ERR_EXHAUSTED, "out of memory") : 0;
 }
 
-static int lay(const struct network_node *n, bool anew, struct err *err)
+static int lay(const struct network_node *n, bool anew, bool tell, struct err *err)
 {
     auto_str struct str s = str_init(16384);
-    int r = network_guard_text(n, anew, &s, err);
+    int r = network_guard_text(n, anew, tell, &s, err);
     return r < 0 ? r : nft_run(str_c(&s), err);
 }
 
 int network_guard_lay(struct network_node *n, struct err *err)
 {
-    /* A table that an older Terem laid may have other maps: then all of it goes, and what was
-     * counted with it.  The caller writes the limits of every VE again. */
-    int r = lay(n, false, err);
-    if (r < 0) {
+    /* A kernel may not know how to tell of refusals (nfnetlink_log).  And a table that an older
+     * Terem laid may have other maps: then all of it goes, and what was counted with it; the
+     * caller writes the limits of every VE again. */
+    static const struct {
+        bool anew, tell;
+    } ways[] = {{false, true}, {false, false}, {true, true}, {true, false}};
+    int r = -1;
+    for (size_t i = 0; r < 0 && i < ARRAY_SIZE(ways); i++) {
         err_clear(err);
-        r = lay(n, true, err);
+        r = lay(n, ways[i].anew, ways[i].tell, err);
     }
     if (r == 0)
         r = network_classes_lay(n, err);

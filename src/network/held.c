@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What is looked up only when somebody asks: connections of VEs, rules of their firewalls, and
- * whether somebody deleted our table. */
+/* What is looked up only when somebody asks: connections of VEs, rules of their firewalls; and
+ * what the kernel tells by itself: that somebody deleted our table, that a VE was refused. */
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "network/internal.h"
@@ -184,4 +184,49 @@ int network_watch_read(struct network_node *n, bool *ret_gone, struct err *err)
         r = nfnl_table_find(nf, &there, err);
     *ret_gone = r == 0 && !there;
     return r;
+}
+
+/* ---- refusals ---- */
+
+int network_refusals_fd(struct network_node *n, int *ret, struct err *err)
+{
+    if (!n->log) {
+        int r = nfnl_log_open((uint16_t)(NETWORK_LOG_GROUP + n->instance), &n->log, err);
+        if (r < 0)
+            return r;
+    }
+    *ret = nfnl_fd(n->log);
+    return 0;
+}
+
+struct refusals {
+    struct network_node *n;
+    int (*item)(void *ctx, int64_t id, enum network_row row, bool outward, struct err *err);
+    void *ctx;
+};
+
+static int one_refusal(void *ctx, const struct nfnl_logged *l, struct err *err)
+{
+    static const char *const rows[] = {[NETWORK_PACKETS] = "packets-",
+                                       [NETWORK_RATE] = "rate-",
+                                       [NETWORK_CONNECTIONS] = "connections-"};
+    const struct refusals *all = ctx;
+    bool outward = str_ends(l->prefix, "-out");
+    char name[IFNAMSIZ];
+    int64_t id;
+    if (!if_indextoname(outward ? l->in : l->out, name) || !network_end_id(all->n, name, &id))
+        return 0; /* gone meanwhile */
+    for (int row = 0; row < NETWORK_ROWS; row++)
+        if (str_starts(l->prefix, rows[row]))
+            return all->item(all->ctx, id, (enum network_row)row, outward, err);
+    return 0;
+}
+
+int network_refusals_read(struct network_node *n,
+                          int (*item)(void *ctx, int64_t id, enum network_row row, bool outward,
+                                      struct err *err),
+                          void *ctx, struct err *err)
+{
+    struct refusals all = {n, item, ctx};
+    return nfnl_log_read(n->log, one_refusal, &all, err);
 }

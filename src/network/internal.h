@@ -33,6 +33,7 @@ struct network_node {
     pid_t nl_owner; /* the process that opened nl: a forked worker needs its own */
     struct nfnl *nf;
     pid_t nf_owner;
+    struct nfnl *log;         /* hears of refusals */
     struct nfnl *watch;       /* hears of changes of the packet rules */
     bool probed, lacks_count; /* see network_connections_lack() */
     uint32_t *held;           /* by slot: connections, when last looked at */
@@ -80,8 +81,11 @@ const char *network_ip_text(const struct netlink_ip *ip, int prefix, char buf[NE
 /* guard.c */
 #define NETWORK_TABLE 32
 void network_table_name(const struct network_node *n, char ret[NETWORK_TABLE]);
-/* The table as text for nft; anew: without what an earlier one has counted. */
-int network_guard_text(const struct network_node *n, bool anew, struct str *s, struct err *err);
+/* Groups of netfilter's log to which instances' refusals go; instance k has this + k. */
+#define NETWORK_LOG_GROUP 0x5465
+/* The table as text for nft; anew: without what an earlier one has counted; tell: of refusals. */
+int network_guard_text(const struct network_node *n, bool anew, bool tell, struct str *s,
+                       struct err *err);
 int network_guard_lay(struct network_node *n, struct err *err);
 int network_guard_remove(const struct network_node *n, struct err *err);
 

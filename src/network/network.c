@@ -166,6 +166,7 @@ void network_node_close(struct network_node *n)
     netlink_close(n->nl);
     nfnl_close(n->nf);
     nfnl_close(n->watch);
+    nfnl_close(n->log);
     cleanup_fd(&n->home);
     free(n->held);
     free(n);

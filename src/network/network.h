@@ -144,3 +144,13 @@ int network_traffic_all(struct network_node *n, struct network_traffic **ret, si
 /* In such a list; NULL when it has no cable. */
 const struct network_counters *network_traffic_of(const struct network_traffic *t, size_t n,
                                                   int64_t id);
+
+/* The descriptor becomes readable when a VE was refused something, once a second at most for each
+ * row of it; nothing is sent while nobody listens. */
+enum network_row { NETWORK_PACKETS, NETWORK_RATE, NETWORK_CONNECTIONS, NETWORK_ROWS };
+int network_refusals_fd(struct network_node *n, int *ret, struct err *err);
+/* outward: it sent what was refused. */
+int network_refusals_read(struct network_node *n,
+                          int (*item)(void *ctx, int64_t id, enum network_row row, bool outward,
+                                      struct err *err),
+                          void *ctx, struct err *err);

@@ -205,6 +205,62 @@ static void test_laid_again(void **state)
     assert_int_equal(refused(s, 1).connections, 1);
 }
 
+struct told {
+    int64_t id;
+    enum network_row row;
+    bool outward;
+    unsigned n;
+};
+
+static int on_told(void *ctx, int64_t id, enum network_row row, bool outward, struct err *e)
+{
+    struct told *t = ctx;
+    *t = (struct told){id, row, outward, t->n + 1};
+    return 0;
+}
+
+static void expect_told(struct stage *s, enum network_row row, bool outward)
+{
+    struct told t = {0};
+    ok(network_refusals_read(s->node, on_told, &t, err));
+    assert_int_equal(t.n, 1); /* of many */
+    assert_int_equal(t.id, 1);
+    assert_int_equal(t.row, row);
+    assert_int_equal(t.outward, outward);
+}
+
+static void test_refusals_are_told(void **state)
+{
+    struct stage *s = *state;
+    struct network_limits l = none;
+    int fd;
+    l.connections = 2;
+    attach(s, 0, &l);
+    new_flows(s->ve[0], OUTSIDE, PORT, 10); /* nobody listens yet */
+    ok(network_refusals_fd(s->node, &fd, err));
+    struct told t = {0};
+    ok(network_refusals_read(s->node, on_told, &t, err));
+    assert_int_equal(t.n, 0);
+    usleep(1200000); /* what was told within a second is not told again */
+    new_flows(s->ve[0], OUTSIDE, PORT, 10);
+    new_flows(s->ve[0], OUTSIDE6, PORT, 10);
+    expect_told(s, NETWORK_CONNECTIONS, true);
+    l.connections = NETWORK_UNLIMITED;
+    l.rate = 1;
+    ok(network_limits_apply(s->node, 1, &l, err));
+    new_flows(s->outside, "10.88.0.2", PORT, 10);
+    expect_told(s, NETWORK_RATE, false);
+    l.rate = NETWORK_UNLIMITED;
+    l.packets = 1;
+    ok(network_limits_apply(s->node, 1, &l, err));
+    new_flows(s->outside, "10.88.0.2", PORT, 100);
+    expect_told(s, NETWORK_PACKETS, false);
+    /* Another teremd of this instance, by mistake. */
+    auto_nfnl struct nfnl *second = NULL;
+    struct err e = {0};
+    assert_int_equal(nfnl_log_open(NETWORK_LOG_GROUP + 7, &second, &e), -ERR_DENIED);
+}
+
 /* Above 2047 they are counted in parts: never more than the limit, and not much less. */
 static void test_parts(void **state)
 {
@@ -445,12 +501,19 @@ int main(void)
         return 0;
 #define limit_test(t) cmocka_unit_test_setup_teardown(t, limits_up, stage_down)
     const struct CMUnitTest tests[] = {
-        limit_test(test_connections),    limit_test(test_one_flow_counts_once),
-        limit_test(test_change),         limit_test(test_laid_again),
-        limit_test(test_parts),          limit_test(test_rate),
-        limit_test(test_rate_guarantee), limit_test(test_packets),
-        limit_test(test_fragments),      limit_test(test_removed),
-        limit_test(test_rules),          limit_test(test_thousand),
+        limit_test(test_connections),
+        limit_test(test_one_flow_counts_once),
+        limit_test(test_change),
+        limit_test(test_laid_again),
+        limit_test(test_refusals_are_told),
+        limit_test(test_parts),
+        limit_test(test_rate),
+        limit_test(test_rate_guarantee),
+        limit_test(test_packets),
+        limit_test(test_fragments),
+        limit_test(test_removed),
+        limit_test(test_rules),
+        limit_test(test_thousand),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

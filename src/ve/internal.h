@@ -55,7 +55,8 @@ struct ve {
     bool unsaved;            /* the registry could not take its record yet */
     unsigned transfers;      /* files going in or out while it is stopped: it must not start */
     bool gone;               /* that process has ended */
-    unsigned restarts;       /* in a row, for the restart policy's delay */
+    uint64_t net_told[NETWORK_ROWS]; /* refusals of its network that events have told */
+    unsigned restarts;               /* in a row, for the restart policy's delay */
     uv_timer_t *restart_timer;
     int64_t restart_at; /* when that fires */
 };
@@ -161,9 +162,9 @@ struct ve_node {
     pid_t trash_pid;
     uv_timer_t *trash_timer;
     struct lxcfs *lxcfs;
-    uv_poll_t *rules_poll; /* netlimit.c */
-    struct oom_watch *oom; /* or NULL: the kernel's log cannot be read */
-    struct inside *inside; /* NULL: VEs have no file of their counters */
+    uv_poll_t *rules_poll, *refusals_poll; /* netlimit.c */
+    struct oom_watch *oom;                 /* or NULL: the kernel's log cannot be read */
+    struct inside *inside;                 /* NULL: VEs have no file of their counters */
     struct bpf_watch *bpf;
     uv_timer_t *forks;           /* forks.c, while somebody listens to events */
     struct answering *answering; /* NULL: calls of VEs go to the kernel */

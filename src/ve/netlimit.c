@@ -175,28 +175,89 @@ static void on_rules(uv_poll_t *poll, int status, int events)
     ve_guarantee_settle(node);
 }
 
+/* ---- refusals ---- */
+
+static const char *const row_keys[NETWORK_ROWS] = {[NETWORK_PACKETS] = "net.packets",
+                                                   [NETWORK_RATE] = "connections.rate",
+                                                   [NETWORK_CONNECTIONS] = "connections"};
+
+/* How often a row has refused since it was told last.  Counters begin anew with a start. */
+static uint64_t untold(struct ve *ve, enum network_row row)
+{
+    struct network_refused now;
+    if (network_refused(ve->node->network, ve->rec.id, &now, &(struct err){0}) < 0)
+        return 1;
+    uint64_t counts[NETWORK_ROWS] = {[NETWORK_PACKETS] = now.packets,
+                                     [NETWORK_RATE] = now.rate,
+                                     [NETWORK_CONNECTIONS] = now.connections};
+    uint64_t before = ve->net_told[row] <= counts[row] ? ve->net_told[row] : 0;
+    ve->net_told[row] = counts[row];
+    return counts[row] > before ? counts[row] - before : 1;
+}
+
+static int on_refusal(void *ctx, int64_t id, enum network_row row, bool outward, struct err *err)
+{
+    struct ve *ve = ve_by_id(ctx, id);
+    if (!ve || !has_cable(ve))
+        return 0;
+    static const char *const texts[NETWORK_ROWS][2] = {
+        [NETWORK_PACKETS] = {"packets to it were dropped", "packets that it sent were dropped"},
+        [NETWORK_RATE] = {"new connections to it were dropped",
+                          "new connections that it opened were dropped"},
+        [NETWORK_CONNECTIONS] = {"connections to it were dropped",
+                                 "connections that it opened were dropped"}};
+    ve_refused(ve, param_find(row_keys[row]), untold(ve, row), 0, NULL, texts[row][outward]);
+    return 0;
+}
+
+static void on_refusals(uv_poll_t *poll, int status, int events)
+{
+    struct ve_node *node = poll->data;
+    struct err e = {0};
+    if (network_refusals_read(node->network, on_refusal, node, &e) < 0)
+        log_error(NULL, 0, "%s", e.text);
+}
+
+/* What was refused while nobody listened is counted, and not told again. */
+static void forget_old_refusals(struct ve_node *node)
+{
+    for (size_t i = 0; i < node->n_ves; i++)
+        for (int row = 0; row < NETWORK_ROWS && has_cable(node->ves[i]); row++)
+            untold(node->ves[i], (enum network_row)row);
+}
+
+static uv_poll_t *poll_of(struct ve_node *node, int fd, uv_poll_cb fn)
+{
+    uv_poll_t *poll = calloc(1, sizeof(*poll));
+    if (!poll || uv_poll_init(node->loop, poll, fd) < 0) {
+        free(poll);
+        return NULL;
+    }
+    poll->data = node;
+    uv_poll_start(poll, UV_READABLE, fn);
+    return poll;
+}
+
 void ve_netlimit_begin(struct ve_node *node)
 {
     struct err e = {0};
     int fd;
     network_connections_lack(node->network); /* looked once, not in each worker */
     settle(node);
-    if (network_watch_fd(node->network, &fd, &e) < 0) {
+    forget_old_refusals(node);
+    if (network_watch_fd(node->network, &fd, &e) == 0)
+        node->rules_poll = poll_of(node, fd, on_rules);
+    else
         log_warn(NULL, 0, "packet rules that somebody deletes stay away until teremd starts: %s",
                  e.text);
-        return;
-    }
-    node->rules_poll = calloc(1, sizeof(*node->rules_poll));
-    if (!node->rules_poll || uv_poll_init(node->loop, node->rules_poll, fd) < 0) {
-        free(node->rules_poll);
-        node->rules_poll = NULL;
-        return;
-    }
-    node->rules_poll->data = node;
-    uv_poll_start(node->rules_poll, UV_READABLE, on_rules);
+    if (network_refusals_fd(node->network, &fd, &e) == 0)
+        node->refusals_poll = poll_of(node, fd, on_refusals);
+    else
+        log_warn(NULL, 0, "refused packets are counted, but no event tells of them: %s", e.text);
 }
 
 void ve_netlimit_end(struct ve_node *node)
 {
     ve_handle_close(&node->rules_poll);
+    ve_handle_close(&node->refusals_poll);
 }

@@ -37,7 +37,7 @@ PACKAGES = ["busybox-static", "iproute2", "lxcfs", "nftables", "procps", "python
 MODULES = """virtio_pci virtio_blk virtio_rng ext4 crc32c_generic quota_v2 overlay fuse loop xfs
 9p 9pnet_virtio veth tun bridge nf_tables nf_conntrack nft_chain_nat nft_nat nft_masq nft_ct nft_limit
 nft_fib nft_fib_inet nft_fib_ipv4 nft_fib_ipv6 nft_reject nft_reject_inet nft_log nft_quota
-nft_redir nft_connlimit nf_conntrack_netlink""".split()
+nft_redir nft_connlimit nf_conntrack_netlink nfnetlink_log""".split()
 OPTIONAL = ["nft_objref"]  # a part of nf_tables in newer ones
 
 
