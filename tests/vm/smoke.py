@@ -171,43 +171,6 @@ class Smoke:
                              check=False)["exit"] != 0
         assert self.cgroup("web1", "memory.max") == str(96 << 20)
 
-    def sees_its_own_machine(self):
-        """free, which asks by sysinfo(2), /proc/meminfo and what was set agree, swap too."""
-        sh("dd if=/dev/zero of=/data/swap bs=1M count=96 2>/dev/null; chmod 600 /data/swap; "
-           "mkswap /data/swap >/dev/null; swapon /data/swap")
-        self.node.ve("seer", params={"memory.limit": "80M", "swap.limit": "48M", "processes": "60"})
-
-        def seen():
-            free = [line.split() for line in self.node.sh("seer", "free").splitlines()]
-            files = {line.split(":")[0]: int(line.split()[1]) for line in
-                     self.node.sh("seer", "cat /proc/meminfo").splitlines()}
-            print(f"# free {free[1:]}, meminfo {files['MemTotal']} {files['MemFree']} "
-                  f"{files['SwapTotal']} {files['SwapFree']}")
-            assert int(free[1][1]) == files["MemTotal"]
-            assert abs(int(free[1][3]) - files["MemFree"]) < 8192
-            return int(free[1][1]), int(free[2][1]), int(free[2][2])
-        assert seen() == (80 << 10, 48 << 10, 0)
-        self.node.terem("set", "seer", "memory.limit=64M", "swap.limit=1G")
-        assert seen()[:2] == (64 << 10, (96 << 10) - 4)  # no more than the machine has
-        # More than fits goes to swap, and is seen there.
-        self.node.sh("seer", "dd if=/dev/zero of=/dev/shm/held bs=1M count=80 2>/dev/null", check=False)
-        assert seen()[2] > 1024
-        uptime = float(self.node.sh("seer", "cat /proc/uptime").split()[0])
-        assert uptime < float(read("/proc/uptime").split()[0]) - 5
-        assert "0 min" in self.node.sh("seer", "uptime") or uptime > 59
-
-    def reads_its_counters(self):
-        lines = self.node.sh("seer", "cat /proc/fs/user_beancounters").splitlines()
-        rows = {line.split()[-6]: [int(n) for n in line.split()[-5:]] for line in lines[2:]}
-        assert lines[0] == "Version: 2.5" and rows["physpages"][3] == (64 << 20) // 4096
-        assert rows["numproc"][0] > 0 and rows["numproc"][3] == 60 and rows["swappages"][0] > 0
-        held = rows["numproc"][0]
-        self.node.sh("seer", "for i in 1 2 3 4 5 6 7 8; do sleep 300 & done")
-        text = self.node.sh("seer", "sleep 1; grep numproc /proc/fs/user_beancounters")
-        assert int(text.split()[1]) >= held + 6
-        self.node.job("DELETE", "/v1/ves/seer?force=true")
-        sh("swapoff /data/swap; rm /data/swap")
-
     def pause_and_resume(self):
         self.node.job("POST", "/v1/ves/web1/pause")
         assert self.node.state("web1") == "paused" and self.cgroup("web1", "cgroup.freeze") == "1"

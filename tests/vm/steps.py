@@ -16,7 +16,8 @@ def install():
     for name in ("terem", "teremd", "terem-keep", "terem-init"):
         os.makedirs(f"{build}/src/programs/{name}", exist_ok=True)
         shutil.copy(f"/work/build/src/programs/{name}/{name}", f"{build}/src/programs/{name}/")
-    shutil.copytree("/work/build/libexec", f"{build}/libexec", symlinks=True, dirs_exist_ok=True)
+    shutil.rmtree(f"{build}/libexec", ignore_errors=True)  # links are not copied over links
+    shutil.copytree("/work/build/libexec", f"{build}/libexec", symlinks=True)
     return build
 
 
