@@ -20,25 +20,29 @@ static json_t *text_or_null(const char *text)
     return text ? json_string(text) : json_null();
 }
 
-static json_t *param_json(const struct param_row *row)
+static json_t *param_json(struct ve_node *node, const struct param_row *row)
 {
+    char why[sizeof(((struct err *)0)->text)] = "";
+    bool counted = row->kind == PARAM_COUNTER;
+    bool here = !counted && ve_param_here(node, row, why, sizeof(why));
     char low[PARAM_TEXT], high[PARAM_TEXT], def[PARAM_TEXT];
     struct param_value min = {.n = row->min}, max = {.n = row->max};
     return json_pack(
-        "{s:s,s:s,s:s,s:s,s:s,s:s,s:b,s:b,s:b,s:o,s:o,s:s,s:s}", "key", row->key, "type",
+        "{s:s,s:s,s:s,s:s,s:s,s:s,s:b,s:b,s:b,s:o,s:o,s:s,s:s,s:o,s:o}", "key", row->key, "type",
         param_type_name(row->type), "kind", param_kind_name(row->kind), "default",
         param_format(row, row->def, def), "minimum", param_format(row, min, low), "maximum",
         param_format(row, max, high), "unlimited", !!(row->flags & PARAM_UNLIMITED), "restart",
         !!(row->flags & PARAM_RESTART), "planned", !!(row->flags & PARAM_PLANNED), "controller",
         text_or_null(row->controller), "ancestor", text_or_null(row->ancestor), "summary",
-        row->summary, "detail", row->detail ? row->detail : "");
+        row->summary, "detail", row->detail ? row->detail : "", "here",
+        counted ? json_null() : json_boolean(here), "why_not", text_or_null(*why ? why : NULL));
 }
 
 int on_params(struct request *r, struct err *err)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < param_table_size; i++)
-        json_array_append_new(list, param_json(&param_table[i]));
+        json_array_append_new(list, param_json(r->api->node, &param_table[i]));
     return request_json(r, MHD_HTTP_OK, list, NULL, err);
 }
 
@@ -47,7 +51,8 @@ int on_param(struct request *r, struct err *err)
     const struct param_row *row = param_find_err(r->name, err);
     if (!row)
         err->kind = ERR_NOT_FOUND; /* in a body it would be ERR_USAGE */
-    return row ? request_json(r, MHD_HTTP_OK, param_json(row), NULL, err) : -ERR_NOT_FOUND;
+    return row ? request_json(r, MHD_HTTP_OK, param_json(r->api->node, row), NULL, err)
+               : -ERR_NOT_FOUND;
 }
 
 /* ---- the end ---- */

@@ -3,6 +3,7 @@
 #include "test_fake.h"
 
 #include "base/fd.h"
+#include "base/str.h"
 #include "keep/frame.h"
 
 #include <assert.h>
@@ -428,6 +429,12 @@ struct param_count ve_counter_limit(const struct param_set *set, const struct pa
 json_t *ve_states_json(struct ve_node *n)
 {
     return json_pack("[{s:s}]", "state", "running");
+}
+
+bool ve_param_here(struct ve_node *n, const struct param_row *row, char *why, size_t size)
+{
+    str_print(why, size, "it is a fake");
+    return false;
 }
 
 int ve_profile_list(struct ve_node *n, json_t **ret, struct err *err)

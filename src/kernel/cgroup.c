@@ -122,8 +122,11 @@ int cgroup_read(int fd, const char *file, char *buf, size_t size, struct err *er
             continue;
         if (n < 0)
             return file_error(fd, file, "read", err);
+        size_t room = size - len;
         len += (size_t)n;
-        if (n == 0)
+        /* What is there comes in one piece (seq_read_iter(), one record): less than asked for is
+         * the end. */
+        if ((size_t)n < room)
             break;
         if (len == size)
             return err_set(err, ERR_EXHAUSTED, "%s holds more than %zu bytes", file, size - 1);

@@ -122,7 +122,7 @@ static uint64_t legacy_rules(int family)
     auto_free char *names = NULL;
     auto_fd int sock = -1;
     uint64_t n = 0;
-    if (fd_read_file_at(AT_FDCWD, legacy_names(family), 4096, &names, NULL, NULL) < 0 ||
+    if (fd_read_file_at(AT_FDCWD, legacy_names(family), 4096, &names, NULL, NULL) < 0 || !*names ||
         (sock = socket(family, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW)) < 0)
         return 0;
     for (char *save = NULL, *name = strtok_r(names, "\n", &save); name;

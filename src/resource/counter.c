@@ -72,12 +72,38 @@ static struct param_count read_source(int fd, const struct source *s)
     return c;
 }
 
-static void read_row(const struct resource_node *node, int64_t id, const struct param_row *row,
-                     struct param_counter *ret)
+/* One VE's cgroups, each opened once for all of its rows. */
+struct reader {
+    const struct resource_node *node;
+    int64_t id;
+    int fd[BRANCHES_MAX]; /* -1: not opened yet */
+};
+
+static void reader_begin(struct reader *r, const struct resource_node *node, int64_t id)
 {
-    const struct controller *c = node_controller(node, row);
-    auto_fd int fd = -1;
-    if (!c || c->where == RESOURCE_ABSENT || ve_open(node, c->branch, id, &fd, NULL) < 0)
+    *r = (struct reader){.node = node, .id = id};
+    for (size_t i = 0; i < BRANCHES_MAX; i++)
+        r->fd[i] = -1;
+}
+
+static void reader_end(struct reader *r)
+{
+    for (size_t i = 0; i < BRANCHES_MAX; i++)
+        cleanup_fd(&r->fd[i]);
+}
+
+static int branch_of(struct reader *r, size_t branch)
+{
+    if (r->fd[branch] < 0)
+        ve_open(r->node, branch, r->id, &r->fd[branch], NULL);
+    return r->fd[branch];
+}
+
+static void read_row(struct reader *r, const struct param_row *row, struct param_counter *ret)
+{
+    const struct controller *c = node_controller(r->node, row);
+    int fd = c && c->where != RESOURCE_ABSENT ? branch_of(r, c->branch) : -1;
+    if (fd < 0)
         return;
     if (huge_owns(row))
         huge_count(c->where == RESOURCE_V2, fd, ret);
@@ -104,7 +130,10 @@ int resource_forks_refused(struct resource_node *node, int64_t id, uint64_t *ret
 {
     const struct param_row *row = param_find("processes");
     struct param_counter c = {0};
-    read_row(node, id, row, &c);
+    struct reader reader;
+    reader_begin(&reader, node, id);
+    read_row(&reader, row, &c);
+    reader_end(&reader);
     if (!c.failcnt.known)
         return err_set(err, ERR_UNSUPPORTED, "nothing counts refused forks here");
     *ret = c.failcnt.n;
@@ -114,12 +143,14 @@ int resource_forks_refused(struct resource_node *node, int64_t id, uint64_t *ret
 int resource_counters(struct resource_node *node, int64_t id, struct param_counters *list,
                       struct err *err)
 {
-    auto_fd int base = -1;
-    int r = ve_open(node, 0, id, &base, err);
+    struct reader reader;
+    reader_begin(&reader, node, id);
+    int r = ve_open(node, 0, id, &reader.fd[0], err);
     if (r < 0)
         return r;
     for (size_t i = 0; i < param_table_size; i++)
         if (is_counted(&param_table[i]))
-            read_row(node, id, &param_table[i], param_counters_of(list, &param_table[i]));
+            read_row(&reader, &param_table[i], param_counters_of(list, &param_table[i]));
+    reader_end(&reader);
     return 0;
 }

@@ -83,6 +83,8 @@ json_t *ve_states_json(struct ve_node *node);
 /* {"name":…, "version":…, "instance":N, "ves":…, "running":…, "resources":{"memory":{"total",
  * "reserve","guaranteed","left","limits","unlimited"},…}}; processors in percent of a core */
 json_t *ve_node_info(struct ve_node *node);
+/* Can this node enforce the row?  No: why, in words behind "no: ". */
+bool ve_param_here(struct ve_node *node, const struct param_row *row, char *why, size_t size);
 /* {"checks":[{"name","ok","found","costs","hint"}]} */
 json_t *ve_doctor(struct ve_node *node);
 

@@ -67,66 +67,124 @@ static json_t *param_json(const struct param_row *row)
                      row->ancestor, "summary", row->summary, "detail", row->detail);
 }
 
-static int show_param(struct cli *cli, const struct param_row *row, struct err *err)
+/* What teremd says of a row; NULL: it does not answer, or knows no such row. */
+static const json_t *row_of(const json_t *rows, const char *key)
+{
+    size_t i;
+    const json_t *row;
+    json_array_foreach((json_t *)rows, i, row) if (str_eq(cli_text(row, "key"), key)) return row;
+    return NULL;
+}
+
+static const char *here_word(const json_t *row)
+{
+    const json_t *here = json_object_get(row, "here");
+    return json_is_true(here) ? "yes" : json_is_false(here) ? "no" : "-";
+}
+
+static int show_param(struct cli *cli, const struct param_row *row, const json_t *rows,
+                      struct err *err)
 {
     auto_str struct str out = str_init(TEXT_MAX);
     char text[PARAM_TEXT];
+    const json_t *told = row_of(rows, row->key);
     if (cli->json) {
-        auto_json json_t *doc = param_json(row);
+        auto_json json_t *doc = told ? json_incref((json_t *)told) : param_json(row);
         return cli_out_json(cli, doc, err);
     }
     str_add(&out, "%s — %s\n\n", row->key, row->summary);
     str_add(&out, "  type      %s%s\n", param_type_name(row->type),
             row->flags & PARAM_UNLIMITED ? ", or unlimited" : "");
     str_add(&out, "  kind      %s\n", param_kind_name(row->kind));
-    str_add(&out, "  default   %s\n", param_format(row, row->def, text));
+    if (row->kind != PARAM_COUNTER)
+        str_add(&out, "  default   %s\n", param_format(row, row->def, text));
     str_add(&out, "  changes   %s\n",
             row->flags & PARAM_PLANNED   ? "not yet: this version cannot set it"
+            : row->kind == PARAM_COUNTER ? "it is counted, not set"
             : row->flags & PARAM_RESTART ? "at the next start"
                                          : "live");
+    if (told && !cli_is_null(told, "here")) {
+        str_add(&out, "  here      %s", here_word(told));
+        if (*cli_text(told, "why_not")) {
+            str_add(&out, ": ");
+            text_add(&out, cli_text(told, "why_not"));
+        }
+        str_add(&out, "\n");
+    }
     if (row->ancestor)
         str_add(&out, "  OpenVZ    %s\n", row->ancestor);
     str_add(&out, "\n%s\n", row->detail);
     return cli_out(&out, err);
 }
 
-/* From our own table: needs no teremd. */
+/* Rows that were shown and cannot be enforced, with the reason. */
+static void add_missing(struct str *out, const json_t *rows, bool all)
+{
+    bool first = true;
+    size_t i;
+    const json_t *row;
+    json_array_foreach((json_t *)rows, i, row)
+    {
+        if (!json_is_false(json_object_get(row, "here")) ||
+            (!all && json_is_true(json_object_get(row, "planned"))))
+            continue;
+        str_add(out, "%s  ", first ? "\nNot enforced on this node:\n" : "");
+        first = false;
+        text_add(out, cli_text(row, "key"));
+        str_add(out, ": ");
+        text_add(out, cli_text(row, "why_not"));
+        str_add(out, "\n");
+    }
+}
+
+static void add_params(struct text_table *t, const json_t *rows, bool all)
+{
+    static const char *const heads[] = {"PARAMETER", "KIND", "DEFAULT", "HERE", "WHAT IT IS"};
+    char text[PARAM_TEXT];
+    for (size_t i = 0; i < ARRAY_SIZE(heads); i++)
+        if (rows || i != 3)
+            text_cell(t, heads[i]);
+    for (size_t i = 0; i < param_table_size; i++) {
+        const struct param_row *row = &param_table[i];
+        if ((row->flags & PARAM_PLANNED) && !all)
+            continue;
+        text_cell(t, row->key);
+        text_cell(t, param_kind_name(row->kind));
+        text_cell(t, row->kind == PARAM_COUNTER ? NULL : param_format(row, row->def, text));
+        if (rows)
+            text_cell(t, here_word(row_of(rows, row->key)));
+        text_cell(t, row->summary);
+    }
+}
+
+/* From our own table: needs no teremd, which adds what it can enforce here. */
 int cmd_params(struct cli *cli, const struct args *a, struct err *err)
 {
-    if (a->n_pos) {
-        const struct param_row *row = param_find_err(a->pos[0], err);
-        if (row)
-            return show_param(cli, row, err);
+    const struct param_row *row = a->n_pos ? param_find_err(a->pos[0], err) : NULL;
+    auto_json json_t *rows = NULL;
+    if (a->n_pos && !row) {
         err->kind = ERR_NOT_FOUND; /* elsewhere a wrong key is a wrong request */
         return -ERR_NOT_FOUND;
     }
+    if (cli_call(cli, "GET", "/v1/params", NULL, &rows, NULL) < 0)
+        rows = NULL;
+    if (row)
+        return show_param(cli, row, rows, err);
     if (cli->json) {
-        auto_json json_t *all = json_array();
-        for (size_t i = 0; i < param_table_size; i++)
+        auto_json json_t *all = rows ? json_incref(rows) : json_array();
+        for (size_t i = 0; i < param_table_size && !rows; i++)
             json_array_append_new(all, param_json(&param_table[i]));
         return cli_out_json(cli, all, err);
     }
     auto_str struct str out = str_init(TEXT_MAX);
-    auto_table struct text_table t = {.columns = 4};
-    char text[PARAM_TEXT];
-    static const char *const heads[] = {"PARAMETER", "KIND", "DEFAULT", "WHAT IT IS"};
-    for (size_t i = 0; i < ARRAY_SIZE(heads) && !cli->quiet; i++)
-        text_cell(&t, heads[i]);
-    for (size_t i = 0; i < param_table_size; i++) {
-        const struct param_row *row = &param_table[i];
-        if (cli->quiet) {
-            str_add(&out, "%s\n", row->key);
-            continue;
-        }
-        if ((row->flags & PARAM_PLANNED) && !args_has(a, "all"))
-            continue;
-        text_cell(&t, row->key);
-        text_cell(&t, param_kind_name(row->kind));
-        text_cell(&t, param_format(row, row->def, text));
-        text_cell(&t, row->summary);
-    }
-    if (!cli->quiet)
+    auto_table struct text_table t = {.columns = rows ? 5 : 4};
+    for (size_t i = 0; i < param_table_size && cli->quiet; i++)
+        str_add(&out, "%s\n", param_table[i].key);
+    if (!cli->quiet) {
+        add_params(&t, rows, args_has(a, "all"));
         text_table_render(&t, &out, cli->out_tty ? cli_columns(1) : 0);
+        add_missing(&out, rows, args_has(a, "all"));
+    }
     return cli_out(&out, err);
 }
 

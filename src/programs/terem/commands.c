@@ -499,7 +499,9 @@ const struct command command_table[] = {
      .complete = COMPLETE_PARAMS,
      .options = params_options,
      .run = cmd_params,
-     .detail = "The table of terem-parameters(7).",
+     .detail =
+         "The table of terem-parameters(7). HERE tells whether this node can enforce it; what it "
+         "cannot is listed below with the reason. Without teremd that column is missing.",
      .examples = {"terem params", "terem params memory.limit"}},
     {.name = "counters",
      .summary = "show what a VE holds of each limited resource",
