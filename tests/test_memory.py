@@ -76,7 +76,7 @@ def test_lowered_by_force(node, events):
     node.terem("set", "web1", "memory.limit=20M", "--force")
     event = events.wait("ve.oom", ve="web1")
     assert event["process"] == "tail" and event["pid"] > 1
-    assert re.match("memory.limit was lowered by force|memory.limit 20M was reached", event["text"])
+    assert re.match("memory.limit was lowered by force", event["text"])
     left = node.sh("web1", "ps")
     assert "tail" not in left and "sleep 1000" in left  # nobody else had to go
     assert counter(node, "web1", "memory.limit")["limit"] == 20 << 20
@@ -88,8 +88,6 @@ def test_force_has_an_end(node, events):
     node.sh("web1", "head -c 41943040 /dev/zero >/dev/shm/file")
     pid = node.show("web1")["pid"]
     refused = node.terem("set", "web1", "memory.limit=20M", "--force", check=False)
-    if refused.returncode == 0:
-        pytest.skip("cgroup v2 takes the limit and has the kernel kill all")
     assert "cannot lower memory.limit: " in refused.stderr and "(tmpfs)" in refused.stderr
     assert node.show("web1")["pid"] == pid and node.state("web1") == "running"
     assert counter(node, "web1", "memory.limit")["limit"] == 64 << 20

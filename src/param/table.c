@@ -127,18 +127,21 @@ const struct param_row param_table[] = {
      .kind = PARAM_GUARANTEE,
      .max = SIZE_MAX_ROW,
      .controller = "memory",
-     .v2_file = "memory.low",
+     .v2_file = "memory.min",
      .v1_why = "cgroup v1 cannot protect memory against the reclaim of neighbours",
      .ancestor = "vmguarpages, oomguarpages",
      .summary = "memory that is not taken from the VE while others press",
-     .detail = "In bytes. Page cache and memory of the VE up to this much are not reclaimed "
-               "while others can give back theirs. The sum over all VEs, stopped ones too, "
+     .detail = "In bytes. Page cache and memory of the VE up to this much are never reclaimed for "
+               "others. The sum over all VEs, stopped ones too, "
                "never exceeds the node's memory less reserve.memory of terem.conf: what cannot "
-               "be kept is refused. It needs cgroup v2 (memory.low), mounted with "
+               "be kept is refused. It needs cgroup v2 (memory.min), mounted with "
                "memory_recursiveprot, as systemd mounts it, so that it holds for groups that "
-               "the VE makes inside. On cgroup v1 it is refused: its soft limit presses on "
-               "those who have one and protects nobody. The default 0 guarantees nothing. "
-               "OpenVZ's vmguarpages counted in pages of 4 KiB."},
+               "the VE makes inside; without that it holds for processes that are in none. "
+               "Where memory.limit or memory.soft is about as low, an eighth of it stays free "
+               "to be reclaimed at the VE's own limit. On cgroup v1 it is refused: its soft "
+               "limit presses on those who have one and protects nobody (a third of the request "
+               "rate was left in the measurement of docs/benchmarks.md). The default 0 "
+               "guarantees nothing. OpenVZ's vmguarpages counted in pages of 4 KiB."},
     {.key = "memory.soft",
      .type = PARAM_SIZE,
      .kind = PARAM_SOFT,
@@ -176,7 +179,7 @@ const struct param_row param_table[] = {
                "it holds plus its oom_score_adj, a part in 1000 of the limit; a group of the VE "
                "with memory.oom.group goes as a whole. Lowering it below what is in use and "
                "cannot be given back is refused, unless by force: then processes inside are "
-               "killed in that order until it fits, on cgroup v1 all but the first process. "
+               "killed in that order until it fits, but for the first one. "
                "OpenVZ's physpages and privvmpages counted pages of 4 KiB: "
                "physpages=131072 becomes memory.limit=512M."},
     {.key = "swap.limit",

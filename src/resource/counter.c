@@ -9,9 +9,10 @@ struct source {
 };
 
 /* One per row and version of cgroups.  A file that this kernel lacks is a counter that it lacks.
- * v2's memory.events.local counts what hits the VE's own limit, not limits that it set inside.
- * Memory is refused when a process must be killed for it: "max" and v1's memory.failcnt also
- * count each time when giving page cache back was enough (39 of them before one kill, 6.18). */
+ * Memory is refused when a process is killed for it, by a limit of a group inside, too:
+ * memory.events.local has no kills (they count where the process was), its "oom" is two or three
+ * for one kill (6.12), and "max" and v1's memory.failcnt also count each time when giving page
+ * cache back was enough (39 of them before one kill, 6.18). */
 static const struct counters_of {
     const char *row;
     bool v2;
@@ -31,7 +32,7 @@ static const struct counters_of {
      true,
      {"memory.current"},
      {"memory.peak"},
-     {"memory.events.local", "oom"},
+     {"memory.events", "oom_kill"},
      NULL},
     {"memory.limit",
      false,

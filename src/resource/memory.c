@@ -2,9 +2,10 @@
 /*
  * memory — lowering a limit of memory below what is in use.
  *
- * Page cache is given back first.  What then does not fit is refused, or by force taken: v2's
- * kernel ends processes itself when memory.max is written; v1 answers EBUSY, and we end the one
- * that its kernel would choose, again and again until the limit fits.
+ * Page cache is given back first.  What then does not fit is refused, or by force taken: we end
+ * the process that the kernel would choose, again and again until the limit fits, and never the
+ * VE's first one.  v1 answers EBUSY until then; v2's kernel would end processes by itself when
+ * memory.max is written, the first one among them, and more than one needs (seen on 6.1).
  */
 #include "base/cleanup.h"
 #include "base/fd.h"
@@ -22,6 +23,7 @@
 #define FORCE_MS  3000 /* teremd waits so long */
 #define DYING_MS  500  /* for one process */
 #define PAUSE_NS  2000000
+#define DEPTH_MAX 32      /* of what a VE may make inside */
 #define ADJ_NEVER (-1000) /* OOM_SCORE_ADJ_MIN */
 
 static int64_t now_ms(void)
@@ -50,7 +52,7 @@ int memory_make_room(const struct param_row *row, int fd, struct param_value v, 
     if (r < 0 || used <= v.n)
         return r;
     /* Less than asked for is EAGAIN; what counts is what is left. */
-    cgroup_write(fd, "memory.reclaim", NULL, "%" PRIu64, used - v.n);
+    cgroup_write(fd, MEMORY_RECLAIM, NULL, "%" PRIu64, used - v.n);
     r = cgroup_read_number(fd, "memory.current", &used, err);
     if (r < 0)
         return r;
@@ -83,7 +85,33 @@ int memory_refuse_tcp(int fd, struct param_value v, struct err *err)
         param_format(param_find("memory.sockets"), v, want), number_format_size(used, have));
 }
 
-/* ---- v1 by force ---- */
+/* ---- protection of v2 ---- */
+
+bool memory_bounds_protection(const char *v2_file)
+{
+    return str_eq(v2_file, MEMORY_PROTECTION) || str_eq(v2_file, "memory.max") ||
+           str_eq(v2_file, "memory.high");
+}
+
+/* Protection counts only where everyone above has it, unless cgroup2 is mounted with
+ * memory_recursiveprot: the inner cgroup claims it.  Not all when a limit is as low: what is
+ * protected inside is not reclaimed at the VE's own limit either, and a process would be killed
+ * for memory that page cache holds. */
+int memory_protect_inner(int fd, const char *inner, const struct param_set *set, struct err *err)
+{
+    static const char *const limits[] = {"memory.limit", "memory.soft"};
+    uint64_t n = param_set_get(set, "memory.guarantee").n;
+    char file[64];
+    for (size_t i = 0; i < ARRAY_SIZE(limits); i++) {
+        struct param_value v = param_set_get(set, limits[i]);
+        if (!v.unlimited && v.n - v.n / 8 < n)
+            n = v.n - v.n / 8;
+    }
+    str_print(file, sizeof(file), "%s/" MEMORY_PROTECTION, inner);
+    return cgroup_write(fd, file, err, "%" PRIu64 "\n", n);
+}
+
+/* ---- by force ---- */
 
 struct choice {
     uint64_t limit;
@@ -168,6 +196,32 @@ static int weigh(void *ctx, pid_t pid)
     return 0;
 }
 
+struct walk {
+    int (*item)(void *ctx, pid_t pid);
+    void *ctx;
+    unsigned depth;
+};
+
+static int walk_child(void *ctx, int fd, const char *name, struct err *err);
+
+/* v2: also of groups that the VE made inside. */
+static int each_below(struct walk *w, int fd)
+{
+    int r = cgroup_each_process(fd, w->item, w->ctx, NULL);
+    if (r < 0 || w->depth == DEPTH_MAX)
+        return r;
+    w->depth++;
+    r = cgroup_each_child(fd, walk_child, w, NULL);
+    w->depth--;
+    return r;
+}
+
+static int walk_child(void *ctx, int fd, const char *name, struct err *err)
+{
+    auto_fd int child = -1;
+    return cgroup_open(fd, name, &child, NULL) < 0 ? 0 : each_below(ctx, child);
+}
+
 static int find_process(void *ctx, pid_t pid)
 {
     return *(pid_t *)ctx == pid ? -1 : 0;
@@ -177,8 +231,8 @@ static int find_process(void *ctx, pid_t pid)
 static bool end_process(int fd, pid_t pid)
 {
     auto_fd int pidfd = -1;
-    if (fd_pidfd_open(pid, &pidfd, NULL) < 0 ||
-        cgroup_each_process(fd, find_process, &pid, NULL) == 0 ||
+    struct walk w = {.item = find_process, .ctx = &pid};
+    if (fd_pidfd_open(pid, &pidfd, NULL) < 0 || each_below(&w, fd) == 0 ||
         fd_pidfd_kill(pidfd, SIGKILL, NULL) < 0)
         return false;
     fd_pidfd_wait_exit(pidfd, DYING_MS, NULL);
@@ -206,7 +260,8 @@ int memory_force(const struct resource_node *node, int64_t id, int fd, const str
     for (;;) {
         struct choice c = {.limit = limit};
         struct err e = {0};
-        cgroup_each_process(fd, weigh, &c, NULL);
+        struct walk w = {.item = weigh, .ctx = &c};
+        each_below(&w, fd);
         if (c.any && end_process(fd, c.victim.pid)) {
             c.victim.ve = id;
             c.victim.where = RESOURCE_OOM_FORCE;

@@ -76,13 +76,20 @@ void huge_count(bool v2, int fd, struct param_counter *ret);
 /* ERR_STATE: what is in use, and what force would do. */
 int memory_refuse(const struct param_row *row, struct param_value v, uint64_t used,
                   struct err *err);
+#define MEMORY_PROTECTION "memory.min"
+/* Of the inner cgroup: above it what is protected is left alone. */
+#define MEMORY_RECLAIM "ve/memory.reclaim"
+bool memory_bounds_protection(const char *v2_file);
+/* v2: what the inner cgroup (a name in fd) claims of memory.guarantee. */
+int memory_protect_inner(int fd, const char *inner, const struct param_set *set, struct err *err);
 /* v1: TCP's buffers get the lower one of memory.sockets and memory.limit. */
 #define MEMORY_TCP "memory.kmem.tcp.limit_in_bytes"
 int memory_write_tcp(int fd, const struct param_set *set, struct err *err);
 int memory_refuse_tcp(int fd, struct param_value v, struct err *err);
 /* v2: gives page cache back; what then does not fit is refused. */
 int memory_make_room(const struct param_row *row, int fd, struct param_value v, struct err *err);
-/* v1: ends the processes that its kernel would choose until again() succeeds; bounded in time. */
+/* Ends the processes that the kernel would choose while again() fails with EBUSY; bounded in
+ * time. */
 int memory_force(const struct resource_node *node, int64_t id, int fd, const struct param_row *row,
                  uint64_t limit, int (*again)(void *ctx, struct err *err), void *ctx,
                  struct err *err);

@@ -11,7 +11,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 
-#define PROTECTION     "memory.low"
 #define INNER          "ve"   /* where the VE's processes live, delegated to its root */
 #define PERIOD_US      100000 /* of cpu.limit: the kernel's default */
 #define UNDO_MS        50
@@ -154,9 +153,6 @@ static int write_value(const struct param_row *row, const struct controller *c, 
                          : cgroup_write(fd, file, err, "%" PRIu64 " %d\n", n, PERIOD_US);
     if (unlimited) /* v1's quotas and sizes know no "max" */
         return cgroup_write(fd, file, err, !v2 && row->type != PARAM_COUNT ? "-1\n" : "max\n");
-    /* Protection counts only where everyone above has it: the inner cgroup claims all of it. */
-    if (v2 && str_eq(file, PROTECTION))
-        cgroup_write(fd, INNER "/" PROTECTION, NULL, n ? "max\n" : "0\n");
     return cgroup_write(fd, file, err, "%" PRIu64 "\n", n);
 }
 
@@ -167,6 +163,8 @@ static int write_row(const struct resource_node *node, const struct param_row *r
     const struct many_files *many = many_files_of(row);
     if (many)
         return many->write(node, row, c, fd, set->v[param_index(row)], err);
+    if (c->where == RESOURCE_V2 && row->v2_file && memory_bounds_protection(row->v2_file))
+        memory_protect_inner(fd, INNER, set, NULL); /* not made yet at birth */
     if (c->where == RESOURCE_V1 && str_eq(row->v1_file, MEMORY_TCP))
         return memory_write_tcp(fd, set, err);
     int r = write_value(row, c, fd, set, err);
@@ -186,6 +184,12 @@ struct rewrite {
 static int write_again(void *ctx, struct err *err)
 {
     const struct rewrite *w = ctx;
+    if (w->c->where == RESOURCE_V2 &&
+        memory_make_room(w->row, w->fd, w->set->v[param_index(w->row)], err) < 0) {
+        if (err)
+            err->sys = EBUSY; /* as v1 says it */
+        return -ERR_STATE;
+    }
     return write_row(w->node, w->row, w->c, w->fd, w->set, err);
 }
 
@@ -213,8 +217,10 @@ static int change_row(const struct resource_node *node, int64_t id, const struct
     struct rewrite w = {node, row, c, fd, set};
     struct param_value v = set->v[param_index(row)];
     bool v2 = c->where == RESOURCE_V2, memory = !v.unlimited && str_eq(row->v2_file, "memory.max");
-    if (memory && v2 && !force) {
+    if (memory && v2) {
         int r = memory_make_room(row, fd, v, err);
+        if (r == -ERR_STATE && force)
+            return memory_force(node, id, fd, row, v.n, write_again, &w, err);
         if (r < 0)
             return r;
     }
@@ -281,7 +287,7 @@ static int fill_v2(const struct resource_node *node, int fd, const struct param_
     if (r == 0)
         r = cgroup_make(fd, INNER, &inner, err);
     if (r == 0 && protects(node, set))
-        r = cgroup_write(inner, PROTECTION, err, "max\n");
+        r = memory_protect_inner(inner, ".", set, err);
     if (r == 0)
         r = delegate(inner, uid, gid, err);
     if (r == 0)
@@ -483,5 +489,5 @@ int resource_protect(struct resource_node *node, uint64_t bytes, struct err *err
 {
     if (resource_controller(node, "memory") != RESOURCE_V2)
         return 0;
-    return cgroup_write(node->branch[0].fd, PROTECTION, err, "%" PRIu64 "\n", bytes);
+    return cgroup_write(node->branch[0].fd, MEMORY_PROTECTION, err, "%" PRIu64 "\n", bytes);
 }

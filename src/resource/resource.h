@@ -93,8 +93,7 @@ struct resource_victim {
     uint64_t held_bytes;
     int adj; /* its oom_score_adj */
 };
-/* fn is called for each process that resource_apply() ends by force (v1; on v2 the kernel does it
- * and says so in its log). */
+/* fn is called for each process that resource_apply() ends by force. */
 void resource_on_kill(struct resource_node *node,
                       void (*fn)(void *ctx, const struct resource_victim *v), void *ctx);
 struct resource_oom_log {

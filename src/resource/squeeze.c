@@ -77,7 +77,7 @@ static int step_v1(int fd, struct err *err)
 static int step_v2(int fd, uint64_t bytes, struct err *err)
 {
     struct err e = {0};
-    int r = cgroup_write(fd, "memory.reclaim", &e, "%" PRIu64, bytes);
+    int r = cgroup_write(fd, MEMORY_RECLAIM, &e, "%" PRIu64, bytes);
     if (r == 0 || e.sys == EAGAIN || e.sys == EINTR) /* EAGAIN: less than asked for */
         return 0;
     if (err)

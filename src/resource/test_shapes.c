@@ -95,7 +95,7 @@ static void test_v2_memory_in_use(void **state)
                         "memory.limit 512M is below the 599M in use, which cannot be given back: "
                         "processes inside would be killed until it fits; set it with --force, or "
                         "choose at least 599M");
-    expect("cg/terem/ve-8/memory.reclaim", "91226112"); /* it tried */
+    expect("cg/terem/ve-8/ve/memory.reclaim", "91226112"); /* it tried */
     expect("cg/terem/ve-8/memory.max", "1073741824");
     expect("cg/terem/ve-8/cpu.max", "50000 100000"); /* was 20000 meanwhile */
     expect("cg/terem/ve-8/pids.max", "50");
@@ -224,7 +224,7 @@ static void test_guarantees(void **state)
     static const char *const cpu[] = {"cpu.guarantee=25", "cpu.weight=777", NULL};
     struct resource_node *node;
     struct resource_cgroups c;
-    struct param_set set, none, weight;
+    struct param_set set, none, weight, near;
     struct err e = {0};
     make_top("cg", true, "cpu memory pids");
     open_node("1 1 0:1 / @/cg rw - cgroup2 cgroup2 rw\n", &node);
@@ -232,16 +232,24 @@ static void test_guarantees(void **state)
     put_all(&weight, cpu);
     param_set_init(&none);
     assert_int_equal(resource_create(node, 7, &set, 0, 0, &c, NULL), 0);
-    expect("cg/terem/ve-7/memory.low", "67108864");
-    expect("cg/terem/ve-7/ve/memory.low", "max"); /* all of what stands above */
-    expect("cg/terem/ve-7/cpu.weight", "100");    /* derived by ve/, not written here */
+    expect("cg/terem/ve-7/memory.min", "67108864");
+    expect("cg/terem/ve-7/ve/memory.min", "67108864"); /* all of what stands above */
+    expect("cg/terem/ve-7/cpu.weight", "100");         /* derived by ve/, not written here */
+    param_set_init(&near);
+    assert_int_equal(param_set_parse(&near, "memory.guarantee=64M", NULL), 0);
+    assert_int_equal(param_set_parse(&near, "memory.limit=64M", NULL), 0);
+    assert_int_equal(resource_apply(node, 7, &set, &near, false, NULL), 0);
+    expect("cg/terem/ve-7/memory.min", "67108864");
+    expect("cg/terem/ve-7/ve/memory.min", "58720256"); /* at its own limit it gives cache back */
+    assert_int_equal(resource_apply(node, 7, &near, &set, false, NULL), 0);
+    expect("cg/terem/ve-7/ve/memory.min", "67108864");
     assert_int_equal(resource_rewrite(node, 7, "cpu.weight", &weight, NULL), 0);
     expect("cg/terem/ve-7/cpu.weight", "777");
     assert_int_equal(resource_protect(node, 123456, NULL), 0);
-    expect("cg/terem/memory.low", "123456");
+    expect("cg/terem/memory.min", "123456");
     assert_int_equal(resource_apply(node, 7, &set, &none, false, NULL), 0);
-    expect("cg/terem/ve-7/memory.low", "0");
-    expect("cg/terem/ve-7/ve/memory.low", "0");
+    expect("cg/terem/ve-7/memory.min", "0");
+    expect("cg/terem/ve-7/ve/memory.min", "0");
     assert_int_equal(resource_rewrite(node, 8, "cpu.weight", &weight, NULL), -ERR_NOT_FOUND);
     resource_cgroups_done(&c);
     resource_node_close(node);
@@ -344,7 +352,7 @@ static void test_counters(void **state)
     assert_int_equal(resource_create(node, 7, &set, 0, 0, &c, NULL), 0);
     write_at("cg/terem/ve-7/memory.current", "5000\n");
     write_at("cg/terem/ve-7/memory.peak", "7000\n");
-    write_at("cg/terem/ve-7/memory.events.local", "low 1\nhigh 2\nmax 3\noom 4\noom_kill 5\n");
+    write_at("cg/terem/ve-7/memory.events", "low 1\nhigh 2\nmax 3\noom 4\noom_kill 5\n");
     write_at("cg/terem/ve-7/memory.swap.events", "high 0\nmax 6\nfail 7\n");
     write_at("cg/terem/ve-7/memory.stat", "anon 5\nkernel 11\nkernel_stack 4\nsock 22\n");
     write_at("cg/terem/ve-7/hugetlb.2MB.current", "6291456\n");
@@ -358,7 +366,7 @@ static void test_counters(void **state)
     assert_string_equal(rows[0].row->key, "memory.limit");
     expect_count(rows[0].held, true, 5000);
     expect_count(rows[0].maxheld, true, 7000);
-    expect_count(rows[0].failcnt, true, 4);
+    expect_count(rows[0].failcnt, true, 5);
     assert_string_equal(rows[1].row->key, "swap.limit");
     expect_count(rows[1].held, false, 0); /* there is no file: unknown, not nothing */
     expect_count(rows[1].failcnt, true, 6);

@@ -65,7 +65,7 @@ static void put_v2(int fd, const char *controllers)
     if (strstr(controllers, "memory")) {
         put(fd, "memory.max", "max\n");
         put(fd, "memory.high", "max\n");
-        put(fd, "memory.low", "0\n");
+        put(fd, "memory.min", "0\n");
         put(fd, "memory.swap.max", "max\n");
         put(fd, "memory.current", "0\n");
         put(fd, "memory.reclaim", "");

@@ -1,0 +1,153 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""In the machine: memory and disk throughput with cgroup v2.  Prints TAP.
+
+Nothing is timed: what is asserted are counters of the kernel.
+"""
+import os
+import re
+import sys
+
+sys.path[:0] = ["/work/tests", "/work/tests/vm"]
+from press import Press  # noqa: E402
+from steps import run  # noqa: E402
+
+WAIT = 120
+PROGRAM = "/work/build/src/resource/bench_memory"
+
+
+def read(path):
+    with open(path, encoding="ascii") as file:
+        return file.read().strip()
+
+
+def write(path, text):
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)
+
+
+class Memory:
+    _helpers = ("cgroup", "hold", "counter")
+
+    def __init__(self, node):
+        self.node = node
+
+    def cgroup(self, name, file):
+        return read(f"/sys/fs/cgroup/{self.node.cgroup_name}/ve-{self.node.show(name)['id']}/{file}")
+
+    def counter(self, name, key):
+        return next(c for c in self.node.ok("GET", f"/v1/ves/{name}/counters") if c["key"] == key)
+
+    def hold(self, name, megabytes):
+        """A process that keeps so much, and does nothing."""
+        self.node.sh(name, f"(head -c {megabytes << 20} /dev/zero; sleep 1000) | tail -n1 "
+                           ">/dev/null 2>&1 &")
+        for _ in range(600):
+            held = self.node.sh(name, "for p in /proc/[0-9]*; do grep -q '^Name:.tail' $p/status && "
+                                      "grep VmRSS $p/status; done; true")
+            if held and int(held.split()[1]) > megabytes * 1024:
+                return
+        raise AssertionError(f"it does not hold {megabytes}M: {held}")
+
+    def start(self):
+        conf = self.node.root + ".conf"
+        with open(conf, "w", encoding="ascii") as file:
+            file.write("reserve.memory = 64M\n")
+        self.node.daemon_args = ["--config", conf]
+        self.node.start(WAIT)
+        self.node.template()
+
+    def a_victim_is_named(self):
+        self.node.ve("web1", params={"memory.limit": "64M"})
+        self.node.run("web1", "/bin/sh", "-c", "tail -n1 </dev/zero", check=False, timeout=WAIT)
+        said = re.search("memory.limit 64M was reached and nothing more could be given back: tail was "
+                         "killed, since its .*", self.node.words(20000))
+        assert said, self.node.words()
+        print(f"# {said[0]}")
+        assert self.counter("web1", "memory.limit")["failcnt"] == 1
+
+    def lowered_by_force(self):
+        """Nobody goes but the one that holds most."""
+        self.hold("web1", 40)
+        refused = self.node.terem("set", "web1", "memory.limit=16M", check=False)
+        assert "processes inside would be killed until it fits" in refused.stderr, refused.stderr
+        self.node.terem("set", "web1", "memory.limit=16M", "--force")
+        assert self.cgroup("web1", "memory.max") == str(16 << 20)
+        assert "tail" not in self.node.sh("web1", "ps")
+        assert "memory.limit was lowered by force" in self.node.words(20000), self.node.words()
+        self.node.terem("set", "web1", "memory.limit=100M")
+
+    def kernel_memory_and_sockets(self):
+        kernel = self.counter("web1", "memory.kernel")
+        assert kernel["held"] > 0 and kernel["limit"] is None, kernel
+        assert self.counter("web1", "memory.sockets")["held"] is not None
+        refused = self.node.terem("set", "web1", "memory.sockets=1M", check=False)
+        assert "cgroup v2 charges socket buffers to memory.limit" in refused.stderr, refused.stderr
+
+    def squeeze(self):
+        self.hold("web1", 40)
+        if os.path.exists("/proc/swaps") and len(read("/proc/swaps").splitlines()) < 2:
+            job = self.node.job("POST", "/v1/ves/web1/squeeze", timeout=WAIT)
+            assert job["result"]["swapped"] == 0 and "has no swap" in job["text"], job
+            assert not os.system("dd if=/dev/zero of=/data/swap bs=1M count=128 2>/dev/null && "
+                                 "chmod 600 /data/swap && mkswap /data/swap >/dev/null && "
+                                 "swapon /data/swap")
+        try:
+            job = self.node.job("POST", "/v1/ves/web1/squeeze", {"to": "20M"}, timeout=WAIT)
+            assert job["result"]["swapped"] > 4 << 20 and job["result"]["after"] < 24 << 20, job
+            job = self.node.job("POST", "/v1/ves/web1/squeeze", timeout=WAIT)
+            print(f"# {job['text']}")
+            assert job["result"]["after"] < 16 << 20, job
+            # Nothing of it may go to swap: then it does not.
+            self.node.run("web1", "/bin/busybox", "killall", "tail")
+            self.node.terem("set", "web1", "swap.limit=0")
+            self.hold("web1", 30)
+            job = self.node.job("POST", "/v1/ves/web1/squeeze", timeout=WAIT)
+            assert job["text"].endswith("swap.limit 0 keeps the rest"), job
+        finally:
+            self.node.run("web1", "/bin/busybox", "killall", "tail", check=False)
+            os.system("swapoff /data/swap && rm /data/swap")
+
+    def disk_throughput(self):
+        device = os.stat(self.node.root).st_dev
+        disk = f"{os.major(device)}:{os.minor(device)}"
+        self.node.terem("set", "web1", "io.read=5M,100iops", "io.write=2M")
+        assert self.cgroup("web1", "io.max") == f"{disk} rbps=5242880 wbps=2097152 riops=100 wiops=max"
+        self.node.terem("set", "web1", "io.read=unlimited")
+        assert self.cgroup("web1", "io.max") == f"{disk} rbps=max wbps=2097152 riops=max wiops=max"
+        before = self.node.show("web1")["usage"]["written"]
+        self.node.sh("web1", "dd if=/dev/zero of=/root/file bs=64k count=64 conv=fsync 2>/dev/null",
+                     timeout=WAIT)
+        usage = self.node.show("web1")["usage"]
+        assert usage["written"] - before >= 4 << 20, (before, usage)
+        self.node.terem("set", "web1", "io.write=unlimited")
+        assert self.cgroup("web1", "io.max") == ""
+
+    def disk_weight(self):
+        """iocost has to be turned on for the disk; then the weight is taken."""
+        device = os.stat(self.node.root).st_dev
+        disk = f"{os.major(device)}:{os.minor(device)}"
+        refused = self.node.terem("set", "web1", "io.weight=300", check=False)
+        assert "nothing divides disk vdc by weight; turn it on with" in refused.stderr, refused.stderr
+        write("/sys/fs/cgroup/io.cost.qos", f"{disk} enable=1")
+        try:
+            self.node.terem("set", "web1", "io.weight=300")
+            assert self.cgroup("web1", "io.weight") == "default 300"
+            self.node.terem("set", "web1", "io.weight=100")
+        finally:
+            write("/sys/fs/cgroup/io.cost.qos", f"{disk} enable=0")
+        self.node.job("DELETE", "/v1/ves/web1?force=true")
+
+    def a_guarantee_is_kept(self):
+        """A quarter of the machine's memory, while ten neighbours stream four times of it."""
+        press = Press(self.node, PROGRAM, node_mb=768, guarantee_mb=192, file_mb=144, own_mb=24,
+                      rate=40)
+        without = press.measure(guarantee=False)
+        kept = press.measure(guarantee=True)
+        for name, got in (("without", without), ("with a guarantee", kept)):
+            print(f"# {name}: {got}", flush=True)
+        assert kept["resident"] >= 95 and kept["refaulted_mb"] < 8, kept
+        assert without["resident"] < 50 or without["refaulted_mb"] > 4 * 8, without
+
+
+run(Memory)
