@@ -55,16 +55,15 @@ static struct serving_slot *free_slot(struct serving *s)
     return NULL;
 }
 
-struct serving_slot *serving_receive(struct serving *s, int64_t ve, int listener, bool *ret_ended)
+struct serving_slot *serving_receive(struct serving *s, int64_t ve, int listener)
 {
     struct serving_slot *slot = free_slot(s);
-    *ret_ended = false;
     atomic_fetch_add(&s->turns, 1);
     if (!slot)
         return NULL;
     slot->ve = ve;
     atomic_store(&s->receiving, 1);
-    bool got = !atomic_load(&s->standing_in) && seccomp_pending(listener, ret_ended) &&
+    bool got = !atomic_load(&s->standing_in) && seccomp_pending(listener, NULL) &&
                seccomp_receive(listener, &slot->call) == 0;
     atomic_store(&s->receiving, 0);
     return got ? slot : NULL;

@@ -44,9 +44,8 @@ int serving_map(int fd, struct serving **ret, struct err *err);
 void serving_unmap(struct serving *s);
 
 /* teremd: receives the next call of this listener, if there is one, into a free slot.
- * NULL: there is none, no slot is free, or terem-keep is at it; *ret_ended as of
- * seccomp_pending(). */
-struct serving_slot *serving_receive(struct serving *s, int64_t ve, int listener, bool *ret_ended);
+ * NULL: there is none, no slot is free, or terem-keep is at it. */
+struct serving_slot *serving_receive(struct serving *s, int64_t ve, int listener);
 /* teremd: that call is answered. */
 void serving_release(struct serving_slot *slot);
 

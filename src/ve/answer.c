@@ -281,17 +281,17 @@ static void take(struct ve_listener *l)
 {
     struct answering *a = l->ve->node->answering;
     bool ended;
-    struct serving_slot *slot = serving_receive(a->page, l->ve->rec.id, l->fd, &ended);
+    struct serving_slot *slot = serving_receive(a->page, l->ve->rec.id, l->fd);
     if (slot) {
         l->ve->answers->calls++;
         if (!begin_call(l, slot)) {
             seccomp_pass_on(l->fd, slot->call.id);
             serving_release(slot);
         }
+    } else if (seccomp_pending(l->fd, &ended)) {
+        pause_listener(l); /* no slot is free, or terem-keep is at it */
     } else if (ended) {
         listener_drop(l);
-    } else if (seccomp_pending(l->fd, NULL)) {
-        pause_listener(l); /* no slot is free, or terem-keep is at it */
     }
 }
 
