@@ -74,7 +74,7 @@ int network_held(struct network_node *n, uint32_t slot, uint64_t *ret, struct er
 {
     struct nfnl *nf;
     int64_t now = now_ms();
-    if (n->held_at == 0 || now - n->held_at > HELD_FRESH_MS) {
+    if (n->held_at == 0 || (!n->held_keep && now - n->held_at > HELD_FRESH_MS)) {
         struct err why = {0};
         int r = network_nfnl(n, &nf, err);
         if (r < 0)
@@ -88,6 +88,13 @@ int network_held(struct network_node *n, uint32_t slot, uint64_t *ret, struct er
         return err_set(err, ERR_UNSUPPORTED, "this kernel does not list tracked connections");
     *ret = slot < n->n_held ? n->held[slot] : 0;
     return 0;
+}
+
+void network_held_keep(struct network_node *n, bool keep)
+{
+    if (keep && now_ms() - n->held_at > HELD_FRESH_MS)
+        n->held_at = 0; /* the first that asks looks */
+    n->held_keep = keep;
 }
 
 /* ---- the VE's own firewall ---- */

@@ -39,7 +39,7 @@ struct network_node {
     uint32_t *held;           /* by slot: connections, when last looked at */
     size_t n_held;
     int64_t held_at; /* milliseconds of the monotonic clock, 0: never */
-    bool held_known;
+    bool held_known, held_keep;
     int home;                      /* the node's own network namespace, once opened; else -1 */
     bool has_legacy4, has_legacy6; /* the kernel has the older iptables; looked with `home` */
 };

@@ -124,6 +124,8 @@ int network_limits_list(struct network_node *n, int64_t **ret, size_t *ret_n, st
 /* Tracked connections of the VE with that slot that are not closed, from a look at the whole table
  * that is at most a quarter of a second old.  ERR_UNSUPPORTED where the kernel does not tell. */
 int network_held(struct network_node *n, uint32_t slot, uint64_t *ret, struct err *err);
+/* Between true and false one look is good for all VEs, however long that takes. */
+void network_held_keep(struct network_node *n, bool keep);
 /* Rules of the firewalls inside a network namespace: of nftables, and entries of what the older
  * iptables ("legacy") made. */
 int network_rules(struct network_node *n, int netns_fd, uint64_t *ret, struct err *err);

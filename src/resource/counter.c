@@ -107,7 +107,7 @@ static void read_row(struct reader *r, const struct param_row *row, struct param
     if (fd < 0)
         return;
     if (huge_owns(row))
-        huge_count(c->where == RESOURCE_V2, fd, ret);
+        huge_count(r->node, c->where == RESOURCE_V2, fd, ret);
     for (size_t i = 0; i < ARRAY_SIZE(sources); i++) {
         const struct counters_of *s = &sources[i];
         if (!str_eq(s->row, row->key) || s->v2 != (c->where == RESOURCE_V2))

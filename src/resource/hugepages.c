@@ -20,19 +20,28 @@ bool huge_owns(const struct param_row *row)
     return row->controller && str_eq(row->controller, "hugetlb");
 }
 
-/* Calls item() for each file of the cgroup that ends so. */
-static int each_file(int fd, const char *end, int (*item)(void *ctx, int fd, const char *file),
-                     void *ctx, struct err *err)
+/* Which files there are is the same in every cgroup: listing each costs more than reading it. */
+void huge_list(struct resource_node *node, const struct controller *c)
 {
-    auto_fd int own = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    auto_fd int own = openat(node->branch[c->branch].fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     auto_dir DIR *dir = own < 0 ? NULL : fdopendir(own);
     if (!dir)
-        return err_sys(err, "cannot list a cgroup");
-    own = -1; /* `dir` closes it */
+        return; /* then there are none: huge_check() says so */
+    own = -1;   /* `dir` closes it */
+    for (struct dirent *e; (e = readdir(dir)) && node->n_huge < ARRAY_SIZE(node->huge);)
+        if (str_starts(e->d_name, "hugetlb.") &&
+            str_print(node->huge[node->n_huge], sizeof(node->huge[0]), "%s", e->d_name) == 0)
+            node->n_huge++;
+}
+
+/* Calls item() for each file of the cgroup that ends so. */
+static int each_file(const struct resource_node *node, int fd, const char *end,
+                     int (*item)(void *ctx, int fd, const char *file), void *ctx)
+{
     int r = 0;
-    for (struct dirent *e; r == 0 && (e = readdir(dir));)
-        if (str_starts(e->d_name, "hugetlb.") && str_ends(e->d_name, end))
-            r = item(ctx, fd, e->d_name);
+    for (size_t i = 0; r == 0 && i < node->n_huge; i++)
+        if (str_ends(node->huge[i], end))
+            r = item(ctx, fd, node->huge[i]);
     return r;
 }
 
@@ -46,8 +55,7 @@ int huge_check(const struct resource_node *node, const struct param_row *row,
                const struct controller *c, struct param_value v, struct err *err)
 {
     bool any = false;
-    int r = each_file(node->branch[c->branch].fd,
-                      c->where == RESOURCE_V2 ? ".max" : ".limit_in_bytes", found, &any, err);
+    int r = each_file(node, -1, c->where == RESOURCE_V2 ? ".max" : ".limit_in_bytes", found, &any);
     if (r == 0 && !any)
         r = err_set(err, ERR_UNSUPPORTED,
                     "%s cannot be enforced here: this machine has no huge pages of any size",
@@ -75,7 +83,7 @@ int huge_write(const struct resource_node *node, const struct param_row *row,
         str_print(l.text, sizeof(l.text), "%s", v2 ? "max" : "-1");
     else
         str_print(l.text, sizeof(l.text), "%" PRIu64, v.n);
-    return each_file(fd, v2 ? ".max" : ".limit_in_bytes", write_one, &l, err);
+    return each_file(node, fd, v2 ? ".max" : ".limit_in_bytes", write_one, &l);
 }
 
 struct sum {
@@ -98,20 +106,21 @@ static int add_one(void *ctx, int fd, const char *file)
     return 0;
 }
 
-static struct param_count sum_of(int fd, const char *end, const char *key, bool rsvd)
+static struct param_count sum_of(const struct resource_node *node, int fd, const char *end,
+                                 const char *key, bool rsvd)
 {
     struct sum s = {.key = key, .rsvd = rsvd};
-    each_file(fd, end, add_one, &s, NULL);
+    each_file(node, fd, end, add_one, &s);
     return s.count;
 }
 
-void huge_count(bool v2, int fd, struct param_counter *ret)
+void huge_count(const struct resource_node *node, bool v2, int fd, struct param_counter *ret)
 {
-    ret->held = sum_of(fd, v2 ? ".current" : ".usage_in_bytes", NULL, false);
+    ret->held = sum_of(node, fd, v2 ? ".current" : ".usage_in_bytes", NULL, false);
     if (v2) {
-        ret->failcnt = sum_of(fd, "B.events", "max", false); /* of reservations, too */
+        ret->failcnt = sum_of(node, fd, "B.events", "max", false); /* of reservations, too */
     } else {
-        ret->maxheld = sum_of(fd, ".max_usage_in_bytes", NULL, false);
-        ret->failcnt = sum_of(fd, ".failcnt", NULL, true);
+        ret->maxheld = sum_of(node, fd, ".max_usage_in_bytes", NULL, false);
+        ret->failcnt = sum_of(node, fd, ".failcnt", NULL, true);
     }
 }

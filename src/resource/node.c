@@ -132,6 +132,14 @@ static int node_fill(struct resource_node *n, struct err *err)
     return 0;
 }
 
+static const struct controller *find_controller(const struct resource_node *node, const char *name)
+{
+    for (size_t i = 0; i < node->n_controllers; i++)
+        if (strcmp(node->controller[i].name, name) == 0)
+            return &node->controller[i];
+    return NULL;
+}
+
 int resource_node_open_map(const char *name, const struct cgroup_map *map,
                            struct resource_node **ret, struct err *err)
 {
@@ -151,6 +159,9 @@ int resource_node_open_map(const char *name, const struct cgroup_map *map,
         resource_node_close(n);
         return r;
     }
+    const struct controller *huge = find_controller(n, "hugetlb");
+    if (huge && huge->where != RESOURCE_ABSENT)
+        huge_list(n, huge);
     *ret = n;
     return 0;
 }
@@ -197,14 +208,6 @@ const struct controller *node_controller(const struct resource_node *node,
 {
     for (size_t i = 0; row->controller && i < node->n_controllers; i++)
         if (strcmp(node->controller[i].name, row->controller) == 0)
-            return &node->controller[i];
-    return NULL;
-}
-
-static const struct controller *find_controller(const struct resource_node *node, const char *name)
-{
-    for (size_t i = 0; i < node->n_controllers; i++)
-        if (strcmp(node->controller[i].name, name) == 0)
             return &node->controller[i];
     return NULL;
 }

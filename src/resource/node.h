@@ -9,6 +9,7 @@
 
 #define CONTROLLERS_MAX 8
 #define BRANCHES_MAX    (1 + RESOURCE_V1_MAX)
+#define HUGE_FILES_MAX  96
 #define VE_NAME_SIZE    32
 
 /* The instance's parent cgroup in one hierarchy.  Branch 0 is always v2. */
@@ -37,6 +38,8 @@ struct resource_node {
     char no_disk[200];          /* why there is none, or not all */
     void (*on_kill)(void *ctx, const struct resource_victim *v);
     void *on_kill_ctx;
+    size_t n_huge; /* files of huge pages in every cgroup */
+    char huge[HUGE_FILES_MAX][48];
 };
 
 /* resource_node_open() on a map of the caller's. */
@@ -70,7 +73,8 @@ int huge_check(const struct resource_node *node, const struct param_row *row,
                const struct controller *c, struct param_value v, struct err *err);
 int huge_write(const struct resource_node *node, const struct param_row *row,
                const struct controller *c, int fd, struct param_value v, struct err *err);
-void huge_count(bool v2, int fd, struct param_counter *ret);
+void huge_count(const struct resource_node *node, bool v2, int fd, struct param_counter *ret);
+void huge_list(struct resource_node *node, const struct controller *c); /* when it is opened */
 
 /* memory.c: lowering a limit of memory below what is in use. */
 /* ERR_STATE: what is in use, and what force would do. */

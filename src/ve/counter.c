@@ -100,6 +100,7 @@ int ve_counters_all(struct ve_node *node, const char *label, bool only_failed, j
 {
     struct param_counters list;
     json_t *out = json_array();
+    network_held_keep(node->network, true);
     for (size_t i = 0; i < node->n_ves; i++) {
         struct ve *ve = node->ves[i];
         /* One that has just ended has nothing to be read. */
@@ -111,6 +112,7 @@ int ve_counters_all(struct ve_node *node, const char *label, bool only_failed, j
             json_array_append_new(out, json_pack("{s:s, s:o}", "ve", ve->rec.name, "counters",
                                                  counters_json(ve, &list)));
     }
+    network_held_keep(node->network, false);
     *ret = out;
     return 0;
 }

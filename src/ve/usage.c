@@ -82,12 +82,14 @@ void ve_traffic_load(struct ve_node *node)
 {
     struct err e = {0};
     ve_traffic_drop(node);
+    network_held_keep(node->network, true);
     if (network_traffic_all(node->network, &node->traffic, &node->n_traffic, &e) < 0)
         log_warn(NULL, 0, "traffic is not counted: %s", e.text);
 }
 
 void ve_traffic_drop(struct ve_node *node)
 {
+    network_held_keep(node->network, false);
     free(node->traffic);
     node->traffic = NULL;
     node->n_traffic = 0;

@@ -511,8 +511,8 @@ const struct command command_table[] = {
      .options = counters_options,
      .run = cmd_counters,
      .detail = "HELD now and MAXHELD at most since its start, beside BARRIER (the soft limit) and "
-               "LIMIT; FAILCNT is how often the limit said no. Of memory it rises also when page "
-               "cache could be given back instead. The VE itself reads the same in "
+               "LIMIT; FAILCNT is how often the limit said no. What this kernel does "
+               "not count is shown as ?. The VE itself reads the same in "
                "/proc/fs/user_beancounters.",
      .examples = {"terem counters web1", "terem counters --failed"}},
     {.name = "push",
