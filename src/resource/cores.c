@@ -10,6 +10,8 @@
 
 #define CPUS           "cpuset.cpus"
 #define MEMS           "cpuset.mems"
+#define EXCLUSIVE      CPUS ".exclusive" /* from 6.7 on */
+#define PARTITION      CPUS ".partition"
 #define SHARES_DEFAULT 1024
 #define SHARES_MAX     262144 /* MAX_SHARES of kernel/sched/sched.h */
 #define WEIGHT_MAX     10000
@@ -72,20 +74,71 @@ static int there_v1(const struct branch *b, char *buf, size_t size, struct err *
     return r < 0 || str_eq(own, buf) ? r : cores_prepare_v1(b, err);
 }
 
+/* What the group has, and what it has handed to partitions below. */
+static int there_v2(const struct branch *b, cpu_set_t *ret, struct err *err)
+{
+    char text[CORES_TEXT];
+    cpu_set_t handed;
+    int r = cgroup_read(b->fd, CPUS ".effective", text, sizeof(text), err);
+    if (r == 0)
+        r = placement_parse(text, ret, err);
+    if (r == 0 && cgroup_read(b->fd, EXCLUSIVE ".effective", text, sizeof(text), NULL) == 0 &&
+        placement_parse(text, &handed, NULL) == 0)
+        CPU_OR(ret, ret, &handed);
+    return r;
+}
+
 int resource_cores_there(struct resource_node *node, cpu_set_t *ret, struct err *err)
 {
     static const char online[] = "/sys/devices/system/cpu/online";
     const struct controller *c = find(node, "cpuset");
     auto_free char *text = NULL;
     char buf[CORES_TEXT] = "";
-    int r = 0;
-    if (c && c->where == RESOURCE_V1)
-        r = there_v1(&node->branch[c->branch], buf, sizeof(buf), err);
-    else if (c)
-        r = cgroup_read(node->branch[c->branch].fd, "cpuset.cpus.effective", buf, sizeof(buf), err);
-    else
-        r = fd_read_file_at(AT_FDCWD, online, CORES_TEXT, &text, NULL, err);
+    if (c && c->where == RESOURCE_V2)
+        return there_v2(&node->branch[c->branch], ret, err);
+    int r = c ? there_v1(&node->branch[c->branch], buf, sizeof(buf), err)
+              : fd_read_file_at(AT_FDCWD, online, CORES_TEXT, &text, NULL, err);
     return r < 0 ? r : placement_parse(text ? str_trim(text) : buf, ret, err);
+}
+
+static bool has_partitions(const struct resource_node *node, const struct controller *c)
+{
+    return c && c->where == RESOURCE_V2 &&
+           faccessat(node->branch[c->branch].fd, EXCLUSIVE, W_OK, 0) == 0;
+}
+
+int resource_cores_may_own(struct resource_node *node, const char *list, struct err *err)
+{
+    const struct controller *c = find(node, "cpuset");
+    if (!has_partitions(node, c))
+        return 0;
+    return cgroup_write(node->branch[c->branch].fd, EXCLUSIVE, err, "%s\n", list);
+}
+
+int resource_cores_own(struct resource_node *node, int64_t id, const char *list, struct err *err)
+{
+    const struct controller *c = find(node, "cpuset");
+    auto_fd int fd = -1;
+    char state[128] = "";
+    if (!has_partitions(node, c))
+        return list ? err_set(err, ERR_UNSUPPORTED, "this kernel cannot keep them off") : 0;
+    int r = ve_open(node, c->branch, id, &fd, err);
+    if (r == 0 && list)
+        r = cgroup_write(fd, EXCLUSIVE, err, "%s\n", list);
+    if (r == 0 && list)
+        r = cgroup_write(fd, PARTITION, err, "root\n");
+    /* What does not fit is taken, and found invalid: "root invalid (…)". */
+    if (r == 0 && list)
+        r = cgroup_read(fd, PARTITION, state, sizeof(state), err);
+    if (r == 0 && list && str_eq(state, "root"))
+        return 0;
+    if (r == 0 && list)
+        r = err_set(err, ERR_UNSUPPORTED, "the kernel says %s", state);
+    if (fd >= 0) {
+        cgroup_write(fd, PARTITION, NULL, "member\n");
+        cgroup_write(fd, EXCLUSIVE, NULL, "\n");
+    }
+    return r;
 }
 
 int resource_cores_read(struct resource_node *node, int64_t id, char *buf, size_t size,

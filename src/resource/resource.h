@@ -115,6 +115,12 @@ int resource_rewrite(struct resource_node *node, int64_t id, const char *key,
 int resource_cores(struct resource_node *node, int64_t id, const char *list, struct err *err);
 /* Cores that this node's VEs can run on: those that are online, and given to the hierarchy. */
 int resource_cores_there(struct resource_node *node, cpu_set_t *ret, struct err *err);
+/* Where the kernel can (cgroup v2 from 6.7 on) cores of one VE are kept from everything else on the
+ * machine, its own programs too: a partition.  may_own: the cores of all VEs that may have one,
+ * before the first is made and after one is given up.  own: list NULL gives it up; else it is made
+ * when no other VE is on these cores any more, and ERR_UNSUPPORTED tells why it cannot be. */
+int resource_cores_may_own(struct resource_node *node, const char *list, struct err *err);
+int resource_cores_own(struct resource_node *node, int64_t id, const char *list, struct err *err);
 /* What was written; may be "" for all. */
 int resource_cores_read(struct resource_node *node, int64_t id, char *buf, size_t size,
                         struct err *err);

@@ -116,9 +116,11 @@ void ve_cores_place(struct ve_node *node)
                  "the guarantees of processor time do not fit on the cores that are left; bring "
                  "back the missing cores, or lower cpu.guarantee or cpu.cores");
     node->unfit = !fits;
-    if (!CPU_EQUAL(&node->online, &c.online))
-        for (size_t i = 0; i < node->n_ves; i++)
-            CPU_ZERO(&node->ves[i]->cores_written); /* v1 forgets cores that were away */
+    /* Kernels forget cores that were away. */
+    for (size_t i = 0; !CPU_EQUAL(&node->online, &c.online) && i < node->n_ves; i++) {
+        CPU_ZERO(&node->ves[i]->cores_written);
+        node->ves[i]->cores_owned = false;
+    }
     node->online = c.online;
     for (size_t i = 0; i < node->n_ves; i++)
         node->ves[i]->cores = c.limited ? c.list[i].cores : c.online;
@@ -132,6 +134,16 @@ static int write_cores(struct ve *ve, const cpu_set_t *cores, const cpu_set_t *o
         return err_set(err, ERR_EXHAUSTED, "none of the cores that cpu.cores names is there now");
     return resource_cores(ve->node->resources, ve->rec.id,
                           CPU_EQUAL(cores, online) ? NULL : placement_format(cores, text), err);
+}
+
+/* A partition stands in the way of any change of its cores. */
+static void give_up(struct ve *ve)
+{
+    struct err e = {0};
+    if (resource_cores_own(ve->node->resources, ve->rec.id, NULL, &e) < 0 &&
+        e.kind != ERR_NOT_FOUND)
+        log_warn(ve->rec.name, 0, "its cores are still kept from the node's programs: %s", e.text);
+    ve->cores_owned = false;
 }
 
 int ve_cores_start(struct ve *ve, struct err *err)
@@ -160,6 +172,7 @@ int ve_cores_apply(struct ve *ve, const struct param_set *old_set, const struct 
         place(ve->node, &c, &withheld, &fits);
     else
         c.list[own].cores = c.online;
+    give_up(ve);
     r = write_cores(ve, &c.list[own].cores, &c.online, err);
     if (r == 0)
         ve->cores_written = c.list[own].cores; /* settled with all others after the commit */
@@ -183,10 +196,47 @@ void ve_cores_adopt(struct ve_node *node)
     node->online = online;
 }
 
+static bool is_exclusive(const struct ve *ve)
+{
+    return param_set_get(&ve->params, "cpu.cores").form == PARAM_EXCLUSIVE;
+}
+
+/* Last, when all others have left those cores: keeps the node's own programs off, too. */
+static void own_cores(struct ve_node *node)
+{
+    char text[PLACEMENT_TEXT];
+    struct err e = {0};
+    cpu_set_t all;
+    CPU_ZERO(&all);
+    for (size_t i = 0; i < node->n_ves; i++)
+        if (is_exclusive(node->ves[i]))
+            CPU_OR(&all, &all, &node->ves[i]->cores);
+    if (!CPU_EQUAL(&all, &node->may_own) &&
+        resource_cores_may_own(node->resources, placement_format(&all, text), &e) < 0)
+        log_warn(NULL, 0, "exclusive cores: %s", e.text);
+    node->may_own = all;
+    for (size_t i = 0; i < node->n_ves; i++) {
+        struct ve *ve = node->ves[i];
+        if (!is_exclusive(ve) || ve->cores_owned || !ve_has_cgroups(ve) || !CPU_COUNT(&ve->cores))
+            continue;
+        ve->cores_owned = resource_cores_own(node->resources, ve->rec.id,
+                                             placement_format(&ve->cores, text), &e) == 0;
+        if (!ve->cores_owned && e.kind != ERR_NOT_FOUND && !ve->cores_told) {
+            log_info(ve->rec.name, 0, "the node's own programs may run on its cores: %s", e.text);
+            ve->cores_told = true;
+        }
+    }
+}
+
 void ve_cores_settle(struct ve_node *node)
 {
     struct err e = {0};
     ve_cores_place(node);
+    for (size_t i = 0; i < node->n_ves; i++) {
+        struct ve *ve = node->ves[i];
+        if (ve->cores_owned && (!is_exclusive(ve) || !CPU_EQUAL(&ve->cores, &ve->cores_written)))
+            give_up(ve);
+    }
     for (size_t i = 0; i < node->n_ves; i++) {
         struct ve *ve = node->ves[i];
         if (!ve_has_cgroups(ve) || CPU_EQUAL(&ve->cores, &ve->cores_written))
@@ -196,4 +246,5 @@ void ve_cores_settle(struct ve_node *node)
         else if (e.kind != ERR_NOT_FOUND) /* one that is starting writes its own */
             log_warn(ve->rec.name, 0, "it runs where it ran: %s", e.text);
     }
+    own_cores(node);
 }

@@ -46,6 +46,8 @@ struct ve {
     uint64_t weight;            /* that ve_guarantee_settle() wrote; 0: another or none */
     cpu_set_t cores;            /* where it runs, or would; see cores.c */
     cpu_set_t cores_written;    /* in the kernel; none: unknown */
+    bool cores_owned;           /* nothing else on the machine runs there */
+    bool cores_told;            /* that this is not so */
     int pidfd;                  /* of its first process while it runs, else -1 */
     uv_poll_t *exit_poll;       /* on a duplicate of pidfd */
     struct job *job;            /* at work or queued, or NULL */
@@ -176,6 +178,7 @@ struct ve_node {
     uint64_t weight;          /* of all VEs together, as written; 0: unknown */
     uint64_t withheld;        /* admission_sum.withheld */
     bool unfit;               /* guarantees do not fit on the cores that there are now */
+    cpu_set_t may_own;        /* cores of exclusive lists, as written */
     cpu_set_t online;         /* cores that were there when VEs were placed last */
     uint64_t protected_bytes; /* what resource_protect() was told */
     uint64_t rate_free;       /* what network_rate_capacity() was told; 0: nothing yet */

@@ -200,6 +200,7 @@ static int done_start(struct job *job, struct err *err)
         ve_sysctls_dedup(node);
     ve->weight = 0;
     CPU_ZERO(&ve->cores_written);
+    ve->cores_owned = false;
     ve_guarantee_settle(node); /* others may have changed since its worker was forked */
     return ve_move(ve, VE_EV_STARTED, job, err);
 }

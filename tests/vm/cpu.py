@@ -5,6 +5,7 @@
 Nothing is timed; shares are ratios, and taken over so long a time that the coarse turns of a
 machine whose processors take turns themselves do not show.
 """
+import os
 import re
 import sys
 
@@ -14,6 +15,7 @@ from steps import run  # noqa: E402
 
 WAIT = 120
 SECONDS = 30
+KERNEL = tuple(int(n) for n in re.match(r"(\d+)\.(\d+)", os.uname().release).groups())
 
 
 def read(path):
@@ -27,7 +29,7 @@ def write(path, text):
 
 
 class Cpu:
-    _helpers = ("cgroup", "where", "seen")
+    _helpers = ("cgroup", "where", "mine", "check_owned", "seen")
 
     def __init__(self, node):
         self.node = node
@@ -39,6 +41,17 @@ class Cpu:
         """Where its first process may run."""
         status = read(f"/proc/{self.node.show(name)['pid']}/status")
         return re.search(r"Cpus_allowed_list:\s*(\S+)", status)[1]
+
+    def mine(self):
+        """Where the machine's own programs may run, this one among them."""
+        return re.search(r"Cpus_allowed_list:\s*(\S+)", read("/proc/self/status"))[1]
+
+    def check_owned(self):
+        """From 6.7 on, nothing else on the machine runs on exclusive cores."""
+        if KERNEL >= (6, 7):
+            assert self.cgroup("one", "cpuset.cpus.partition") == "root", self.node.words()
+        assert self.mine() == ("0" if KERNEL >= (6, 7) else "0-1"), self.mine()
+        assert self.seen("one") == ["1", "1"]
 
     def seen(self, name):
         return self.node.sh(name, "nproc; grep -c ^processor /proc/cpuinfo").split()
@@ -59,15 +72,29 @@ class Cpu:
     def exclusive_cores(self):
         self.node.terem("set", "one", "cpu.cores=1-1,exclusive")
         assert (self.where("one"), self.where("two")) == ("1", "0")
+        self.check_owned()
         refused = self.node.terem("set", "two", "cpu.cores=1-1", check=False)
         assert "core 1 is exclusive to one" in refused.stderr, refused.stderr
         self.node.kill()
         self.node.start(WAIT)
         self.node.ve("three")
         assert self.where("three") == "0" and self.where("one") == "1"
+        self.check_owned()
+        # Given up and taken again, with others that come and go.
+        self.node.terem("set", "one", "cpu.cores=unlimited")
+        assert self.mine() == self.where("one") == self.where("three") == "0-1"
+        self.node.terem("set", "one", "cpu.cores=1-1,exclusive")
+        self.check_owned()
+        self.node.terem("stop", "one", "--force")
+        assert self.mine() == "0-1" and self.where("three") == "0"
+        self.node.terem("start", "one")
+        self.check_owned()
 
     def a_core_goes_away(self):
-        """Its owner runs elsewhere meanwhile, as the kernel has it, and there again afterwards."""
+        """Its VE runs elsewhere meanwhile, as the kernel has it, and there again afterwards.  The
+        last core of a partition cannot go away at all (EBUSY, seen on 6.12)."""
+        self.node.terem("set", "one", "cpu.cores=1-1")
+        assert (self.where("one"), self.where("two"), self.mine()) == ("1", "0-1", "0-1")
         switch = "/sys/devices/system/cpu/cpu1/online"
         write(switch, "0")
         try:
@@ -78,9 +105,12 @@ class Cpu:
         finally:
             write(switch, "1")
         self.node.terem("set", "two", "cpu.weight=100")
-        assert (self.where("one"), self.where("two")) == ("1", "0")
+        assert (self.where("one"), self.where("two")) == ("1", "0-1")
+        self.node.terem("set", "one", "cpu.cores=1-1,exclusive")
+        self.check_owned()
         for name in ("one", "two", "three"):
             self.node.job("DELETE", f"/v1/ves/{name}?force=true")
+        assert self.mine() == "0-1"
 
     def reserve(self):
         """All VEs weigh against the machine's own groups what they have against its reserve."""
