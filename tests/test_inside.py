@@ -139,6 +139,8 @@ def test_debian(debian, asker):
     assert "load average" in debian.sh("deb", "uptime")
     assert debian.sh("deb", "df --output=target / | tail -1").strip() == "/"
     assert int(debian.sh("deb", "getconf _PHYS_PAGES")) * 4096 == 256 * MIB
+    debian.sh("deb", "for i in $(seq 300); do systemctl is-system-running --wait 2>/dev/null | "
+                     "grep -q 'running\\|degraded' && break; sleep 0.1; done", timeout=120)
     debian.sh("deb", "systemd-run --wait --pipe -q /root/sysinfo show > /root/by-init")
     by_init = dict(line.split() for line in debian.sh("deb", "cat /root/by-init").splitlines())
     assert int(by_init["total"]) == 256 * MIB and int(by_init["total32"]) == 256 * MIB
