@@ -277,13 +277,32 @@ static int visit_connection(void *ctx, const struct nlmsghdr *h, struct err *err
     return c.original && c.reply ? v->item(v->ctx, &c, err) : 0;
 }
 
-int nfnl_connection_each(struct nfnl *nf,
+/* The kernel's own name for it is in no header that it gives out (nf_internals.h). */
+#define FILTER_IP_SOURCE 1u
+
+static void put_side(struct nlmsghdr *h, const struct nfnl_side *side)
+{
+    bool v4 = side->family == AF_INET;
+    struct nlattr *tuple = mnl_attr_nest_start(h, side->reply ? CTA_TUPLE_REPLY : CTA_TUPLE_ORIG);
+    struct nlattr *address = mnl_attr_nest_start(h, CTA_TUPLE_IP);
+    mnl_attr_put(h, v4 ? CTA_IP_V4_SRC : CTA_IP_V6_SRC, v4 ? 4 : 16, side->address);
+    mnl_attr_nest_end(h, address);
+    mnl_attr_nest_end(h, tuple);
+    struct nlattr *filter = mnl_attr_nest_start(h, CTA_FILTER);
+    mnl_attr_put_u32(h, CTA_FILTER_ORIG_FLAGS, side->reply ? 0 : FILTER_IP_SOURCE);
+    mnl_attr_put_u32(h, CTA_FILTER_REPLY_FLAGS, side->reply ? FILTER_IP_SOURCE : 0);
+    mnl_attr_nest_end(h, filter);
+}
+
+int nfnl_connection_each(struct nfnl *nf, const struct nfnl_side *side,
                          int (*item)(void *ctx, const struct nfnl_connection *c, struct err *err),
                          void *ctx, struct err *err)
 {
     struct connection_visit v = {item, ctx};
     bool torn = false;
-    struct nlmsghdr *h =
-        nfnl_question(nf, NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET, NLM_F_DUMP, AF_UNSPEC);
+    struct nlmsghdr *h = nfnl_question(nf, NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET, NLM_F_DUMP,
+                                       side ? (uint8_t)side->family : AF_UNSPEC);
+    if (side && side->address)
+        put_side(h, side);
     return nfnl_ask(nf, h, visit_connection, &v, &torn, "cannot list tracked connections", err);
 }

@@ -15,6 +15,7 @@
 #include <time.h>
 
 #define HELD_FRESH_MS 250
+#define HELD_REST     20 /* a look at a large table takes long: not more than this part of the time */
 #define HELD_SLOTS    (1u << 20) /* 4 MiB of numbers, whatever addresses outsiders claim */
 
 static int64_t now_ms(void)
@@ -43,58 +44,120 @@ static uint32_t slot_of(const struct network_node *n, int family, const void *ad
     return offset < 2 || offset > HELD_SLOTS ? 0 : offset - 1;
 }
 
-static int count_slot(struct network_node *n, uint32_t slot, struct err *err)
+static int count_slot(struct network_held *h, uint32_t slot, struct err *err)
 {
     if (slot == 0)
         return 0;
-    if (slot >= n->n_held) {
+    if (slot >= h->len) {
         size_t len = (size_t)slot * 2 + 64;
-        uint32_t *held = reallocarray(n->held, len, sizeof(*held));
+        uint32_t *held = reallocarray(h->held, len, sizeof(*held));
         if (!held)
             return err_set(err, ERR_EXHAUSTED, "out of memory");
-        memset(held + n->n_held, 0, (len - n->n_held) * sizeof(*held));
-        n->held = held;
-        n->n_held = len;
+        memset(held + h->len, 0, (len - h->len) * sizeof(*held));
+        h->held = held;
+        h->len = len;
     }
-    n->held[slot]++;
+    h->held[slot]++;
     return 0;
 }
 
 /* A connection of two VEs is the one's that opened it, as in the rules. */
-static int count_connection(void *ctx, const struct nfnl_connection *c, struct err *err)
+static uint32_t owner(const struct network_node *n, const struct nfnl_connection *c)
 {
-    struct network_node *n = ctx;
-    if (c->closed)
-        return 0;
     uint32_t from = slot_of(n, c->family, c->original);
-    return count_slot(n, from ? from : slot_of(n, c->family, c->reply), err);
+    return from ? from : slot_of(n, c->family, c->reply);
 }
 
-int network_held(struct network_node *n, uint32_t slot, uint64_t *ret, struct err *err)
+static int count_any(void *ctx, const struct nfnl_connection *c, struct err *err)
+{
+    struct network_node *n = ctx;
+    return c->closed ? 0
+                     : count_slot(c->family == AF_INET ? &n->held4 : &n->held6, owner(n, c), err);
+}
+
+/* Looks at the whole table of a family, unless that was done lately. */
+static void look(struct network_node *n, struct network_held *h, int family)
 {
     struct nfnl *nf;
-    int64_t now = now_ms();
-    if (n->held_at == 0 || (!n->held_keep && now - n->held_at > HELD_FRESH_MS)) {
-        struct err why = {0};
-        int r = network_nfnl(n, &nf, err);
-        if (r < 0)
-            return r;
-        if (n->held)
-            memset(n->held, 0, n->n_held * sizeof(*n->held));
-        n->held_known = nfnl_connection_each(nf, count_connection, n, &why) == 0;
-        n->held_at = now_ms();
-    }
-    if (!n->held_known)
-        return err_set(err, ERR_UNSUPPORTED, "this kernel does not list tracked connections");
-    *ret = slot < n->n_held ? n->held[slot] : 0;
+    int64_t began = now_ms();
+    if (h->at && began - h->at <= HELD_FRESH_MS + HELD_REST * h->cost)
+        return;
+    if (h->held)
+        memset(h->held, 0, h->len * sizeof(*h->held));
+    h->known =
+        network_nfnl(n, &nf, NULL) == 0 &&
+        nfnl_connection_each(nf, &(struct nfnl_side){.family = family}, count_any, n, NULL) == 0;
+    h->at = now_ms();
+    h->cost = h->at - began;
+}
+
+/* The first that asks looks. */
+void network_held_keep(struct network_node *n, bool keep)
+{
+    n->held_keep = keep;
+    n->held_looked = false;
+}
+
+struct own_count {
+    const struct network_node *n;
+    uint32_t slot;
+    bool to; /* those that others opened */
+    uint64_t connections;
+};
+
+static int count_own(void *ctx, const struct nfnl_connection *c, struct err *err)
+{
+    struct own_count *own = ctx;
+    own->connections += !c->closed && owner(own->n, c) == own->slot &&
+                        own->to == (slot_of(own->n, c->family, c->original) == 0);
     return 0;
 }
 
-void network_held_keep(struct network_node *n, bool keep)
+/* Of one VE alone: the kernel picks them out, those it opened and those that came to it. */
+static int count4(struct network_node *n, uint32_t slot, uint64_t *ret, struct err *err)
 {
-    if (keep && now_ms() - n->held_at > HELD_FRESH_MS)
-        n->held_at = 0; /* the first that asks looks */
-    n->held_keep = keep;
+    struct network_address a;
+    struct own_count own = {.n = n, .slot = slot};
+    struct nfnl *nf;
+    int r = network_address_of(n, slot, &a, err);
+    if (r == 0)
+        r = network_nfnl(n, &nf, err);
+    for (int to = 0; r == 0 && to < 2; to++) {
+        own.to = to;
+        r = nfnl_connection_each(nf, &(struct nfnl_side){AF_INET, &a.v4, to}, count_own, &own, err);
+    }
+    if (r == 0)
+        *ret = own.connections;
+    return r;
+}
+
+static uint64_t table_count(const struct network_held *h, uint32_t slot)
+{
+    return slot < h->len ? h->held[slot] : 0;
+}
+
+/* IPv6 is looked at as a whole always: up to 6.18 at least, the kernel asked for one address tells
+ * all others instead (ctnetlink_filter_match_tuple() compares the wrong way round). */
+int network_held(struct network_node *n, uint32_t slot, uint64_t *ret, struct err *err)
+{
+    bool has4 = n->pool4.base.family, has6 = n->pool6.base.family;
+    uint64_t four = 0;
+    int r = 0;
+    if (has4 && n->held_keep && !n->held_looked)
+        look(n, &n->held4, AF_INET);
+    if (has6 && !n->held_looked)
+        look(n, &n->held6, AF_INET6);
+    n->held_looked = n->held_keep;
+    if (n->held_keep)
+        four = table_count(&n->held4, slot);
+    else if (has4)
+        r = count4(n, slot, &four, err);
+    if (r < 0)
+        return r;
+    if ((has4 && n->held_keep && !n->held4.known) || (has6 && !n->held6.known))
+        return err_set(err, ERR_UNSUPPORTED, "this kernel does not list tracked connections");
+    *ret = four + table_count(&n->held6, slot);
+    return 0;
 }
 
 /* ---- the VE's own firewall ---- */

@@ -21,6 +21,14 @@ struct network_pool {
     bool private; /* not routed on the internet: what leaves is masqueraded */
 };
 
+/* Connections by slot, when last looked at. */
+struct network_held {
+    uint32_t *held;
+    size_t len;
+    int64_t at, cost; /* milliseconds; at: of the monotonic clock, 0: never */
+    bool known;
+};
+
 struct network_node {
     unsigned instance;
     char name[IFNAMSIZ]; /* "terem0": the bridge, and what host ends begin with */
@@ -36,10 +44,8 @@ struct network_node {
     struct nfnl *log;         /* hears of refusals */
     struct nfnl *watch;       /* hears of changes of the packet rules */
     bool probed, lacks_count; /* see network_connections_lack() */
-    uint32_t *held;           /* by slot: connections, when last looked at */
-    size_t n_held;
-    int64_t held_at; /* milliseconds of the monotonic clock, 0: never */
-    bool held_known, held_keep;
+    struct network_held held4, held6;
+    bool held_keep, held_looked;   /* see network_held_keep() */
     int home;                      /* the node's own network namespace, once opened; else -1 */
     bool has_legacy4, has_legacy6; /* the kernel has the older iptables; looked with `home` */
 };

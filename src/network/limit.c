@@ -301,6 +301,8 @@ static int change(struct network_node *n, int64_t id, const struct network_limit
         r = class_need(n, nf, l->connections, &why);
     put_limits(nf, &o, l, &r, &why);
     put_counters(nf, &o, counters_anew, l != NULL, &r, &why);
+    if (!l)
+        drop_element(nf, &o, "fragments", &r, &why);
     if (r < 0)
         nfnl_forget(nf);
     else

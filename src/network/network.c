@@ -168,7 +168,8 @@ void network_node_close(struct network_node *n)
     nfnl_close(n->watch);
     nfnl_close(n->log);
     cleanup_fd(&n->home);
-    free(n->held);
+    free(n->held4.held);
+    free(n->held6.held);
     free(n);
 }
 

@@ -121,10 +121,11 @@ int network_refused(struct network_node *n, int64_t id, struct network_refused *
                     struct err *err);
 /* Ids that have limits. */
 int network_limits_list(struct network_node *n, int64_t **ret, size_t *ret_n, struct err *err);
-/* Tracked connections of the VE with that slot that are not closed, from a look at the whole table
- * that is at most a quarter of a second old.  ERR_UNSUPPORTED where the kernel does not tell. */
+/* Tracked connections of the VE with that slot that are not closed.  ERR_UNSUPPORTED where the
+ * kernel does not tell. */
 int network_held(struct network_node *n, uint32_t slot, uint64_t *ret, struct err *err);
-/* Between true and false one look is good for all VEs, however long that takes. */
+/* Between true and false one look at the whole table serves all VEs, also an earlier one, as far as
+ * looking takes less than a twentieth of the time. */
 void network_held_keep(struct network_node *n, bool keep);
 /* Rules of the firewalls inside a network namespace: of nftables, and entries of what the older
  * iptables ("legacy") made. */

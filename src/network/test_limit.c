@@ -77,9 +77,14 @@ static struct network_refused refused(struct stage *s, int64_t id)
 
 static uint64_t held(struct stage *s, uint32_t slot)
 {
-    uint64_t n = 0;
-    s->node->held_at = 0;
+    uint64_t n = 0, all = 0;
+    s->node->held6.at = 0;
     ok(network_held(s->node, slot, &n, err));
+    s->node->held4.at = s->node->held6.at = 0;
+    network_held_keep(s->node, true);
+    ok(network_held(s->node, slot, &all, err));
+    network_held_keep(s->node, false);
+    assert_int_equal(n, all); /* whether one is asked for, or all */
     return n;
 }
 
@@ -410,6 +415,8 @@ static void test_removed(void **state)
     size_t n = 0;
     attach(s, 0, &l);
     attach(s, 1, &l);
+    auto_fd int raw = raw4_open(s->ve[0]);
+    raw4(raw, "10.88.0.2", OUTSIDE, IP_MF); /* the rules remember who sent fragments */
     ok(network_limits_list(s->node, &ids, &n, err));
     assert_int_equal(n, 2);
     ok(network_limits_remove(s->node, 1, err));

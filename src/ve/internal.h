@@ -181,6 +181,7 @@ struct ve_node {
     cpu_set_t may_own;        /* cores of exclusive lists, as written */
     cpu_set_t online;         /* cores that were there when VEs were placed last */
     uint64_t protected_bytes; /* what resource_protect() was told */
+    bool only_failed;         /* counters are read for what was refused, not for what is held */
     uint64_t rate_free;       /* what network_rate_capacity() was told; 0: nothing yet */
 };
 

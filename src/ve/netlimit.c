@@ -95,6 +95,8 @@ int ve_netlimit_counters(struct ve *ve, struct param_counters *list, struct err 
         rate->failcnt = (struct param_count){true, no.rate};
         packets->failcnt = (struct param_count){true, no.packets};
     }
+    if (ve->node->only_failed)
+        return 0;
     connections->held.known =
         network_held(net, ve->rec.slot, &connections->held.n, &(struct err){0}) == 0;
     rules->held.known =

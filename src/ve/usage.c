@@ -133,9 +133,11 @@ int ve_usage_all(struct ve_node *node, const char *label, json_t **ret, struct e
     struct ve_sample s;
     json_t *out = json_array();
     ve_traffic_load(node);
+    node->only_failed = true;
     for (size_t i = 0; i < node->n_ves; i++)
         if (ve_has_label(node->ves[i], label) && read_sample(node->ves[i], &s))
             json_array_append_new(out, line_json(node->ves[i], &s));
+    node->only_failed = false;
     ve_traffic_drop(node);
     *ret = out;
     return 0;
