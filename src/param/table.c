@@ -233,6 +233,8 @@ const struct param_row param_table[] = {
                "a lower memory.limit bounds them, too; what other sockets hold is not counted "
                "there. On cgroup v2 every socket's buffers are charged to memory.limit and "
                "counted apart, and a limit of their own is refused, since the kernel has none. "
+               "net.ipv4.tcp_rmem and tcp_wmem inside, ceilings for each socket, are the VE's "
+               "root's own to change. "
                "OpenVZ's four rows were one for each kind and direction."},
     {.key = "memory.locked",
      .backend = PARAM_IN_NAMESPACE,

@@ -77,7 +77,7 @@ static void tell(struct ve *ve, const struct resource_victim *v, pid_t pid)
     struct param_value limit = param_set_get(&ve->params, row->key);
     int64_t now = ve_now_ms();
     char text[PARAM_TEXT + 320];
-    if (v->where == RESOURCE_OOM_LIMIT)
+    if (v->where == RESOURCE_OOM_LIMIT && !ve_bpf_tells_forks(ve->node)) /* it tells of this, too */
         ve_refused(ve, row, 1, pid, v->name, "a process was killed: see ve.oom");
     ve->oom_count++;
     if (now - ve->oom_at < EVERY_MS && now >= ve->oom_at)
