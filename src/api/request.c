@@ -226,6 +226,21 @@ int request_json(struct request *r, unsigned status, json_t *value, const char *
     return 0;
 }
 
+int request_text(struct request *r, struct str *text, const char *type, struct err *err)
+{
+    size_t len = text->len;
+    char *bytes = str_steal(text);
+    struct MHD_Response *response =
+        bytes ? MHD_create_response_from_buffer(len, bytes, MHD_RESPMEM_MUST_FREE) : NULL;
+    if (!response) {
+        free(bytes);
+        return err_set(err, ERR_EXHAUSTED, "out of memory for the answer");
+    }
+    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
+    request_response(r, MHD_HTTP_OK, response);
+    return 0;
+}
+
 void request_fail(struct request *r, unsigned status, const struct err *why)
 {
     const struct err_row *row = err_row(why->kind);

@@ -126,6 +126,8 @@ struct api {
 /* Takes the reference.  location may be NULL. */
 int request_json(struct request *r, unsigned status, json_t *value, const char *location,
                  struct err *err);
+/* 200 with a text that was built; takes it. */
+int request_text(struct request *r, struct str *text, const char *type, struct err *err);
 /* status 0: by the error's kind. */
 void request_fail(struct request *r, unsigned status, const struct err *why);
 /* Takes the response. */

@@ -296,17 +296,5 @@ int on_metrics(struct request *r, struct err *err)
     int rc = add_all(&m, r->api->node, &s, err);
     for (size_t i = 0; i < FAMILY__COUNT; i++)
         str_done(&m.samples[i]);
-    if (rc < 0)
-        return rc;
-    size_t len = s.len;
-    char *text = str_steal(&s);
-    struct MHD_Response *response =
-        text ? MHD_create_response_from_buffer(len, text, MHD_RESPMEM_MUST_FREE) : NULL;
-    if (!response) {
-        free(text);
-        return err_set(err, ERR_EXHAUSTED, "out of memory for the metrics");
-    }
-    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, m.open ? OPEN_TYPE : TEXT_TYPE);
-    request_response(r, MHD_HTTP_OK, response);
-    return 0;
+    return rc < 0 ? rc : request_text(r, &s, m.open ? OPEN_TYPE : TEXT_TYPE, err);
 }

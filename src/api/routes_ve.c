@@ -44,14 +44,6 @@ int on_ve_counters(struct request *r, struct err *err)
     return rc < 0 ? rc : request_json(r, MHD_HTTP_OK, list, NULL, err);
 }
 
-int on_counters(struct request *r, struct err *err)
-{
-    json_t *list = NULL;
-    int rc = ve_counters_all(r->api->node, url_query(&r->url, "label"), request_flag(r, "failed"),
-                             &list, err);
-    return rc < 0 ? rc : request_json(r, MHD_HTTP_OK, list, NULL, err);
-}
-
 int on_usage(struct request *r, struct err *err)
 {
     json_t *list = NULL;

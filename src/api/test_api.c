@@ -243,7 +243,7 @@ static void wait_for_watches(int wanted)
 
 static void test_reading(void **state)
 {
-    auto_answer struct answer a = {0}, b = {0}, c = {0}, d = {0}, e = {0}, f = {0};
+    auto_answer struct answer a = {0}, b = {0}, c = {0}, d = {0}, e = {0}, f = {0}, g = {0};
     struct stat st;
     ask("GET", "/v1", NULL, &a);
     expect(a, 200, "\"fake\"");
@@ -256,6 +256,14 @@ static void test_reading(void **state)
     ask("HEAD", "/v1/ves/web1", NULL, &d);
     assert_int_equal(d.status, 200);
     assert_int_equal(d.len, 0);
+    ask("GET", "/v1/counters?failed=true", NULL, &g);
+    expect(g, 200,
+           "[{\"ve\":\"failed\",\"counters\":[{\"key\":\"processes\",\"type\":\"count\","
+           "\"held\":9223372036854775807,\"maxheld\":null,");
+    expect(g, 200, "\"failcnt\":0}]},{\"ve\":\"web2\",");
+    json_t *all = json_loads(g.body, 0, NULL);
+    assert_int_equal(json_array_size(all), 2);
+    json_decref(all);
     ask("GET", "/metrics", NULL, &e);
     expect(e, 200, "\nterem_ve_cpu_seconds_total{ve=\"we\\\\b\\\"1\\n\"} 1.5\n");
     expect(e, 200, "# TYPE terem_ve_cpu_seconds_total counter\n");

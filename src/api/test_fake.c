@@ -386,11 +386,17 @@ int ve_pull(struct ve_node *n, const char *name, const json_t *options, int data
     return answer_later(n, fn, ctx, data_fd, err);
 }
 
-int ve_counters_all(struct ve_node *n, const char *label, bool only_failed, json_t **ret,
-                    struct err *err)
+void ve_counters_each(struct ve_node *n, const char *label, bool only_failed, ve_counters_fn fn,
+                      void *ctx)
 {
-    *ret = json_pack("[{s:s, s:[]}]", "ve", only_failed ? "failed" : "web1", "counters");
-    return 0;
+    struct param_set set;
+    struct param_counters list = {0};
+    param_set_init(&set);
+    struct param_counter *c = param_counters_of(&list, param_find("processes"));
+    c->held = (struct param_count){true, UINT64_MAX};
+    c->failcnt = (struct param_count){true, 0};
+    fn(ctx, only_failed ? "failed" : "web1", &set, &list);
+    fn(ctx, "web2", &set, &list);
 }
 
 int ve_usage_all(struct ve_node *n, const char *label, json_t **ret, struct err *err)

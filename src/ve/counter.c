@@ -70,14 +70,20 @@ static json_t *counter_json(const struct ve *ve, const struct param_counter *c)
                      count_json(c->failcnt));
 }
 
+static int by_row(const void *a, const void *b)
+{
+    const struct param_counter *x = a, *y = b;
+    return (x->row > y->row) - (x->row < y->row);
+}
+
 /* In the order of the table, whoever counted first. */
 static json_t *counters_json(const struct ve *ve, struct param_counters *list)
 {
     json_t *out = json_array();
-    for (size_t i = 0; i < param_table_size; i++)
-        for (size_t k = 0; k < list->n; k++)
-            if (list->c[k].row == &param_table[i])
-                json_array_append_new(out, counter_json(ve, &list->c[k]));
+    if (list->n)
+        qsort(list->c, list->n, sizeof(*list->c), by_row);
+    for (size_t i = 0; i < list->n; i++)
+        json_array_append_new(out, counter_json(ve, &list->c[i]));
     return out;
 }
 
@@ -95,11 +101,10 @@ static void keep_failed(struct param_counters *list)
     list->n = n;
 }
 
-int ve_counters_all(struct ve_node *node, const char *label, bool only_failed, json_t **ret,
-                    struct err *err)
+void ve_counters_each(struct ve_node *node, const char *label, bool only_failed, ve_counters_fn fn,
+                      void *ctx)
 {
     struct param_counters list;
-    json_t *out = json_array();
     network_held_keep(node->network, true);
     for (size_t i = 0; i < node->n_ves; i++) {
         struct ve *ve = node->ves[i];
@@ -108,13 +113,12 @@ int ve_counters_all(struct ve_node *node, const char *label, bool only_failed, j
             continue;
         if (only_failed)
             keep_failed(&list);
-        if (list.n)
-            json_array_append_new(out, json_pack("{s:s, s:o}", "ve", ve->rec.name, "counters",
-                                                 counters_json(ve, &list)));
+        if (list.n == 0)
+            continue;
+        qsort(list.c, list.n, sizeof(*list.c), by_row);
+        fn(ctx, ve->rec.name, &ve->params, &list);
     }
     network_held_keep(node->network, false);
-    *ret = out;
-    return 0;
 }
 
 int ve_counters(struct ve_node *node, const char *name, json_t **ret, struct err *err)

@@ -55,10 +55,13 @@ int ve_show(struct ve_node *node, const char *name, json_t **ret, struct err *er
 /* [{"key","type","held","maxheld","barrier","limit","failcnt"}], in the row's unit; null: not
  * counted on this kernel, of a limit: unlimited.  A VE that does not run: ERR_STATE. */
 int ve_counters(struct ve_node *node, const char *name, json_t **ret, struct err *err);
-/* The same of all that run: [{"ve","counters":[…]}]; only_failed: without rows that refused
- * nothing, and VEs without such. */
-int ve_counters_all(struct ve_node *node, const char *label, bool only_failed, json_t **ret,
-                    struct err *err);
+/* The same of all that run, as numbers in the order of the table: for a thousand VEs documents
+ * would take longer than the reading.  only_failed: without rows that refused nothing, and VEs
+ * without such. */
+typedef void (*ve_counters_fn)(void *ctx, const char *name, const struct param_set *params,
+                               const struct param_counters *list);
+void ve_counters_each(struct ve_node *node, const char *label, bool only_failed, ve_counters_fn fn,
+                      void *ctx);
 /* What all that run use now: [{"id","name","state","time","usage","cpu_guarantee","memory_limit",
  * "processes_limit","failed":{"processes":3}}]. */
 int ve_usage_all(struct ve_node *node, const char *label, json_t **ret, struct err *err);
