@@ -158,8 +158,8 @@ const struct param_row param_table[] = {
      .detail = "In bytes, at least 4M. The VE may exceed it, at the price of speed: on cgroup "
                "v2 its pages are reclaimed at once and it is slowed while it grows further. On "
                "cgroup v1 nothing happens while the node has free memory; when the node runs "
-               "short, VEs above their memory.soft give back pages before all others, and are "
-               "not slowed otherwise."},
+               "short, VEs above their memory.soft give back pages before all others, down to "
+               "less than memory.soft if it must be, and are not slowed otherwise."},
     {.key = "memory.limit",
      .type = PARAM_SIZE,
      .kind = PARAM_LIMIT,
