@@ -606,8 +606,10 @@ static void test_files(void **state)
     assert_int_equal(held("files"), before + 64);
     assert_int_equal(failed("files"), 37); /* with the pipe */
     limit(ALL, ALL, ALL);
+    resource_bpf_close(bpf); /* nobody of Terem is alive */
     next_phase(2);
     ends(pid);
+    open_bpf();
     assert_int_equal(held("files"), before + 64);
     assert_int_equal(resource_kill(node, ID, 5000, NULL), 0);
     expect_held("files", 0);
