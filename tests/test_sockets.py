@@ -209,3 +209,14 @@ def test_refused_forks(node):
         assert full.error == "busy", full
         told = events.wait("ve.refused", ve="web1", key="processes")
         assert row(node, "processes")["failcnt"] >= before + told["count"]
+
+
+def test_locks_need_lsm(node):
+    """Refused with the reason where nothing could keep it."""
+    node.ve("web1", start=False)
+    done = node.terem("set", "web1", "file-locks=100", check=False)
+    if checks(node)["BPF LSM"]["ok"]:
+        assert done.returncode == 0, done
+    else:
+        assert done.returncode != 0 and "file-locks cannot be enforced here: it needs BPF LSM" \
+            in done.stderr, done

@@ -32,6 +32,7 @@ struct counts;
 enum counts_part {
     COUNTS_PART_SOCKET,  /* TCP and other sockets of the Internet families; sysctls guarded */
     COUNTS_PART_OBJECT,  /* files, sockets of other families: needs BPF LSM */
+    COUNTS_PART_LOCK,    /* file locks: needs BPF LSM and trampolines */
     COUNTS_PART_REFUSAL, /* who was refused by the kernel's own counters */
     COUNTS_PARTS
 };

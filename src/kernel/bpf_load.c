@@ -31,6 +31,7 @@
 #include <sys/sysinfo.h>
 #include <sys/vfs.h>
 
+#include "kernel/lock.skel.h"
 #include "kernel/object.skel.h"
 #include "kernel/refusal.skel.h"
 #include "kernel/socket.skel.h"
@@ -49,6 +50,7 @@ static const struct part {
 } parts[] = {
     [COUNTS_PART_SOCKET] = {"socket", socket_bpf__elf_bytes, "BPF on cgroups, and BTF"},
     [COUNTS_PART_OBJECT] = {"object", object_bpf__elf_bytes, "BPF LSM (\"bpf\" in lsm=)"},
+    [COUNTS_PART_LOCK] = {"lock", lock_bpf__elf_bytes, "BPF LSM, and BPF at functions"},
     [COUNTS_PART_REFUSAL] = {"refusal", refusal_bpf__elf_bytes, "BPF at functions of the kernel"},
 };
 _Static_assert(ARRAY_SIZE(parts) == COUNTS_PARTS, "a part without its programs");

@@ -344,12 +344,19 @@ const struct param_row param_table[] = {
      .backend = PARAM_IN_BPF,
      .type = PARAM_COUNT,
      .kind = PARAM_LIMIT,
-     .flags = LIMIT_LATER,
+     .flags = PARAM_UNLIMITED,
      .max = COUNT_MAX_ROW,
      .def = NO_LIMIT,
+     .below = "nothing is unlocked, and nothing new is locked",
      .ancestor = "numflock",
      .summary = "most file locks in the VE",
-     .detail = "A whole number, over all processes of the VE."},
+     .detail = "A whole number, over all processes of the VE. Locks of flock(2) count, and those "
+               "of fcntl(2) and lockf(3), one for each range that is locked; a request that waits "
+               "for another's lock is one; leases are none. At the limit a request, also one that "
+               "would change a lock, fails with ENOLCK; unlocking never does, and may cut one "
+               "lock in two. Of one file's locks the first 65536 are looked at. It is counted and "
+               "limited by BPF LSM, and cannot be set on a kernel without it (`terem doctor` "
+               "tells). OpenVZ's numflock counted the same."},
     {.key = "sockets.tcp",
      .backend = PARAM_IN_BPF,
      .type = PARAM_COUNT,

@@ -11,18 +11,14 @@
 #include <cmocka.h>
 
 /* What this version enforces; a row leaves PARAM_PLANNED only together with its back end. */
-static const char *const enforced[] = {"files",          "sockets.tcp",       "sockets.other",
-                                       "cpu.guarantee",  "cpu.limit",         "cpu.burst",
-                                       "cpu.weight",     "cpu.cores",         "memory.guarantee",
-                                       "memory.soft",    "memory.limit",      "swap.limit",
-                                       "processes",      "io.weight",         "io.read",
-                                       "io.write",       "connections",       "connections.rate",
-                                       "firewall.rules", "net.packets",       "memory.locked",
-                                       "memory.shared",  "memory.dedup",      "ptys",
-                                       "signals",        "ipc.queues",        "ipc.semaphores",
-                                       "ipc.segments",   "inotify.instances", "inotify.watches",
-                                       "namespaces",     "memory.kernel",     "memory.sockets",
-                                       "hugepages.limit"};
+static const char *const enforced[] = {
+    "files",           "file-locks",    "sockets.tcp",    "sockets.other",    "cpu.guarantee",
+    "cpu.limit",       "cpu.burst",     "cpu.weight",     "cpu.cores",        "memory.guarantee",
+    "memory.soft",     "memory.limit",  "swap.limit",     "processes",        "io.weight",
+    "io.read",         "io.write",      "connections",    "connections.rate", "firewall.rules",
+    "net.packets",     "memory.locked", "memory.shared",  "memory.dedup",     "ptys",
+    "signals",         "ipc.queues",    "ipc.semaphores", "ipc.segments",     "inotify.instances",
+    "inotify.watches", "namespaces",    "memory.kernel",  "memory.sockets",   "hugepages.limit"};
 
 static bool is_enforced(const char *key)
 {
@@ -263,7 +259,7 @@ static void test_sentences(void **state)
     expect_error("cpu.limit=1.999", ERR_USAGE,
                  "cpu.limit: \"1.999\" is not a percentage with at most two decimals");
     expect_error("processes=many", ERR_USAGE, "processes: \"many\" is not a whole number");
-    expect_error("file-locks=5", ERR_UNSUPPORTED, "file-locks is not available in this version");
+    expect_error("disk.space=5", ERR_UNSUPPORTED, "disk.space is not available in this version");
     expect_error("net.out.europe=5", ERR_UNSUPPORTED,
                  "net.out.CLASS is not available in this version");
     expect_error("uptime=5", ERR_USAGE, "uptime is a counter and cannot be set");

@@ -34,6 +34,7 @@ static const struct bpf_row {
     {"sockets.tcp", COUNTS_TCP, COUNTS_PART_SOCKET, RESOURCE_BPF_NONE},
     {"sockets.other", COUNTS_OTHER, COUNTS_PART_OBJECT, RESOURCE_BPF_PART},
     {"files", COUNTS_FILES, COUNTS_PART_OBJECT, RESOURCE_BPF_FALLBACK},
+    {"file-locks", COUNTS_LOCKS, COUNTS_PART_LOCK, RESOURCE_BPF_NONE},
 };
 
 /* Sets that were left when a VE's cgroup went without resource_bpf_forget(). */

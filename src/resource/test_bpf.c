@@ -20,7 +20,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
-#include <sys/epoll.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -615,6 +615,124 @@ static void test_files(void **state)
     expect_held("files", 0);
 }
 
+static int range(int fd, int command, short type, long start, long len)
+{
+    struct flock f = {.l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = len};
+    return fcntl(fd, command, &f);
+}
+
+static int scratch(void)
+{
+    return open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+}
+
+static void body_locks(void)
+{
+    int a = scratch(), b = scratch();
+    box->wrong += flock(a, LOCK_SH) != 0;                    /* 1 */
+    box->wrong += flock(a, LOCK_SH) != 0;                    /* has it already */
+    box->wrong += flock(a, LOCK_EX) != 0;                    /* another one for it */
+    box->wrong += range(a, F_SETLK, F_WRLCK, 0, 10) != 0;    /* 2 */
+    box->wrong += range(a, F_SETLK, F_WRLCK, 20, 10) != 0;   /* 3 */
+    box->wrong += range(b, F_OFD_SETLK, F_RDLCK, 0, 1) != 0; /* 4 */
+    box->done = 1;
+    wait_phase(1);
+    box->refused += range(b, F_SETLK, F_WRLCK, 50, 1) < 0 && errno == ENOLCK;
+    box->refused += flock(b, LOCK_EX) < 0 && errno == ENOLCK;
+    box->wrong += range(a, F_SETLK, F_UNLCK, 4, 2) != 0; /* 5: cut in two */
+    box->done = 2;
+    wait_phase(2);
+    box->wrong += range(a, F_SETLK, F_WRLCK, 0, 0) != 0; /* 3: joined */
+    box->done = 3;
+    wait_phase(3);
+    pid_t pid = fork();
+    if (pid == 0) { /* waits for its parent's, and is ended */
+        range(a, F_SETLKW, F_WRLCK, 0, 1);
+        _exit(0);
+    }
+    box->error = pid;
+    box->done = 4;
+    wait_phase(4);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    box->done = 5;
+    wait_phase(5);
+    close(a);
+    box->done = 6;
+    wait_phase(6);
+}
+
+static void test_locks(void **state)
+{
+    struct param_set set = set_of(ALL, ALL, ALL);
+    if (!works("file-locks"))
+        return;
+    pid_t pid = inside(body_locks);
+    wait_done(1);
+    assert_int_equal(box->wrong, 0);
+    assert_int_equal(held("file-locks"), 4);
+    param_set_put(&set, param_find("file-locks"), (struct param_value){.n = 4});
+    assert_int_equal(resource_bpf_apply(bpf, ID, &set, true, NULL), 0);
+    next_phase(1);
+    wait_done(2);
+    assert_int_equal(box->refused, 2);
+    assert_int_equal(failed("file-locks"), 2);
+    assert_int_equal(held("file-locks"), 5);
+    limit(ALL, ALL, ALL);
+    next_phase(2);
+    wait_done(3);
+    assert_int_equal(box->wrong, 0);
+    assert_int_equal(held("file-locks"), 3);
+    next_phase(3);
+    wait_done(4);
+    expect_held("file-locks", 4); /* one waits */
+    next_phase(4);
+    wait_done(5);
+    expect_held("file-locks", 3);
+    next_phase(5);
+    wait_done(6);
+    expect_held("file-locks", 1);
+    next_phase(6);
+    ends(pid); /* with what it has */
+    expect_held("file-locks", 0);
+}
+
+static void body_lock_swarm(void)
+{
+    for (int i = 0; i < SWARM; i++)
+        if (fork() == 0) {
+            int fd = scratch();
+            alarm(60);
+            wait_phase(1);
+            bool got = i % 2 ? flock(fd, LOCK_EX) == 0 : range(fd, F_SETLK, F_WRLCK, 0, 1) == 0;
+            __sync_fetch_and_add(got ? &box->got : &box->refused, 1);
+            __sync_fetch_and_add(&box->done, 1);
+            wait_phase(2);
+            _exit(0);
+        }
+    while (wait(NULL) > 0)
+        ;
+}
+
+static void test_lock_swarm(void **state)
+{
+    struct param_set set = set_of(ALL, ALL, ALL);
+    if (!works("file-locks"))
+        return;
+    param_set_put(&set, param_find("file-locks"), (struct param_value){.n = 33});
+    assert_int_equal(resource_bpf_apply(bpf, ID, &set, true, NULL), 0);
+    pid_t pid = inside(body_lock_swarm);
+    next_phase(1);
+    wait_done(SWARM);
+    assert_int_equal(box->got, 33);
+    assert_int_equal(counter("file-locks").held.n, 33);
+    assert_int_equal(counter("file-locks").maxheld.n, 33);
+    assert_int_equal(failed("file-locks"), SWARM - 33);
+    next_phase(2);
+    ends(pid);
+    expect_held("file-locks", 0);
+}
+
 /* What a birth and a look at many VEs cost; printed, not judged. */
 static void test_speed(void **state)
 {
@@ -659,9 +777,10 @@ static int run_all(void)
     if (resource_bpf_row(bpf, param_find("sockets.tcp"), &why) != RESOURCE_BPF_LIMITED)
         fprintf(stderr, "# sockets.tcp: %s\n", why);
     const struct CMUnitTest tests[] = {
-        EACH(test_tcp),    EACH(test_accepted), EACH(test_accepted_limit), EACH(test_swarm),
-        EACH(test_udp),    EACH(test_survives), EACH(test_once),           EACH(test_sysctl),
-        EACH(test_events), EACH(test_unix),     EACH(test_files),          EACH(test_speed),
+        EACH(test_tcp),        EACH(test_accepted), EACH(test_accepted_limit), EACH(test_swarm),
+        EACH(test_udp),        EACH(test_survives), EACH(test_once),           EACH(test_sysctl),
+        EACH(test_events),     EACH(test_unix),     EACH(test_files),          EACH(test_locks),
+        EACH(test_lock_swarm), EACH(test_speed),
     };
     int r = cmocka_run_group_tests_name("bpf", tests, NULL, NULL);
     resource_bpf_close(bpf);

@@ -165,7 +165,7 @@ void ve_bpf_doctor(const struct ve_node *node, ve_check_fn check, json_t *list)
           "a kernel with CONFIG_CGROUP_BPF and CONFIG_DEBUG_INFO_BTF (Debian's have both)");
     check(list, "BPF LSM", !files, files ? files : "yes",
           "files limits each process instead of the VE and is not counted, and Unix, netlink and "
-          "packet sockets are not in sockets.other",
+          "packet sockets are not in sockets.other; file-locks is refused",
           "a kernel with CONFIG_BPF_LSM, and bpf in lsm= on its command line (Debian's have both)");
     check(list, "BPF at functions", !names, names ? names : "yes",
           "a refused fork is counted and has an event, which does not name the process",

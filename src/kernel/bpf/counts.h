@@ -54,5 +54,6 @@ struct counts_event {
     char comm[16];
 };
 
-#define COUNTS_RING_SIZE (256 * 1024)
-#define COUNTS_VES_MAX   16384
+#define COUNTS_RING_SIZE   (256 * 1024)
+#define COUNTS_VES_MAX     16384
+#define COUNTS_HOLDERS_MAX 65536 /* processes with locks on a file: pairs of both */
