@@ -43,7 +43,7 @@ class Machine:
             self.start(disk, *(self.counted or ["-loadvm", "ready"]))
             self.connect(LOAD_SECONDS)
             if self.counted:
-                self.wait_line("@@ready", BOOT_SECONDS)
+                self.wait_line("@@ready", 3 * BOOT_SECONDS)
             for name in self.folders:
                 self.must(f"mount -t 9p -o ro,trans=virtio,msize=262144,cache=loose {name} "
                           f"/work/{name}")
