@@ -34,7 +34,7 @@
 
 struct answering { /* of a node */
     struct serving *page;
-    int page_fd; /* until terem-keep has it */
+    int page_fd; /* given to each terem-keep */
     uv_timer_t *timer;
     struct budget budget;
     size_t at_work;
@@ -356,6 +356,14 @@ void answer_keep(struct ve *ve, int listener)
         log_warn(ve->rec.name, 0, "sysinfo(2) inside may fail later: %s", e.text);
 }
 
+void answer_keep_again(struct ve *ve)
+{
+    struct err e = {0};
+    for (struct ve_listener *l = ve->answers ? ve->answers->listeners : NULL; l; l = l->next)
+        if (l->fd >= 0 && keep_put_filter(ve->node->keep, ve->rec.id, l->fd, &e) < 0)
+            log_warn(ve->rec.name, 0, "sysinfo(2) inside may fail later: %s", e.text);
+}
+
 void answer_adopt(struct ve *ve)
 {
     struct err e = {0};
@@ -401,10 +409,7 @@ int answer_begin(struct ve_node *node, struct err *err)
 int answer_serve(struct ve_node *node, struct err *err)
 {
     struct answering *a = node->answering;
-    int r = a ? keep_serve(node->keep, a->page_fd, err) : 0;
-    if (a)
-        cleanup_fd(&a->page_fd);
-    return r;
+    return a ? keep_serve(node->keep, a->page_fd, err) : 0;
 }
 
 void answer_end(struct ve_node *node)

@@ -144,6 +144,9 @@ struct ve_node {
     struct resource_node *resources;
     struct keep *keep;
     char keep_program[PLACE_MAX];
+    uv_poll_t *keep_poll; /* of its end */
+    uv_timer_t *keep_timer;
+    int64_t keep_started; /* again, by us */
     struct network_traffic *traffic; /* of all, while a list is made; else NULL */
     size_t n_traffic;
     struct ve **ves; /* by name */
@@ -295,6 +298,10 @@ void ve_guarantee_params(const struct ve *ve, struct param_set *ret);
 /* Writes what has changed for others; after every commit that changed parameters or VEs. */
 void ve_guarantee_settle(struct ve_node *node);
 
+/* keeper.c: begins to watch for the end of terem-keep; what follows is its own affair. */
+void keeper_watch(struct ve_node *node);
+void keeper_unwatch(struct ve_node *node);
+
 /* event.c */
 /* A limit said no.  Who: pid inside the VE (0: unknown) and the name of its command (NULL:
  * unknown); text: what that means, one sentence without the VE's name, or NULL.  At most one event
@@ -375,6 +382,8 @@ bool answer_listens(const struct ve_node *node);
 int answer_add(struct ve *ve, int listener, struct err *err);
 /* The same, and gives it to terem-keep. */
 void answer_keep(struct ve *ve, int listener);
+/* Gives a new terem-keep the listeners that are here. */
+void answer_keep_again(struct ve *ve);
 /* Answers at those that terem-keep holds. */
 void answer_adopt(struct ve *ve);
 void answer_drop(struct ve *ve);

@@ -225,6 +225,7 @@ static int open_all(struct ve_node *node, struct err *err)
         log_warn(NULL, 0, "sysinfo(2) inside VEs tells about the machine: %s", err->text);
         err_clear(err);
     }
+    keeper_watch(node);
     return 0;
 }
 
@@ -257,6 +258,7 @@ void ve_node_close(struct ve_node *node)
         return;
     node->closing = true;
     job_stop_all(node);
+    keeper_unwatch(node);
     answer_end(node);
     ve_netlimit_end(node);
     inside_end(node, false);
