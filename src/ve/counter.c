@@ -20,6 +20,11 @@ static int (*const sources[])(struct ve *ve, struct param_counters *list, struct
     ve_bpf_counters,
 };
 
+static bool is_limited(const struct param_row *row)
+{
+    return row->kind == PARAM_LIMIT && !(row->flags & PARAM_PLANNED);
+}
+
 int ve_counters_read(struct ve *ve, struct param_counters *ret, struct err *err)
 {
     ret->n = 0;
@@ -29,6 +34,9 @@ int ve_counters_read(struct ve *ve, struct param_counters *ret, struct err *err)
     for (size_t i = 0; i < ARRAY_SIZE(sources); i++)
         if (sources[i](ve, ret, err) < 0)
             return err_wrap(err, "%s: cannot read its counters", ve->rec.name);
+    for (size_t i = 0; i < param_table_size; i++) /* a limit that nobody counts says so */
+        if (is_limited(&param_table[i]))
+            param_counters_of(ret, &param_table[i]);
     return 0;
 }
 
