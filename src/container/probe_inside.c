@@ -20,6 +20,9 @@
 #include <unistd.h>
 
 /* linux/if_packet.h, which musl does not have */
+#ifndef NETLINK_XFRM
+#define NETLINK_XFRM 6
+#endif
 #ifndef PACKET_TX_RING
 #define PACKET_RX_RING 5
 #define PACKET_TX_RING 13
@@ -41,6 +44,36 @@ static void tell(const char *name, long result)
         printf("%s: ALLOWED\n", name);
 }
 
+/* What a 32-bit program calls, made from here: int 0x80 takes its numbers and pointers. */
+static long socketcall(int call, const int *args)
+{
+#ifdef __x86_64__
+    long r;
+    __asm__ volatile("int $0x80"
+                     : "=a"(r)
+                     : "a"(102L), "b"((long)call), "c"(args)
+                     : "memory", "r8", "r9", "r10", "r11");
+    errno = r < 0 ? (int)-r : 0;
+    return r < 0 ? -1 : r;
+#else
+    errno = ENOSYS;
+    return -1;
+#endif
+}
+
+/* Three words where 32-bit pointers reach. */
+static const int *low_words(int a, int b, int c)
+{
+    static int *low;
+    if (!low)
+        low = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1,
+                   0);
+    low[0] = a;
+    low[1] = b;
+    low[2] = c;
+    return low;
+}
+
 static void try_calls(void)
 {
     char handle[512] = {8}; /* large enough for whatever a call that is let through writes */
@@ -60,24 +93,10 @@ static void try_calls(void)
     tell("iopl", syscall(SYS_iopl, 3));
     tell("vsock", socket(40, SOCK_STREAM, 0));
     tell("alg", socket(38, SOCK_SEQPACKET, 0));
+    tell("xfrm", socket(AF_NETLINK, SOCK_RAW, NETLINK_XFRM));
+    tell("vsock-32", socketcall(1 /* SYS_SOCKET */, low_words(40, SOCK_STREAM, 0)));
+    tell("xfrm-32", socketcall(1, low_words(AF_NETLINK, SOCK_RAW, NETLINK_XFRM)));
     tell("quotactl", syscall(SYS_quotactl, 0x800001, "/", 0, 0)); /* Q_SYNC of one device */
-}
-
-/* What a 32-bit program calls, made from here: int 0x80 takes its numbers and pointers. */
-static long socketcall(int call, const int *args)
-{
-#ifdef __x86_64__
-    long r;
-    __asm__ volatile("int $0x80"
-                     : "=a"(r)
-                     : "a"(102L), "b"((long)call), "c"(args)
-                     : "memory", "r8", "r9", "r10", "r11");
-    errno = r < 0 ? (int)-r : 0;
-    return r < 0 ? -1 : r;
-#else
-    errno = ENOSYS;
-    return -1;
-#endif
 }
 
 /* Memory that no cgroup counts: a megabyte for each ring. */

@@ -256,6 +256,7 @@ static void test_calls(void **state)
         assert_has(f->output, "kexec_load: refused");
         assert_has(f->output, "TIOCSTI-high: refused (Operation not permitted)");
         /* Refused as by a kernel without rings: libpcap before 1.10 goes on then. */
+        assert_has(f->output, "xfrm: refused (Protocol not supported)");
         assert_has(f->output, "packet-rx-ring: refused (Protocol not available)");
         assert_has(f->output, "packet-tx-ring-32: refused");
         assert_has(f->output, "vsock: refused (Address family not supported");
