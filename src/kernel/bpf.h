@@ -34,6 +34,7 @@ enum counts_part {
     COUNTS_PART_OBJECT,  /* files, sockets of other families: needs BPF LSM */
     COUNTS_PART_LOCK,    /* file locks: needs BPF LSM and trampolines */
     COUNTS_PART_REFUSAL, /* who was refused by the kernel's own counters */
+    COUNTS_PART_UCOUNT,  /* namespaces, inotify; and who was refused them */
     COUNTS_PARTS
 };
 

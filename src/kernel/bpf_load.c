@@ -35,6 +35,7 @@
 #include "kernel/object.skel.h"
 #include "kernel/refusal.skel.h"
 #include "kernel/socket.skel.h"
+#include "kernel/ucount.skel.h"
 
 #define PREFIX    "terem_" /* of all our programs */
 #define GUARD     PREFIX "opening"
@@ -52,6 +53,7 @@ static const struct part {
     [COUNTS_PART_OBJECT] = {"object", object_bpf__elf_bytes, "BPF LSM (\"bpf\" in lsm=)"},
     [COUNTS_PART_LOCK] = {"lock", lock_bpf__elf_bytes, "BPF LSM, and BPF at functions"},
     [COUNTS_PART_REFUSAL] = {"refusal", refusal_bpf__elf_bytes, "BPF at functions of the kernel"},
+    [COUNTS_PART_UCOUNT] = {"ucount", ucount_bpf__elf_bytes, "BPF at functions of the kernel"},
 };
 _Static_assert(ARRAY_SIZE(parts) == COUNTS_PARTS, "a part without its programs");
 

@@ -154,26 +154,32 @@ int cgroup_read_number(int fd, const char *file, uint64_t *ret, struct err *err)
     return r < 0 ? err_wrap(err, "%s", file) : 0;
 }
 
+int cgroup_key(const char *text, const char *key, uint64_t *ret, struct err *err)
+{
+    size_t len = strlen(key);
+    for (const char *line = text; line && *line; line = strchr(line, '\n')) {
+        line += *line == '\n';
+        if (strncmp(line, key, len) != 0 || line[len] != ' ')
+            continue;
+        char number[32];
+        size_t n = strcspn(line + len + 1, "\n");
+        if (str_print(number, sizeof(number), "%.*s", (int)n, line + len + 1) < 0)
+            break;
+        return number_parse(number, 0, UINT64_MAX, ret, err);
+    }
+    return err_set(err, ERR_UNSUPPORTED, "this kernel has no %s", key);
+}
+
 int cgroup_read_key(int fd, const char *file, const char *key, uint64_t *ret, struct err *err)
 {
-    char text[16384]; /* memory.stat of 6.18 has 2 KiB; with NUMA nodes more */
+    char text[CGROUP_TEXT];
     struct err own = {0};
     if (!err)
         err = &own;
     int r = cgroup_read(fd, file, text, sizeof(text), err);
-    if (r < 0)
-        return r;
-    size_t len = strlen(key);
-    for (char *line = text, *next; line && *line; line = next) {
-        next = strchr(line, '\n');
-        if (next)
-            *next++ = '\0';
-        if (strncmp(line, key, len) == 0 && line[len] == ' ') {
-            r = number_parse(line + len + 1, 0, UINT64_MAX, ret, err);
-            return r < 0 ? err_wrap(err, "%s", file) : 0;
-        }
-    }
-    return err_set(err, ERR_UNSUPPORTED, "this kernel has no %s in %s", key, file);
+    if (r == 0 && (r = cgroup_key(text, key, ret, err)) < 0)
+        err_wrap(err, "%s", file);
+    return r;
 }
 
 int cgroup_kill(int fd, struct err *err)

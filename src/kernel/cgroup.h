@@ -72,6 +72,10 @@ int cgroup_read(int fd, const char *file, char *buf, size_t size, struct err *er
 /* A file with one number; "max" gives UINT64_MAX. */
 int cgroup_read_number(int fd, const char *file, uint64_t *ret, struct err *err);
 /* The number after `key` in a flat-keyed file such as memory.events. */
+/* Room for a file of keys: memory.stat of 6.18 has 2 KiB; with NUMA nodes more. */
+#define CGROUP_TEXT 16384
+/* Of the text of such a file. */
+int cgroup_key(const char *text, const char *key, uint64_t *ret, struct err *err);
 int cgroup_read_key(int fd, const char *file, const char *key, uint64_t *ret, struct err *err);
 
 /* v2 only.  SIGKILL to every process in and below it, also frozen ones; does not wait. */

@@ -40,6 +40,12 @@ static const struct bpf_row {
 /* Sets that were left when a VE's cgroup went without resource_bpf_forget(). */
 static void sweep(struct resource_bpf *bpf);
 
+/* Rows that the container room bounds, counted here where the kernel lets us look. */
+static const struct {
+    const char *key;
+    enum counts_row row;
+} bounded[] = {{"inotify.instances", COUNTS_INOTIFY}, {"inotify.watches", COUNTS_WATCHES}};
+
 int resource_bpf_open(struct resource_node *node, const char *dir, struct resource_bpf **ret,
                       struct err *err)
 {
@@ -176,6 +182,30 @@ static struct param_count count_of(uint64_t n)
     return (struct param_count){.known = true, .n = n};
 }
 
+/* Of rows that others bound.  Each type of namespace is bounded for itself: the fullest one is
+ * shown.  The VE's own of each type is beside the limit; its own user namespace is not counted. */
+static void count_bounded(const struct counts_ve *now, struct param_counters *list)
+{
+    uint64_t held = 0, maxheld = 0, failcnt = 0;
+    for (unsigned i = 0; i < COUNTS_NAMESPACE_TYPES; i++) {
+        uint64_t own = i > 0, h = now->row[COUNTS_NAMESPACES + i].held,
+                 m = now->row[COUNTS_NAMESPACES + i].maxheld;
+        held = h > held + own ? h - own : held;
+        maxheld = m > maxheld + own ? m - own : maxheld;
+        failcnt += now->row[COUNTS_NAMESPACES + i].failcnt;
+    }
+    struct param_counter *c = param_counters_of(list, param_find("namespaces"));
+    c->held = count_of(held);
+    c->maxheld = count_of(maxheld);
+    c->failcnt = count_of(failcnt);
+    for (size_t i = 0; i < ARRAY_SIZE(bounded); i++) {
+        c = param_counters_of(list, param_find(bounded[i].key));
+        c->held = count_of(now->row[bounded[i].row].held);
+        c->maxheld = count_of(now->row[bounded[i].row].maxheld);
+        c->failcnt = count_of(now->row[bounded[i].row].failcnt);
+    }
+}
+
 int resource_bpf_counters(struct resource_bpf *bpf, int64_t id, struct param_counters *list,
                           struct err *err)
 {
@@ -198,6 +228,8 @@ int resource_bpf_counters(struct resource_bpf *bpf, int64_t id, struct param_cou
         c->maxheld = count_of(now.row[rows[i].row].maxheld);
         c->failcnt = count_of(now.row[rows[i].row].failcnt);
     }
+    if (known && !counts_why(bpf->counts, COUNTS_PART_UCOUNT))
+        count_bounded(&now, list);
     /* Before 6.12 cgroup v2 counts refused forks in the wrong group; the program does not. */
     struct param_counter *processes = param_counters_of(list, param_find("processes"));
     if (known && !processes->failcnt.known && !resource_bpf_why_unnamed(bpf))
@@ -246,6 +278,11 @@ static void event(void *ctx, const struct counts_event *e)
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
         if (rows[i].row == e->row)
             key = rows[i].key;
+    for (size_t i = 0; i < ARRAY_SIZE(bounded); i++)
+        if (bounded[i].row == e->row)
+            key = bounded[i].key;
+    if (e->row >= COUNTS_NAMESPACES && e->row < COUNTS_ROWS)
+        key = "namespaces";
     struct resource_refusal r = {
         .row = key ? param_find(key) : NULL,
         .id = ve_of_cgroup(b, e->ve),

@@ -4,6 +4,8 @@
 #include "base/str.h"
 #include "resource/node.h"
 
+#define STAT "memory.stat"
+
 struct source {
     const char *file, *key; /* key: in a flat-keyed file; NULL: the file is one number */
 };
@@ -47,27 +49,55 @@ static const struct counters_of {
      {"memory.swap.events", "max"},
      NULL},
     /* v1 bounds memory and swap together: refusals are of both, the most of swap is unknown. */
-    {"swap.limit", false, {"memory.stat", "swap"}, {NULL}, {"memory.memsw.failcnt"}, NULL},
-    {"memory.kernel", true, {"memory.stat", "kernel"}, {NULL}, {NULL}, NULL},
+    {"swap.limit", false, {STAT, "swap"}, {NULL}, {"memory.memsw.failcnt"}, NULL},
+    {"memory.kernel", true, {STAT, "kernel"}, {NULL}, {NULL}, NULL},
     {"memory.kernel",
      false,
      {"memory.kmem.usage_in_bytes"},
      {"memory.kmem.max_usage_in_bytes"},
      {NULL},
      NULL},
-    {"memory.sockets", true, {"memory.stat", "sock"}, {NULL}, {NULL}, NULL},
+    {"memory.sockets", true, {STAT, "sock"}, {NULL}, {NULL}, NULL},
     {"memory.sockets",
      false,
      {"memory.kmem.tcp.usage_in_bytes"},
      {"memory.kmem.tcp.max_usage_in_bytes"},
      {"memory.kmem.tcp.failcnt"},
      NULL},
+    /* All of it that the VE has, also where no limit but memory.limit holds. */
+    {"memory.shared", true, {STAT, "shmem"}, {NULL}, {NULL}, NULL},
+    {"memory.shared", false, {STAT, "total_shmem"}, {NULL}, {NULL}, NULL},
+    {"memory.locked", true, {STAT, "unevictable"}, {NULL}, {NULL}, NULL},
+    {"memory.locked", false, {STAT, "total_unevictable"}, {NULL}, {NULL}, NULL},
 };
 
-static struct param_count read_source(int fd, const struct source *s)
+/* Rows of the container room that the memory controller counts and does not bound. */
+static const struct param_row *counted_as(const struct param_row *row)
+{
+    bool counted = str_eq(row->key, "memory.shared") || str_eq(row->key, "memory.locked");
+    return counted ? param_find("memory.limit") : row;
+}
+
+/* memory.stat, read once for all rows of a VE: it is the slowest of these files. */
+struct stat_text {
+    bool read;
+    char text[CGROUP_TEXT];
+};
+
+static bool read_stat(int fd, const char *key, struct stat_text *stat, uint64_t *ret)
+{
+    if (!stat->read && cgroup_read(fd, STAT, stat->text, sizeof(stat->text), NULL) < 0)
+        stat->text[0] = '\0';
+    stat->read = true;
+    return cgroup_key(stat->text, key, ret, NULL) == 0;
+}
+
+static struct param_count read_source(int fd, const struct source *s, struct stat_text *stat)
 {
     struct param_count c = {0};
-    if (s->file)
+    if (s->file && str_eq(s->file, STAT))
+        c.known = read_stat(fd, s->key, stat, &c.n);
+    else if (s->file)
         c.known = (s->key ? cgroup_read_key(fd, s->file, s->key, &c.n, NULL)
                           : cgroup_read_number(fd, s->file, &c.n, NULL)) == 0;
     return c;
@@ -78,11 +108,14 @@ struct reader {
     const struct resource_node *node;
     int64_t id;
     int fd[BRANCHES_MAX]; /* -1: not opened yet */
+    struct stat_text stat;
 };
 
 static void reader_begin(struct reader *r, const struct resource_node *node, int64_t id)
 {
-    *r = (struct reader){.node = node, .id = id};
+    r->node = node;
+    r->id = id;
+    r->stat.read = false;
     for (size_t i = 0; i < BRANCHES_MAX; i++)
         r->fd[i] = -1;
 }
@@ -102,7 +135,7 @@ static int branch_of(struct reader *r, size_t branch)
 
 static void read_row(struct reader *r, const struct param_row *row, struct param_counter *ret)
 {
-    const struct controller *c = node_controller(r->node, row);
+    const struct controller *c = node_controller(r->node, counted_as(row));
     int fd = c && c->where != RESOURCE_ABSENT ? branch_of(r, c->branch) : -1;
     if (fd < 0)
         return;
@@ -112,10 +145,10 @@ static void read_row(struct reader *r, const struct param_row *row, struct param
         const struct counters_of *s = &sources[i];
         if (!str_eq(s->row, row->key) || s->v2 != (c->where == RESOURCE_V2))
             continue;
-        ret->held = read_source(fd, &s->held);
-        ret->maxheld = read_source(fd, &s->maxheld);
+        ret->held = read_source(fd, &s->held, &r->stat);
+        ret->maxheld = read_source(fd, &s->maxheld, &r->stat);
         if (!s->only_with || faccessat(fd, s->only_with, F_OK, 0) == 0)
-            ret->failcnt = read_source(fd, &s->failcnt);
+            ret->failcnt = read_source(fd, &s->failcnt, &r->stat);
     }
 }
 

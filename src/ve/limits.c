@@ -76,6 +76,8 @@ int ve_limits_apply(struct ve *ve, const struct param_set *old_set, const struct
 int ve_limits_counters(struct ve *ve, struct param_counters *list, struct err *err)
 {
     struct container_ipc ipc;
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+        param_counters_of(list, param_find(rows[i].key)); /* listed, whoever counts it */
     if (container_count_ipc(ve->pidfd, &ipc, err) < 0)
         return -err->kind;
     const struct {

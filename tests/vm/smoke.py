@@ -139,6 +139,27 @@ class Smoke:
         self.node.terem("set", "web1", "sockets.other=unlimited")
         self.node.sh("web1", "killall syslogd; true")
 
+    def namespaces_and_inotify_are_counted(self):
+        def row(key):
+            return next(c for c in self.node.ok("GET", "/v1/ves/web1/counters") if c["key"] == key)
+        tool = os.path.join(self.node.build, "src/programs/terem-init/use_inside")
+        self.node.terem("push", "web1", tool, "/root/use", timeout=WAIT)
+        self.node.terem("set", "web1", "inotify.instances=20", "inotify.watches=30", "namespaces=3")
+        with Events(self.node) as events:
+            events.begin("web1")
+            for what, got in (("inotify", "20 EMFILE"), ("watches", "30 ENOSPC"), ("net", "3 ENOSPC"),
+                              ("user", "3 ENOSPC")):
+                out = self.node.sh("web1", f"sh -c 'cp /root/use /tmp/u; chmod 755 /tmp/u; /tmp/u {what} 100 2'",
+                                   timeout=WAIT)
+                assert out == got + "\n", (what, out)
+            told = events.wait("ve.refused", ve="web1", key="namespaces")
+            assert told["process"] == "u" and told["pid"] > 1, told
+        rows = {key: row(key) for key in ("inotify.instances", "inotify.watches", "namespaces")}
+        assert [r["maxheld"] for r in rows.values()] == [20, 30, 3], rows
+        assert all(r["failcnt"] > 0 for r in rows.values()), rows
+        until(lambda: [row(key)["held"] for key in rows] == [0, 0, 0])
+        self.node.terem("set", "web1", "inotify.instances=1024", "inotify.watches=65536", "namespaces=128")
+
     def forks_refused_have_names(self):
         with Events(self.node) as events:
             events.begin("web1")

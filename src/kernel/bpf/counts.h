@@ -6,7 +6,7 @@
 
 #include <linux/types.h>
 
-#define COUNTS_LAYOUT 1
+#define COUNTS_LAYOUT 2
 
 enum counts_row {
     COUNTS_TCP,
@@ -14,8 +14,13 @@ enum counts_row {
     COUNTS_FILES,
     COUNTS_LOCKS,
     COUNTS_PROCESSES, /* failcnt alone; the pids controller counts them */
-    COUNTS_ROWS
+    COUNTS_INOTIFY,
+    COUNTS_WATCHES,
+    COUNTS_NAMESPACES, /* the first of its types, in the kernel's order (enum ucount_type) */
+    COUNTS_ROWS = COUNTS_NAMESPACES + 8
 };
+
+#define COUNTS_NAMESPACE_TYPES (COUNTS_ROWS - COUNTS_NAMESPACES)
 
 #define COUNTS_UNLIMITED (~0ULL)
 
