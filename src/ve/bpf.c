@@ -167,7 +167,9 @@ void ve_bpf_doctor(const struct ve_node *node, ve_check_fn check, json_t *list)
           "files limits each process instead of the VE and is not counted, and Unix, netlink and "
           "packet sockets are not in sockets.other; file-locks is refused",
           "a kernel with CONFIG_BPF_LSM, and bpf in lsm= on its command line (Debian's have both)");
-    check(list, "BPF at functions", !names, names ? names : "yes",
-          "a refused fork is counted and has an event, which does not name the process",
-          "a kernel with CONFIG_FUNCTION_TRACER, not locked down (Debian's)");
+    check(
+        list, "BPF at functions", !names, names ? names : "yes",
+        "namespaces and inotify are limited and not counted, and the event of a refused fork does "
+        "not name the process",
+        "a kernel with CONFIG_FUNCTION_TRACER, not locked down (Debian's)");
 }
