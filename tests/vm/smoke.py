@@ -142,14 +142,13 @@ class Smoke:
     def namespaces_and_inotify_are_counted(self):
         def row(key):
             return next(c for c in self.node.ok("GET", "/v1/ves/web1/counters") if c["key"] == key)
-        tool = os.path.join(self.node.build, "src/programs/terem-init/use_inside")
-        self.node.terem("push", "web1", tool, "/root/use", timeout=WAIT)
+        self.node.terem("push", "web1", os.environ["TEREM_USE"], "/root/use", timeout=WAIT)
         self.node.terem("set", "web1", "inotify.instances=20", "inotify.watches=30", "namespaces=3")
         with Events(self.node) as events:
             events.begin("web1")
             for what, got in (("inotify", "20 EMFILE"), ("watches", "30 ENOSPC"), ("net", "3 ENOSPC"),
                               ("user", "3 ENOSPC")):
-                out = self.node.sh("web1", f"sh -c 'cp /root/use /tmp/u; chmod 755 /tmp/u; /tmp/u {what} 100 2'",
+                out = self.node.sh("web1", f"sh -c 'cp /root/use /tmp/u; chmod 755 /tmp/u; /tmp/u {what} 100'",
                                    timeout=WAIT)
                 assert out == got + "\n", (what, out)
             told = events.wait("ve.refused", ve="web1", key="namespaces")
