@@ -111,6 +111,11 @@ const char *resource_bpf_why_unnamed(const struct resource_bpf *bpf)
     return bpf->counts ? counts_why(bpf->counts, COUNTS_PART_REFUSAL) : bpf->why;
 }
 
+const char *resource_bpf_why_uncounted(const struct resource_bpf *bpf)
+{
+    return bpf->counts ? counts_why(bpf->counts, COUNTS_PART_UCOUNT) : bpf->why;
+}
+
 int resource_bpf_check(const struct resource_bpf *bpf, const struct param_set *set, struct err *err)
 {
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {

@@ -34,6 +34,8 @@ enum resource_bpf_state resource_bpf_row(const struct resource_bpf *bpf,
                                          const struct param_row *row, const char **ret_why);
 /* Why the process that the kernel's own counters refused is not named here; NULL: it is. */
 const char *resource_bpf_why_unnamed(const struct resource_bpf *bpf);
+/* Why what namespaces bound is not counted; NULL: it is. */
+const char *resource_bpf_why_uncounted(const struct resource_bpf *bpf);
 
 /* Can every given row be enforced here?  The first that cannot is named with the reason. */
 int resource_bpf_check(const struct resource_bpf *bpf, const struct param_set *set,

@@ -156,7 +156,8 @@ void ve_bpf_files(const struct ve *ve, struct container_limits *limits)
 void ve_bpf_doctor(const struct ve_node *node, ve_check_fn check, json_t *list)
 {
     const struct resource_bpf *bpf = node->bpf->bpf;
-    const char *sockets = NULL, *files = NULL, *names = resource_bpf_why_unnamed(bpf);
+    const char *sockets = NULL, *files = NULL, *names = resource_bpf_why_unnamed(bpf),
+               *uncounted = resource_bpf_why_uncounted(bpf);
     resource_bpf_row(bpf, param_find("sockets.tcp"), &sockets);
     resource_bpf_row(bpf, param_find("files"), &files);
     check(list, "BPF on cgroups", !sockets, sockets ? sockets : "yes",
@@ -167,9 +168,10 @@ void ve_bpf_doctor(const struct ve_node *node, ve_check_fn check, json_t *list)
           "files limits each process instead of the VE and is not counted, and Unix, netlink and "
           "packet sockets are not in sockets.other; file-locks is refused",
           "a kernel with CONFIG_BPF_LSM, and bpf in lsm= on its command line (Debian's have both)");
-    check(
-        list, "BPF at functions", !names, names ? names : "yes",
-        "namespaces and inotify are limited and not counted, and the event of a refused fork does "
-        "not name the process",
-        "a kernel with CONFIG_FUNCTION_TRACER, not locked down (Debian's)");
+    check(list, "BPF at functions", !names, names ? names : "yes",
+          "a refused fork is counted and has an event, which does not name the process",
+          "a kernel with CONFIG_FUNCTION_TRACER, not locked down (Debian's)");
+    check(list, "counters of namespaces", !uncounted, uncounted ? uncounted : "yes",
+          "namespaces and inotify are limited and not counted",
+          "a kernel with CONFIG_FUNCTION_TRACER, not locked down (Debian 13's)");
 }
