@@ -16,6 +16,7 @@
 
 #define AF_INET     2
 #define AF_INET6    10
+#define STREAM      1
 #define TCP         6
 #define ENOBUFS     105
 #define IPV4        0x0008 /* ETH_P_IP and ETH_P_IPV6 in network order, as skb->protocol has them */
@@ -53,7 +54,8 @@ int terem_create(struct bpf_sock *ctx)
     struct counts_owner *tag = bpf_sk_storage_get(&tags, ctx, NULL, BPF_SK_STORAGE_GET_F_CREATE);
     if (tag && tag->ve)
         return 1; /* another edition of this program was here before us */
-    __u32 row = ctx->protocol == TCP ? COUNTS_TCP : COUNTS_OTHER;
+    /* A raw socket may have TCP's number and is none: tcp_destroy_sock() never sees it. */
+    __u32 row = ctx->type == STREAM && ctx->protocol == TCP ? COUNTS_TCP : COUNTS_OTHER;
     if (!tag || !charge(ve, row, me(), false)) {
         bpf_set_retval(-ENOBUFS);
         return 0;
