@@ -12,10 +12,10 @@ TITLE = "Parameters and counters of 1000 VEs"
 MANY = 1000
 TEN = [{"cpu.limit": "50", "cpu.burst": "5ms", "cpu.weight": "150", "memory.limit": "96M",
         "memory.soft": "48M", "processes": "120", "io.read": "50M", "io.write": "50M",
-        "sockets.tcp": "2000", "connections": "5000"},
+        "sockets.tcp": "2000", "sockets.other": "5000"},
        {"cpu.limit": "60", "cpu.burst": "6ms", "cpu.weight": "160", "memory.limit": "97M",
         "memory.soft": "49M", "processes": "121", "io.read": "51M", "io.write": "51M",
-        "sockets.tcp": "2001", "connections": "5001"}]
+        "sockets.tcp": "2001", "sockets.other": "5001"}]
 
 
 def usable(node, params):

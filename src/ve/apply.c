@@ -73,16 +73,21 @@ int ve_apply(struct ve *ve, const struct param_set *old_set, const struct param_
 int ve_apply_room(struct ve *ve, const struct param_set *new_set, struct err *err)
 {
     struct param_counters list;
-    bool read = false;
+    bool lower[PARAM_MAX] = {0}, any = false, network = false;
     char want[PARAM_TEXT], have[PARAM_TEXT];
     for (size_t i = 0; i < param_table_size; i++) {
-        const struct param_row *row = &param_table[i];
         struct param_value v = new_set->v[i], before = ve->params.v[i];
-        if (!row->below || v.unlimited || (!before.unlimited && v.n >= before.n))
+        lower[i] = param_table[i].below && !v.unlimited && (before.unlimited || v.n < before.n);
+        any |= lower[i];
+        network |= lower[i] && param_table[i].backend == PARAM_IN_NETWORK;
+    }
+    if (any && ve_counters_read_some(ve, network, &list, err) < 0)
+        return -err->kind;
+    for (size_t i = 0; i < param_table_size; i++) {
+        const struct param_row *row = &param_table[i];
+        struct param_value v = new_set->v[i];
+        if (!lower[i])
             continue;
-        if (!read && ve_counters_read(ve, &list, err) < 0)
-            return -err->kind;
-        read = true;
         struct param_count held = param_counters_of(&list, row)->held;
         if (!held.known || held.n <= v.n)
             continue;

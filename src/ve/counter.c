@@ -27,12 +27,17 @@ static bool is_limited(const struct param_row *row)
 
 int ve_counters_read(struct ve *ve, struct param_counters *ret, struct err *err)
 {
+    return ve_counters_read_some(ve, true, ret, err);
+}
+
+int ve_counters_read_some(struct ve *ve, bool network, struct param_counters *ret, struct err *err)
+{
     ret->n = 0;
     if (ve->state != VE_RUNNING && ve->state != VE_PAUSED)
         return err_set(err, ERR_STATE, "%s: it is %s: nothing is counted", ve->rec.name,
                        ve_state_name(ve->state));
     for (size_t i = 0; i < ARRAY_SIZE(sources); i++)
-        if (sources[i](ve, ret, err) < 0)
+        if ((network || sources[i] != ve_netlimit_counters) && sources[i](ve, ret, err) < 0)
             return err_wrap(err, "%s: cannot read its counters", ve->rec.name);
     for (size_t i = 0; i < param_table_size; i++) /* a limit that nobody counts says so */
         if (is_limited(&param_table[i]))

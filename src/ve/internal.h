@@ -263,6 +263,8 @@ json_t *ve_oversell_json(const struct ve_node *node);
 
 /* counter.c: all sources, of a VE that runs. */
 int ve_counters_read(struct ve *ve, struct param_counters *ret, struct err *err);
+/* network: those of the network, too, for which the table of all connections is read. */
+int ve_counters_read_some(struct ve *ve, bool network, struct param_counters *ret, struct err *err);
 
 /* cores.c */
 /* Can these have their cores and guarantees together?  changed: in the table's order; NULL: one

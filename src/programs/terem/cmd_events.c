@@ -33,13 +33,17 @@ static void words_state(struct str *s, const json_t *e)
     text_add(s, cli_text(e, "to"));
 }
 
-/* "processes refused sh (pid 12), 3 times: nothing new starts" */
+/* "processes refused sh (pid 12), 3 times: nothing new starts", "net.packets said no, 9 times" */
 static void words_refused(struct str *s, const json_t *e)
 {
     json_int_t count = cli_int(e, "count");
     text_add(s, cli_text(e, "key"));
-    str_add(s, " refused ");
-    add_process(s, e);
+    if (cli_is_null(e, "process") && cli_is_null(e, "pid")) {
+        str_add(s, " said no");
+    } else {
+        str_add(s, " refused ");
+        add_process(s, e);
+    }
     if (count > 1)
         str_add(s, ", %" JSON_INTEGER_FORMAT " times", count);
     add_text(s, e);
