@@ -269,7 +269,7 @@ class Node:
 
     def left(self):
         """What is on the machine although the node has stopped."""
-        mounts = [f"mount {at}" for at in self.mounts()]
+        mounts, others = [f"mount {at}" for at in self.mounts()], self.taken_over()
         found = mounts + [f"process {pid}: {command}" for pid, command in self.processes()]
         found += [f"cgroup {path}" for path in glob.glob("/sys/fs/cgroup/" + self.cgroup_name) +
                   glob.glob("/sys/fs/cgroup/*/" + self.cgroup_name)]
@@ -277,8 +277,8 @@ class Node:
         found += [f"interface {name}" for name in os.listdir("/sys/class/net")
                   if name == f"terem{self.number}"]
         found += [f"nft {line}" for line in self.tables()]
-        # Looked at last: our number may have been given to another instance just now.
-        return mounts if self.taken_over() else found
+        # Our number may have been given to another instance meanwhile, and taken back.
+        return mounts if others or self.taken_over() else found
 
     # ---- the end ----
     def close(self):
@@ -299,10 +299,11 @@ class Node:
             self.daemon.wait()
         if self.instance is not None:
             for _ in range(100):  # namespaces and cgroups go in the background
-                if not self.left():
+                now = self.left()
+                if not now:
                     break
                 time.sleep(0.05)
-            left += self.left()
+            left += now
             if left:
                 left.append(f"teremd said: {self.words(2000)}")
             if left:

@@ -55,8 +55,8 @@ def test_a_forged_line_is_no_victim(node, events):
 
 def hold(node, name, megabytes):
     """A process that keeps so much, and one that keeps little."""
-    node.sh(name, f"sleep 1000 >/dev/null 2>&1 & (head -c {megabytes << 20} /dev/zero; sleep 1000) | "
-                  "tail -n1 >/dev/null 2>&1 &")
+    node.sh(name, f"sleep 1000 >/dev/null 2>&1 & (head -c {megabytes << 20} /dev/zero | "
+                  "tr '\\0' x; sleep 1000) | tail -n1 >/dev/null 2>&1 &")
     for _ in range(400):
         held = node.sh(name, "for p in /proc/[0-9]*; do grep -q '^Name:.tail' $p/status && "
                              "grep VmRSS $p/status; done; true")

@@ -39,9 +39,10 @@ class Memory:
         return next(c for c in self.node.ok("GET", f"/v1/ves/{name}/counters") if c["key"] == key)
 
     def hold(self, name, megabytes):
-        """A process that keeps so much, and does nothing."""
-        self.node.sh(name, f"(head -c {megabytes << 20} /dev/zero; sleep 1000) | tail -n1 "
-                           ">/dev/null 2>&1 &")
+        """A process that keeps so much, and does nothing.  Not zeros: Linux 6.12 gives huge pages
+        that hold mostly zeros back without swap, and more of them than was asked for."""
+        self.node.sh(name, f"(head -c {megabytes << 20} /dev/zero | tr '\\0' x; sleep 1000) | "
+                           "tail -n1 >/dev/null 2>&1 &")
         for _ in range(600):
             held = self.node.sh(name, "for p in /proc/[0-9]*; do grep -q '^Name:.tail' $p/status && "
                                       "grep VmRSS $p/status; done; true")
