@@ -16,12 +16,16 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#define STEP_MIN  (1024 * 1024ull)
-#define STEPS     64 /* of what it held at first */
-#define STEP_US   10000
-#define IDLE_MAX  3 /* steps that gave nothing: there is no more */
-#define PAGE      ((uint64_t)sysconf(_SC_PAGESIZE))
-#define SWAPS_MAX 8192
+#define STEP_MIN    (1024 * 1024ull)
+#define STEPS       64     /* of what it held at first */
+#define STEP_US     2000   /* 10 MB and more go to zram in it */
+#define STEP_MAX_US 200000 /* when a shorter one gave nothing: others may have the processors */
+#define WINDOWS     8      /* of what it held at first, to see what comes back in */
+#define WINDOW_MIN  (8 * 1024 * 1024ull)
+#define IDLE_V2     3 /* steps that gave nothing: there is no more */
+#define IDLE_V1     20
+#define PAGE        ((uint64_t)sysconf(_SC_PAGESIZE))
+#define SWAPS_MAX   8192
 
 struct state {
     uint64_t used, swap, cache, refaulted; /* bytes */
@@ -56,10 +60,11 @@ static void on_tick(int sig)
 }
 
 /* 0: there may be more; 1: all is given back. */
-static int step_v1(int fd, struct err *err)
+static int step_v1(int fd, unsigned idle, struct err *err)
 {
     struct sigaction tick = {.sa_handler = on_tick}, old; /* without SA_RESTART */
-    struct itimerval soon = {{0, STEP_US}, {0, STEP_US}}, none = {{0}};
+    long us = idle < 7 ? STEP_US << idle : STEP_MAX_US;   /* 2, 4, 8, … 128 ms */
+    struct itimerval soon = {{0, us}, {0, us}}, none = {{0}};
     auto_fd int f = openat(fd, "memory.force_empty", O_WRONLY | O_CLOEXEC);
     if (f < 0)
         return err_sys(err, "cannot open memory.force_empty");
@@ -85,28 +90,38 @@ static int step_v2(int fd, uint64_t bytes, struct err *err)
     return r;
 }
 
+/* What comes back at once is in use: a quarter of what was given back, looked at over so much that
+ * the few pages of a process that just woke up do not count. */
+static bool is_wanted(const struct state *mark, const struct state *now, uint64_t window)
+{
+    uint64_t given = mark->used > now->used ? mark->used - now->used : 0;
+    return now->refaulted - mark->refaulted > (given > window ? given : window) / 4;
+}
+
 static int squeeze(int fd, bool v2, const struct resource_squeeze *q, const struct state *first,
                    struct err *err)
 {
     uint64_t step = first->used / STEPS > STEP_MIN ? first->used / STEPS : STEP_MIN;
-    struct state before = *first, now = *first;
+    uint64_t window = first->used / WINDOWS > WINDOW_MIN ? first->used / WINDOWS : WINDOW_MIN;
+    struct state before = *first, now = *first, mark = *first;
     unsigned idle = 0;
     int over = 0;
-    while (over == 0 && idle < IDLE_MAX && now.used > q->to) {
+    while (over == 0 && idle < (v2 ? IDLE_V2 : IDLE_V1) && now.used > q->to) {
         uint64_t left = now.used - q->to;
         if (q->progress &&
             q->progress(q->ctx,
                         (int)((first->used - (now.used < first->used ? now.used : first->used)) *
                               100 / (first->used - q->to))))
             return err_set(err, ERR_CANCELLED, "cancelled");
-        over = v2 ? step_v2(fd, left < step ? left : step, err) : step_v1(fd, err);
+        over = v2 ? step_v2(fd, left < step ? left : step, err) : step_v1(fd, idle, err);
         if (over < 0 || (over = look(fd, v2, &now, err) < 0 ? -err->kind : over) < 0)
             return over;
         uint64_t given = before.used > now.used ? before.used - now.used : 0;
         idle = given < PAGE * 16 ? idle + 1 : 0;
-        /* What comes back at once is in use. */
-        if (q->cold_only && now.refaulted - before.refaulted > given / 4)
+        if (q->cold_only && is_wanted(&mark, &now, window))
             break;
+        if (mark.used > now.used && mark.used - now.used >= window)
+            mark = now;
         before = now;
     }
     return 0;
