@@ -338,12 +338,19 @@ static void test_sockets(void **state)
     resource_node_close(node);
 }
 
+static const struct param_counter *of(struct param_counters *list, const char *key)
+{
+    size_t n = list->n;
+    const struct param_counter *c = param_counters_of(list, param_find(key));
+    assert_int_equal(list->n, n); /* it was there */
+    return c;
+}
+
 static void test_counters(void **state)
 {
     struct resource_node *node;
     struct resource_cgroups c;
     struct param_counters list = {0};
-    const struct param_counter *rows = list.c;
     struct param_set set;
     make_top("cg", true, "cpu memory pids hugetlb");
     open_node("1 1 0:1 / @/cg rw - cgroup2 cgroup2 rw\n", &node);
@@ -354,7 +361,7 @@ static void test_counters(void **state)
     write_at("cg/terem/ve-7/memory.peak", "7000\n");
     write_at("cg/terem/ve-7/memory.events", "low 1\nhigh 2\nmax 3\noom 4\noom_kill 5\n");
     write_at("cg/terem/ve-7/memory.swap.events", "high 0\nmax 6\nfail 7\n");
-    write_at("cg/terem/ve-7/memory.stat", "anon 5\nkernel 11\nkernel_stack 4\nsock 22\n");
+    write_at("cg/terem/ve-7/memory.stat", "anon 5\nkernel 11\nkernel_stack 4\nsock 22\nshmem 33\n");
     write_at("cg/terem/ve-7/hugetlb.2MB.current", "6291456\n");
     write_at("cg/terem/ve-7/hugetlb.2MB.rsvd.current", "8388608\n");
     write_at("cg/terem/ve-7/hugetlb.2MB.events", "max 3\n");
@@ -362,28 +369,24 @@ static void test_counters(void **state)
     write_at("cg/terem/ve-7/pids.current", "8\n");
     write_at("cg/terem/ve-7/pids.events", "max 9\n");
     assert_int_equal(resource_counters(node, 7, &list, NULL), 0);
-    assert_int_equal(list.n, 6);
-    assert_string_equal(rows[0].row->key, "memory.limit");
-    expect_count(rows[0].held, true, 5000);
-    expect_count(rows[0].maxheld, true, 7000);
-    expect_count(rows[0].failcnt, true, 5);
-    assert_string_equal(rows[1].row->key, "swap.limit");
-    expect_count(rows[1].held, false, 0); /* there is no file: unknown, not nothing */
-    expect_count(rows[1].failcnt, true, 6);
-    assert_string_equal(rows[2].row->key, "memory.kernel");
-    expect_count(rows[2].held, true, 11);
-    assert_string_equal(rows[3].row->key, "memory.sockets");
-    expect_count(rows[3].held, true, 22);
-    assert_string_equal(rows[4].row->key, "hugepages.limit");
-    expect_count(rows[4].held, true, 6 << 20);
-    expect_count(rows[4].failcnt, true, 3);
-    assert_string_equal(rows[5].row->key, "processes");
-    expect_count(rows[5].held, true, 8);
-    expect_count(rows[5].maxheld, false, 0);
-    expect_count(rows[5].failcnt, false, 0); /* before 6.12 it is counted elsewhere */
+    expect_count(of(&list, "memory.limit")->held, true, 5000);
+    expect_count(of(&list, "memory.limit")->maxheld, true, 7000);
+    expect_count(of(&list, "memory.limit")->failcnt, true, 5);
+    expect_count(of(&list, "swap.limit")->held, false,
+                 0); /* there is no file: unknown, not nothing */
+    expect_count(of(&list, "swap.limit")->failcnt, true, 6);
+    expect_count(of(&list, "memory.kernel")->held, true, 11);
+    expect_count(of(&list, "memory.sockets")->held, true, 22);
+    expect_count(of(&list, "memory.shared")->held, true, 33);
+    expect_count(of(&list, "hugepages.limit")->held, true, 6 << 20);
+    expect_count(of(&list, "hugepages.limit")->failcnt, true, 3);
+    expect_count(of(&list, "processes")->held, true, 8);
+    expect_count(of(&list, "processes")->maxheld, false, 0);
+    expect_count(of(&list, "processes")->failcnt, false,
+                 0); /* before 6.12 it is counted elsewhere */
     write_at("cg/terem/ve-7/pids.events.local", "max 9\n");
     assert_int_equal(resource_counters(node, 7, &list, NULL), 0);
-    expect_count(rows[5].failcnt, true, 9);
+    expect_count(of(&list, "processes")->failcnt, true, 9);
     resource_cgroups_done(&c);
     resource_node_close(node);
 }

@@ -55,11 +55,14 @@ static void put_v2(int fd, const char *controllers)
         put(fd, "io.bfq.weight", "100\n");
     }
     for (size_t i = 0; strstr(controllers, "hugetlb") && i < 2; i++) {
-        static const char *const sizes[] = {"2MB", "1GB"}, *const ends[] = {".max", ".rsvd.max"};
-        for (size_t k = 0; k < 2; k++) {
+        static const char *const sizes[] = {"2MB", "1GB"}, *const ends[] = {
+                                                               ".max",     ".rsvd.max",
+                                                               ".current", ".rsvd.current",
+                                                               ".events",  ".events.local"};
+        for (size_t k = 0; k < ARRAY_SIZE(ends); k++) {
             char file[64];
             str_print(file, sizeof(file), "hugetlb.%s%s", sizes[i], ends[k]);
-            put(fd, file, "max\n");
+            put(fd, file, k < 2 ? "max\n" : k < 4 ? "0\n" : "max 0\n");
         }
     }
     if (strstr(controllers, "memory")) {
