@@ -127,6 +127,17 @@ def test_refusals_have_names(node, program):
     assert told["process"] == "hoard" and told["pid"] > 1 and told["count"] == 1
     assert told["text"] == "sockets.tcp 3 is reached"
     assert abs(told["time"] / 1000 - time.time()) < 60
+    # What is held back is told, too, and a name that is not UTF-8 hides nothing.
+    node.sh("web1", "cp /bin/hoard \"$(printf '/bin/caf\\351')\"; exec \"$(printf '/bin/caf\\351')\" tcp 1 20 0")
+    count, deadline = 0, time.monotonic() + 20
+    with Events(node) as events:
+        events.begin("web1")
+        node.sh("web1", "exec \"$(printf '/bin/caf\\351')\" tcp 1 23 0", check=False)
+        while count < 20:
+            assert time.monotonic() < deadline, count
+            count = sum(e["count"] for e in list(events.seen) if e["type"] == "ve.refused" and
+                       e["process"] and e["process"].startswith("caf\\x"))
+            time.sleep(0.1)
 
 
 def test_connections_from_outside(node, program):

@@ -69,10 +69,10 @@ static void finish(struct collect *c, const struct frame *last)
     } else {
         bool killed = last->len == 2 && last->data[0];
         int code = last->len == 2 ? last->data[1] : 255;
-        result = json_pack("{s:i, s:o, s:o, s:o, s:b}", "exit", killed ? 128 + code : code,
-                           "signal", killed ? json_string(sigabbrev_np(code)) : json_null(),
-                           "stdout", text_json(&c->out), "stderr", text_json(&c->error),
-                           "truncated", c->truncated);
+        result =
+            json_pack("{s:i, s:o, s:o, s:o, s:b}", "exit", killed ? 128 + code : code, "signal",
+                      killed ? ve_signal_json(code) : json_null(), "stdout", text_json(&c->out),
+                      "stderr", text_json(&c->error), "truncated", c->truncated);
     }
     uv_poll_stop(&c->poll);
     c->fn(c->ctx, result, result ? NULL : &e);

@@ -8,6 +8,9 @@ struct ve_refusal {
     int64_t at; /* its last event */
     uint64_t held_back;
     uint64_t told; /* ve_refusals_told() */
+    bool look;     /* at the counter, when the second is over: who told may have missed some */
+    pid_t pid;     /* of the last one */
+    char process[64];
 };
 
 static int add(struct ve_node *node, struct ve_watch w, struct ve_watch **ret, struct err *err)
@@ -102,22 +105,110 @@ uint64_t ve_refusals_told(struct ve *ve, const struct param_row *row, uint64_t c
     return before;
 }
 
+/* A process names itself: what is not UTF-8 is shown as \xNN, or the event were none. */
+static json_t *name_json(const char *name)
+{
+    if (!name || !*name)
+        return json_null();
+    json_t *out = json_string(name);
+    if (out)
+        return out;
+    auto_str struct str s = str_init(256);
+    str_escape(&s, name, strnlen(name, 60));
+    return json_string(str_c(&s));
+}
+
+static void tell_refused(struct ve *ve, const struct param_row *row, struct ve_refusal *r,
+                         const char *text)
+{
+    json_t *e = json_pack("{s:s, s:s, s:s, s:I, s:o, s:o, s:o}", "type", "ve.refused", "ve",
+                          ve->rec.name, "key", row->key, "count", (json_int_t)r->held_back, "pid",
+                          r->pid > 0 ? json_integer(r->pid) : json_null(), "process",
+                          name_json(r->process), "text", text ? json_string(text) : json_null());
+    r->at = ve_now_ms();
+    r->held_back = 0;
+    ve_event_emit(ve->node, e);
+}
+
+static bool is_too_soon(const struct ve_refusal *r)
+{
+    int64_t now = ve_now_ms();
+    return now - r->at < REFUSED_EVERY_MS && now >= r->at;
+}
+
+/* The last ones of a burst may have had no event of their own (ve/bpf.c): the counter knows. */
+static void look_again(struct ve *ve)
+{
+    struct param_counters list;
+    bool read = false;
+    for (size_t k = 0; k < param_table_size; k++) {
+        struct ve_refusal *r = &ve->refused[k];
+        bool look = r->look && r->told;
+        r->look = false;
+        if (!look || (!read && ve_counters_read(ve, &list, &(struct err){0}) < 0))
+            continue;
+        read = true;
+        struct param_count now = param_counters_of(&list, &param_table[k])->failcnt;
+        if (!now.known || now.n <= r->told)
+            continue;
+        r->held_back += now.n - r->told;
+        r->told = now.n;
+    }
+}
+
+/* What was held back is told when its second is over. */
+static void on_refused_timer(uv_timer_t *timer)
+{
+    struct ve_node *node = timer->data;
+    bool more = false;
+    ve_handle_close(&node->refused_timer);
+    for (size_t i = 0; i < node->n_ves; i++) {
+        struct ve_refusal *all = node->ves[i]->refused;
+        if (all)
+            look_again(node->ves[i]);
+        for (size_t k = 0; all && k < param_table_size; k++) {
+            if (!all[k].held_back)
+                continue;
+            if (is_too_soon(&all[k]))
+                more = true;
+            else
+                tell_refused(node->ves[i], &param_table[k], &all[k], NULL);
+        }
+        more |= ve_oom_tell_rest(node->ves[i]);
+    }
+    if (more)
+        ve_refused_later(node);
+}
+
+void ve_refused_later(struct ve_node *node)
+{
+    if (node->closing || node->refused_timer ||
+        !(node->refused_timer = calloc(1, sizeof(*node->refused_timer))))
+        return;
+    uv_timer_init(node->loop, node->refused_timer);
+    node->refused_timer->data = node;
+    uv_timer_start(node->refused_timer, on_refused_timer, REFUSED_EVERY_MS, 0);
+}
+
 void ve_refused(struct ve *ve, const struct param_row *row, uint64_t count, pid_t pid,
                 const char *process, const char *text)
 {
     if (!ve->refused && !(ve->refused = calloc(param_table_size, sizeof(*ve->refused))))
         return;
     struct ve_refusal *r = &ve->refused[param_index(row)];
-    int64_t now = ve_now_ms();
     r->held_back += count;
-    if (now - r->at < REFUSED_EVERY_MS && now >= r->at)
-        return;
-    json_t *e = json_pack("{s:s, s:s, s:s, s:I, s:o, s:o, s:o}", "type", "ve.refused", "ve",
-                          ve->rec.name, "key", row->key, "count", (json_int_t)r->held_back, "pid",
-                          pid > 0 ? json_integer(pid) : json_null(), "process",
-                          process ? json_string(process) : json_null(), "text",
-                          text ? json_string(text) : json_null());
-    r->at = now;
-    r->held_back = 0;
-    ve_event_emit(ve->node, e);
+    r->pid = pid;
+    str_print(r->process, sizeof(r->process), "%s", process ? process : "");
+    r->look = true;
+    ve_refused_later(ve->node);
+    if (!is_too_soon(r))
+        tell_refused(ve, row, r, text);
+}
+
+json_t *ve_signal_json(int sig)
+{
+    char text[16];
+    const char *name = sigabbrev_np(sig);
+    str_print(text, sizeof(text), "RTMIN+%d", sig - 32); /* those of real time have no names */
+    return json_string(name ? name : text);
 }

@@ -41,8 +41,9 @@ struct ve {
     json_t *run;  /* pid, started, exit, broken; rec.run is its text */
     struct param_set params;
     struct ve_refusal *refused; /* by row, made at the first refusal; or NULL */
-    int64_t oom_at;             /* its last event of this type */
-    uint64_t oom_count;         /* since then */
+    int64_t oom_at;             /* when the second began in which its events are counted */
+    unsigned oom_told;          /* in that second, one by one */
+    uint64_t oom_count;         /* and those that are not told yet */
     uint64_t weight;            /* that ve_guarantee_settle() wrote; 0: another or none */
     cpu_set_t cores;            /* where it runs, or would; see cores.c */
     cpu_set_t cores_written;    /* in the kernel; none: unknown */
@@ -144,9 +145,10 @@ struct ve_node {
     struct resource_node *resources;
     struct keep *keep;
     char keep_program[PLACE_MAX];
-    uv_poll_t *keep_poll; /* of its end */
+    uv_timer_t *refused_timer; /* while events of refusals are held back */
+    uv_poll_t *keep_poll;      /* of its end */
     uv_timer_t *keep_timer;
-    int64_t keep_started; /* again, by us */
+    int64_t keep_started;            /* again, by us */
     struct network_traffic *traffic; /* of all, while a list is made; else NULL */
     size_t n_traffic;
     struct ve **ves; /* by name */
@@ -305,9 +307,13 @@ void keeper_watch(struct ve_node *node);
 void keeper_unwatch(struct ve_node *node);
 
 /* event.c */
+json_t *ve_signal_json(int sig); /* "KILL" */
 /* A limit said no.  Who: pid inside the VE (0: unknown) and the name of its command (NULL:
  * unknown); text: what that means, one sentence without the VE's name, or NULL.  At most one event
  * a second for each row of each VE goes out; `count` tells of how many refusals. */
+void ve_refused_later(struct ve_node *node); /* in a second, for what is held back */
+/* oom.c: the same for ends that are not told yet; true: its second is not over. */
+bool ve_oom_tell_rest(struct ve *ve);
 void ve_refused(struct ve *ve, const struct param_row *row, uint64_t count, pid_t pid,
                 const char *process, const char *text);
 /* Remembers how many refusals of the row somebody else counted; returns what it was told before. */

@@ -101,8 +101,7 @@ static void record_exit(struct ve *ve, const struct kernel_exit *x)
                                          : x->status,
                           "reason", reason, "time", (json_int_t)ve_now_ms());
     json_object_set_new(e, "signal",
-                        x->signal && !asked_inside ? json_string(sigabbrev_np(x->signal))
-                                                   : json_null());
+                        x->signal && !asked_inside ? ve_signal_json(x->signal) : json_null());
     json_object_set_new(ve->run, "last_exit", e);
     json_array_append_new(ve->node->pending, json_pack("{s:s, s:s, s:O}", "type", "ve.exit", "ve",
                                                        ve->rec.name, "last_exit", e));

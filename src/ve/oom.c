@@ -19,6 +19,7 @@
 #define RECORDS_ONCE 64   /* then others have their turn on the loop */
 #define IDS          65536
 #define EVERY_MS     1000
+#define TOLD_MAX     10 /* in that time, each with its name */
 
 struct oom_watch {
     struct ve_node *node;
@@ -79,19 +80,40 @@ static void tell(struct ve *ve, const struct resource_victim *v, pid_t pid)
     char text[PARAM_TEXT + 320];
     if (v->where == RESOURCE_OOM_LIMIT && !ve_bpf_tells_forks(ve->node)) /* it tells of this, too */
         ve_refused(ve, row, 1, pid, v->name, "a process was killed: see ve.oom");
-    ve->oom_count++;
-    if (now - ve->oom_at < EVERY_MS && now >= ve->oom_at)
+    if (now - ve->oom_at >= EVERY_MS || now < ve->oom_at) {
+        ve->oom_at = now;
+        ve->oom_told = 0;
+    }
+    if (ve->oom_told == TOLD_MAX) {
+        ve->oom_count++;
+        ve_refused_later(ve->node);
         return;
+    }
+    ve->oom_told++;
     text_of(ve, v, text, sizeof(text));
     log_warn(ve->rec.name, 0, "%s", text);
     json_t *e = json_pack("{s:s, s:s, s:o, s:s, s:I, s:o, s:I, s:s}", "type", "ve.oom", "ve",
                           ve->rec.name, "pid", pid > 0 ? json_integer(pid) : json_null(), "process",
                           v->name, "rss", (json_int_t)v->held_bytes, "limit",
                           limit.unlimited ? json_null() : json_integer((json_int_t)limit.n),
-                          "count", (json_int_t)ve->oom_count, "text", text);
-    ve->oom_at = now;
-    ve->oom_count = 0;
+                          "count", (json_int_t)1, "text", text);
     ve_event_emit(ve->node, e);
+}
+
+bool ve_oom_tell_rest(struct ve *ve)
+{
+    int64_t now = ve_now_ms();
+    if (!ve->oom_count || (now - ve->oom_at < EVERY_MS && now >= ve->oom_at))
+        return ve->oom_count > 0;
+    log_warn(ve->rec.name, 0, "%" PRIu64 " more processes were killed for want of memory",
+             (uint64_t)ve->oom_count);
+    ve_event_emit(ve->node,
+                  json_pack("{s:s, s:s, s:n, s:n, s:n, s:n, s:I, s:s}", "type", "ve.oom", "ve",
+                            ve->rec.name, "pid", "process", "rss", "limit", "count",
+                            (json_int_t)ve->oom_count, "text",
+                            "more processes were killed in that second than are told one by one"));
+    ve->oom_count = 0;
+    return false;
 }
 
 static void on_victim(void *ctx, const struct resource_victim *v)

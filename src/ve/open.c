@@ -259,6 +259,7 @@ void ve_node_close(struct ve_node *node)
     node->closing = true;
     job_stop_all(node);
     keeper_unwatch(node);
+    ve_handle_close(&node->refused_timer);
     answer_end(node);
     ve_netlimit_end(node);
     inside_end(node, false);
