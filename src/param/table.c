@@ -380,7 +380,7 @@ const struct param_row param_table[] = {
      .kind = PARAM_LIMIT,
      .flags = PARAM_UNLIMITED,
      .max = COUNT_MAX_ROW,
-     .def = NO_LIMIT,
+     .def = {.n = 4096},
      .below = "nothing is closed, and nothing new opens",
      .ancestor = "numothersock",
      .summary = "most sockets in the VE that are not TCP",
@@ -389,8 +389,9 @@ const struct param_row param_table[] = {
                "on. At the limit socket(2) fails with ENOBUFS, connect(2) to a Unix socket with "
                "ECONNREFUSED. Other than Internet sockets are seen by BPF LSM alone: on a kernel "
                "without it (`terem doctor` tells) UDP and raw sockets are counted and limited and "
-               "the others are not. It can be lowered below what is open. OpenVZ's numothersock "
-               "counted the same."},
+               "the others are not. It can be lowered below what is open. By default 4096: what "
+               "waits in a netlink socket is memory that the kernel charges to nobody. OpenVZ's "
+               "numothersock counted the same."},
     {.key = "ptys",
      .backend = PARAM_IN_NAMESPACE,
      .type = PARAM_COUNT,
