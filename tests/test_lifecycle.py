@@ -80,6 +80,14 @@ def test_destroy_of_a_running_ve_needs_force(node):
     assert node.api("GET", "/v1/ves/web1").status == 404
 
 
+def test_the_first_process_is_born_after_its_clocks(node):
+    """A birth before they begin would be shown as one in the year 2600."""
+    for i in range(30):
+        node.ve(f"web{i}")
+        born, up = node.sh(f"web{i}", "cut -d' ' -f22 /proc/1/stat; cat /proc/uptime").splitlines()
+        assert 0 <= int(born) < 100 and float(up.split()[0]) < 60, (i, born, up)
+
+
 def test_stop_kills_after_the_deadline(node):
     """An application that ignores the request to end is killed when its time is over."""
     node.ve("deaf", kind="app", command=["/bin/sh", "-c", "trap '' TERM INT; while :; do sleep 1; done"])

@@ -9,11 +9,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <inttypes.h>
 #include <linux/nsfs.h>
 #include <linux/sched.h>
 #include <linux/securebits.h>
 #include <sched.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -135,30 +137,45 @@ int namespace_around(int userns, int *ret_fd, uid_t *ret_owner, struct err *err)
     return 0;
 }
 
+/* When the process was born, in whole seconds of CLOCK_BOOTTIME: proc_pid_stat(5), field 22. */
+static int read_birth(int dir, int64_t *ret, struct err *err)
+{
+    auto_free char *text = NULL;
+    uint64_t ticks;
+    int r = fd_read_file_at(dir, "stat", 4096, &text, NULL, err);
+    if (r < 0)
+        return r;
+    char *at = strrchr(text, ')'); /* the name before it may hold anything */
+    for (int field = 2; at && field < 22; field++)
+        if ((at = strchr(at, ' ')))
+            at++;
+    if (!at)
+        return err_set(err, ERR_INTERNAL, "its /proc/PID/stat is too short");
+    at[strcspn(at, " \n")] = '\0';
+    if ((r = number_parse(at, 0, INT64_MAX, &ticks, err)) < 0)
+        return err_wrap(err, "cannot read when it was born");
+    *ret = (int64_t)(ticks / (uint64_t)sysconf(_SC_CLK_TCK));
+    return 0;
+}
+
 int namespace_zero_clocks(pid_t pid, struct err *err)
 {
-    static const struct {
-        clockid_t clock;
-        const char *name;
-    } clocks[] = {{CLOCK_MONOTONIC, "monotonic"}, {CLOCK_BOOTTIME, "boottime"}};
     auto_fd int dir = -1;
+    int64_t birth = 0;
     int r = open_proc(pid, &dir, err);
     if (r < 0)
         return r;
     if (faccessat(dir, "timens_offsets", W_OK, 0) < 0 && errno == ENOENT)
         return 0;
-    char text[128];
-    size_t len = 0;
-    for (size_t i = 0; i < ARRAY_SIZE(clocks); i++) {
-        struct timespec now;
-        clock_gettime(clocks[i].clock, &now);
-        /* Whole seconds are enough, and leave the clock a little above zero. */
-        if (str_print(text + len, sizeof(text) - len, "%s -%lld 0\n", clocks[i].name,
-                      (long long)now.tv_sec) < 0)
-            return err_set(err, ERR_INTERNAL, "clock offsets are too long");
-        len += strlen(text + len);
-    }
-    r = fd_write_value_at(dir, "timens_offsets", err, "%s", text);
+    /* Not from now: a second may have ended since its birth, and a birth before zero is shown as
+     * one in the year 2600.  Whole seconds are enough, and leave the clock a little above zero. */
+    struct timespec boot, monotonic;
+    clock_gettime(CLOCK_BOOTTIME, &boot);
+    clock_gettime(CLOCK_MONOTONIC, &monotonic);
+    if ((r = read_birth(dir, &birth, err)) == 0)
+        r = fd_write_value_at(dir, "timens_offsets", err,
+                              "monotonic -%" PRId64 " 0\nboottime -%" PRId64 " 0\n",
+                              (int64_t)monotonic.tv_sec - (boot.tv_sec - birth), birth);
     return r < 0 ? err_wrap(err, "cannot set the clocks of the time namespace") : 0;
 }
 

@@ -32,8 +32,8 @@ int namespace_open_user(int pidfd, int *ret_fd, struct err *err);
 int namespace_around(int userns, int *ret_fd, uid_t *ret_owner, struct err *err);
 /* Ids 0…count-1 of the process's user namespace are base… outside; groups likewise. */
 int namespace_map_ids(pid_t pid, uid_t base, uint32_t count, struct err *err);
-/* Sets the clocks "since boot" to zero in the time namespace that the process has made and not
- * yet joined.  Without time namespaces: does nothing. */
+/* Sets the clocks "since boot" so that they began less than a second before the process, in the
+ * time namespace that it has made and not yet joined.  Without time namespaces: does nothing. */
 int namespace_zero_clocks(pid_t pid, struct err *err);
 /* Joins the time namespace that the caller has made by unshare(CLONE_NEWTIME): its clocks can be
  * set no more.  By itself a process is in it after exec only since Linux 6.3; before, its children
