@@ -6,6 +6,8 @@ import time
 
 import pytest
 
+from events import Events
+
 
 def test_whole_life(node):
     node.template()
@@ -76,7 +78,11 @@ def test_destroy_of_a_running_ve_needs_force(node):
     node.ve("web1")
     assert node.api("DELETE", "/v1/ves/web1?wait=true").error == "state"
     assert node.state("web1") == "running"
-    node.job("DELETE", "/v1/ves/web1?force=true")
+    with Events(node) as events:
+        events.begin("web1")
+        node.job("DELETE", "/v1/ves/web1?force=true")
+        last = events.wait("ve.exit", ve="web1")["last_exit"]
+    assert last["signal"] == "KILL" and last["reason"] == "asked to stop", last
     assert node.api("GET", "/v1/ves/web1").status == 404
 
 

@@ -76,17 +76,23 @@ static const char *exit_how(const struct ve *ve, const struct kernel_exit *x)
     return x->signal ? "killed" : "exited";
 }
 
+/* Destroying a running VE by force stops it, too. */
+static bool asked_to_stop(const struct ve *ve)
+{
+    return ve->state == VE_STOPPING || ve->rec.want == VE_ABSENT;
+}
+
 static void exit_reason(const struct ve *ve, const struct kernel_exit *x, char reason[96])
 {
     struct resource_usage u;
     char limit[PARAM_TEXT];
     const struct param_row *row = param_find("memory.limit");
-    if (x->signal == SIGKILL && ve->state != VE_STOPPING &&
+    if (x->signal == SIGKILL && !asked_to_stop(ve) &&
         resource_usage(ve->node->resources, ve->rec.id, &u, NULL) == 0 && u.oom_kills > 0)
         str_print(reason, 96, "out of memory (memory.limit=%s)",
                   param_format(row, param_set_get(&ve->params, "memory.limit"), limit));
     else
-        str_print(reason, 96, "%s", ve->state == VE_STOPPING ? "asked to stop" : "ended by itself");
+        str_print(reason, 96, "%s", asked_to_stop(ve) ? "asked to stop" : "ended by itself");
 }
 
 static void record_exit(struct ve *ve, const struct kernel_exit *x)
