@@ -81,6 +81,21 @@ def test_layer_goes_with_its_last_user(node):
     node.run("web1", "/bin/true")
 
 
+def test_what_was_half_made_goes_behind(node):
+    """A draft of 270 MB kept teremd from answering for 43 s at its start."""
+    node.template()
+    node.term()
+    layers = os.path.join(node.root, "lib/layers")
+    os.makedirs(os.path.join(layers, ".new-1-2-3/root/etc"))
+    node.start()
+    assert not [name for name in os.listdir(layers) if name.startswith(".new")]
+    deadline = time.monotonic() + 30
+    while len(os.listdir(layers)) > 1:
+        assert time.monotonic() < deadline, os.listdir(layers)
+        time.sleep(0.05)
+    assert "deleted in the background" in node.words()
+
+
 LAYERS = [
     tar(archive.system([entry("data", kind=tarfile.DIRTYPE), entry("data/old", b"old"),
                         entry("data/gone", b"gone"), entry("hidden", kind=tarfile.DIRTYPE),

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define JSON_SUFFIX ".json"
@@ -113,9 +114,14 @@ static bool is_record(char *name)
     return name_check_template(name, NULL) == 0;
 }
 
-static bool is_layer_or_old(char *name)
+static bool is_layer(char *name)
 {
-    return str_starts(name, "sha256-") || str_starts(name, ".old-");
+    return str_starts(name, "sha256-");
+}
+
+static bool is_old(char *name)
+{
+    return str_starts(name, ".old-");
 }
 
 static bool is_draft(char *name)
@@ -263,6 +269,17 @@ static int read_records(struct template_store *s, struct template ***ret, size_t
     return 0;
 }
 
+/* The name is new each time: what went by it before may still be on its way out. */
+static int retire(struct template_store *s, const char *name)
+{
+    char old[TEMPLATE_DIGEST + 64];
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    str_print(old, sizeof(old), ".old-%lld-%ld-%s", (long long)now.tv_sec, now.tv_nsec,
+              name + (name[0] == '.'));
+    return renameat(s->layers, name, s->layers, old);
+}
+
 /*
  * Renames every layer that nothing stands on out of the way, while the lock is held.  If a record
  * cannot be read no layer goes, because we cannot know which ones it needs.
@@ -276,16 +293,15 @@ static int retire_layers(struct template_store *s, const char *const *used, size
     int r = read_records(s, &all, &n_all, err);
     if (r < 0)
         return r;
-    r = list_names(s->layers, is_layer_or_old, &names, &n, err);
+    r = list_names(s->layers, is_layer, &names, &n, err);
     for (size_t i = 0; i < n; i++) {
-        char digest[TEMPLATE_DIGEST], old[TEMPLATE_DIGEST + 8];
-        if (names[i][0] == '.' || str_print(digest, sizeof(digest), "%s", names[i]) < 0)
+        char digest[TEMPLATE_DIGEST];
+        if (str_print(digest, sizeof(digest), "%s", names[i]) < 0)
             continue;
         digest[6] = ':';
         if (!digest_ok(digest) || listed(digest, used, n_used) || in_records(digest, all, n_all))
             continue;
-        str_print(old, sizeof(old), ".old-%s", names[i]);
-        if (renameat(s->layers, names[i], s->layers, old) < 0 && r == 0)
+        if (retire(s, names[i]) < 0 && r == 0)
             r = err_sys(err, "cannot remove layer %s", digest);
     }
     template_names_free(names, n);
@@ -294,16 +310,24 @@ static int retire_layers(struct template_store *s, const char *const *used, size
 }
 
 /* Deletes what was renamed out of the way; the lock is not needed any more. */
-static int delete_old(struct template_store *s, struct err *err)
+int template_empty_trash(struct template_store *s, struct err *err)
 {
     char **names = NULL;
     size_t n = 0;
-    int r = list_names(s->layers, is_layer_or_old, &names, &n, err);
-    for (size_t i = 0; i < n; i++)
-        if (names[i][0] == '.' && r == 0)
-            r = path_remove_tree_at(s->layers, names[i], err);
+    int r = list_names(s->layers, is_old, &names, &n, err);
+    for (size_t i = 0; i < n && r == 0; i++)
+        r = path_remove_tree_at(s->layers, names[i], err);
     template_names_free(names, n);
     return r;
+}
+
+bool template_has_trash(struct template_store *s)
+{
+    char **names = NULL;
+    size_t n = 0;
+    bool any = list_names(s->layers, is_old, &names, &n, NULL) == 0 && n > 0;
+    template_names_free(names, n);
+    return any;
 }
 
 static int lock_templates(struct template_store *s, int *ret_fd, struct err *err)
@@ -337,12 +361,12 @@ int template_remove(struct template_store *s, const char *name, const char *cons
     r = retire_layers(s, used, n_used, err);
     cleanup_fd(&lock);
     if (r == 0)
-        r = delete_old(s, err);
+        r = template_empty_trash(s, err);
     return r < 0 ? err_wrap(err, "template %s is removed, its layers are not", name) : 0;
 }
 
-/* Removes the drafts whose makers are gone. */
-static int remove_drafts(struct template_store *s, struct err *err)
+/* Renames the drafts whose makers are gone out of the way. */
+static int retire_drafts(struct template_store *s, struct err *err)
 {
     auto_fd int lock = openat(s->layers, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (lock < 0 || flock(lock, LOCK_EX) < 0)
@@ -355,7 +379,8 @@ static int remove_drafts(struct template_store *s, struct err *err)
             openat(s->layers, names[i], O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0)
             continue;
-        r = path_remove_tree_at(s->layers, names[i], err);
+        if (retire(s, names[i]) < 0)
+            r = err_sys(err, "cannot rename %s", names[i]);
     }
     template_names_free(names, n);
     return r;
@@ -366,14 +391,12 @@ int template_recover(struct template_store *s, const char *const *used, size_t n
 {
     struct err own = {0}; /* err_wrap() keeps the kind only where there is a struct err */
     err = err ? err : &own;
-    int r = remove_drafts(s, err);
+    int r = retire_drafts(s, err);
     if (r < 0)
         return err_wrap(err, "cannot remove a half-made layer");
     auto_fd int lock = -1;
     if ((r = lock_templates(s, &lock, err)) < 0)
         return r;
     r = retire_layers(s, used, n_used, err);
-    cleanup_fd(&lock);
-    int r2 = delete_old(s, r < 0 ? NULL : err);
-    return r < 0 ? r : r2;
+    return r;
 }

@@ -104,6 +104,9 @@ int template_remove(struct template_store *s, const char *name, const char *cons
  * A missing layer: ERR_CORRUPT with its digest. */
 int template_open_layers(struct template_store *s, const char *const *digests, size_t n,
                          int *ret_fds, struct err *err);
-/* After a crash: removes what was half made, and layers that nothing refers to. */
+/* After a crash: renames out of the way what was half made, and layers that nothing refers to.
+ * template_empty_trash() deletes them, which can take a minute. */
 int template_recover(struct template_store *s, const char *const *used, size_t n_used,
                      struct err *err);
+bool template_has_trash(struct template_store *s);
+int template_empty_trash(struct template_store *s, struct err *err);

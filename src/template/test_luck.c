@@ -46,6 +46,7 @@ static void test_killed(void **state)
         kill(pid, SIGKILL);
         assert_int_equal(waitpid(pid, NULL, 0), pid);
         OK(f, template_recover(f->store, NULL, 0, &f->err));
+        OK(f, template_empty_trash(f->store, &f->err));
         auto_template struct template *t = NULL;
         if (template_get(f->store, "t", &t, &f->err) == 0) {
             const char *digest = t->layers[0];
@@ -81,6 +82,7 @@ static void test_recover_beside_import(void **state)
         OK(f, template_recover(f->store, NULL, 0, &f->err));
     assert_int_equal(status, 0);
     OK(f, template_recover(f->store, NULL, 0, &f->err));
+    assert_false(template_has_trash(f->store));
     close(fixture_root(f, "t", 0));
     assert_int_equal(fixture_entries(f, "layers"), 1);
 }

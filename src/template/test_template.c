@@ -64,7 +64,11 @@ static void test_busybox(void **state)
     assert_int_equal(template_remove(f->store, "box2", NULL, 0, &f->err), -ERR_NOT_FOUND);
     OK(f, template_recover(f->store, used, 1, &f->err));
     assert_int_equal(fixture_entries(f, "layers"), 1);
+    assert_false(template_has_trash(f->store));
     OK(f, template_recover(f->store, NULL, 0, &f->err));
+    assert_int_equal(fixture_entries(f, "layers"), 1); /* renamed: deleting takes its time */
+    assert_true(template_has_trash(f->store));
+    OK(f, template_empty_trash(f->store, &f->err));
     assert_int_equal(fixture_entries(f, "layers"), 0);
     assert_int_equal(fixture_entries(f, "templates"), 0);
 }

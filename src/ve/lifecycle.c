@@ -431,15 +431,21 @@ static void failed_destroy(struct job *job)
         log_error(job->ve->rec.name, job->rec.id, "%s", e.text);
 }
 
+static bool has_trash(struct ve_node *node)
+{
+    return storage_has_trash(node->pool) || template_has_trash(node->templates);
+}
+
 static void trash_begin(struct ve_node *node)
 {
-    if (node->trash_pid || node->closing || !storage_has_trash(node->pool))
+    if (node->trash_pid || node->closing || !has_trash(node))
         return;
     pid_t pid = ve_fork(node, NULL, 0, true);
     if (pid == 0) {
         setpriority(PRIO_PROCESS, 0, 19);
         syscall(SYS_ioprio_set, 1 /* IOPRIO_WHO_PROCESS */, 0, 3 << 13 /* IOPRIO_CLASS_IDLE */);
         storage_empty_trash(node->pool, &(struct err){0});
+        template_empty_trash(node->templates, &(struct err){0});
         _exit(0);
     }
     node->trash_pid = pid > 0 ? pid : 0;
@@ -454,7 +460,7 @@ static void on_trash_timer(uv_timer_t *t)
 
 void ve_trash_later(struct ve_node *node)
 {
-    if (node->trash_timer || node->closing || !storage_has_trash(node->pool))
+    if (node->trash_timer || node->closing || !has_trash(node))
         return;
     node->trash_timer = calloc(1, sizeof(*node->trash_timer));
     if (!node->trash_timer)
@@ -532,6 +538,7 @@ static void failed_template(struct job *job)
     if (ve_used_layers(job->node, &used, &n, &e) < 0 ||
         template_recover(job->node->templates, used, n, &e) < 0)
         log_error(job->rec.subject, job->rec.id, "%s", e.text);
+    ve_trash_later(job->node);
 }
 
 /* ---- the table ---- */

@@ -243,6 +243,9 @@ static void remove_orphans(struct ve_node *node)
     if (ve_used_layers(node, &used, &n, &e) < 0 ||
         template_recover(node->templates, used, n, &e) < 0)
         log_error(NULL, 0, "%s", e.text);
+    if (template_has_trash(node->templates))
+        log_info(NULL, 0,
+                 "layers that were half made or are not used are deleted in the background");
 }
 
 int ve_recover(struct ve_node *node, struct err *err)
