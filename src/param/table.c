@@ -41,8 +41,11 @@ const struct param_row param_table[] = {
          "In percent of one core, with at most two decimals, or in MHz (1000MHz), which "
          "become percent of this node's clock. When every VE is busy, each "
          "still gets at least its own guarantee, and what is above all guarantees in "
-         "proportion to cpu.weight; what nobody wants is free for all. The kernel's "
-         "weight of every VE is derived from all guarantees, of stopped VEs too. The sum "
+         "proportion to cpu.weight. The kernel's weight of every VE is derived from all "
+         "guarantees, of stopped and idle VEs too, and what those leave unused goes to the VEs "
+         "that want it in proportion to these whole weights: once nearly all of the node is "
+         "promised, a VE without a guarantee gets little beside a busy one with a large one "
+         "(2 to 3% each were seen beside one of 80%), and what they leave is free for it. The sum "
          "over all VEs never exceeds the node's cores less reserve.cpu of terem.conf: "
          "what cannot be kept is refused. From the first guarantee on all VEs together weigh as "
          "much more than one busy group of the node's own programs (one process, on cgroup "
@@ -301,7 +304,8 @@ const struct param_row param_table[] = {
                "holds for each size of huge pages that the machine has (2M and 1G, say), used or "
                "only reserved: beyond it mmap(2) with MAP_HUGETLB fails with ENOMEM. These are "
                "the pages that the operator set aside (vm.nr_hugepages); memory.limit does not "
-               "count them, and transparent huge pages are ordinary memory."},
+               "count them, and transparent huge pages are ordinary memory. A refusal is counted "
+               "in failcnt and makes no event."},
 
     /* ---- things that are counted ---- */
     {.key = "processes",
