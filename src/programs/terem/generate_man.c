@@ -161,10 +161,10 @@ void generate_man_terem(struct str *s)
     str_add(s, ".SH SYNOPSIS\n\\fBterem\\fR [\\fB\\-\\-root\\fR \\fIDIR\\fR] \\fICOMMAND\\fR "
                "[\\fIOPTION\\fR...] [\\fIWORD\\fR...]\n.SH DESCRIPTION\n");
     paragraphs(s, "A virtual environment (VE) is a complete server of its own: root user, files, "
-                  "processes, addresses, firewall and services, within limits that you set. "
-                  "Guarantees of resources are not in this version. terem makes, runs and looks "
-                  "after them; the work is done by teremd, to "
-                  "which terem speaks over a Unix socket.\n\n"
+                  "processes, addresses, firewall and services, within the guarantees and limits "
+                  "that you set. "
+                  "terem makes, runs and looks after them; the work is done by teremd, to which "
+                  "terem speaks over a Unix socket.\n\n"
                   "What takes time is a job of teremd. On a terminal its progress is shown in one "
                   "line; elsewhere each change of it is a line on standard error. Ctrl-C ends the "
                   "waiting and not the job. With NO_COLOR set nothing is coloured.");
@@ -197,15 +197,20 @@ void generate_man_terem(struct str *s)
 static void param_facts(struct str *s, const struct param_row *row)
 {
     char text[PARAM_TEXT];
-    str_add(s, ".br\nType: %s%s. Kind: %s. Default: ", param_type_name(row->type),
-            row->flags & PARAM_UNLIMITED ? ", or unlimited" : "", param_kind_name(row->kind));
-    roff(s, param_format(row, row->def, text));
-    str_add(s, ". ");
-    if (row->flags & PARAM_PLANNED)
-        str_add(s, "This version cannot set it yet.");
-    else
-        str_add(s,
-                row->flags & PARAM_RESTART ? "Takes effect at the next start." : "Changes live.");
+    bool counted = row->kind == PARAM_COUNTER;
+    str_add(s, ".br\nType: %s%s. Kind: %s. ", param_type_name(row->type),
+            row->flags & PARAM_UNLIMITED && !counted ? ", or unlimited" : "",
+            param_kind_name(row->kind));
+    if (!counted) {
+        str_add(s, "Default: ");
+        roff(s, param_format(row, row->def, text));
+        str_add(s, ". ");
+    }
+    str_add(s, "%s",
+            row->flags & PARAM_PLANNED   ? "This version cannot set it yet."
+            : counted                    ? "Is counted, not set."
+            : row->flags & PARAM_RESTART ? "Takes effect at the next start."
+                                         : "Changes live.");
     if (row->ancestor) {
         str_add(s, " OpenVZ: ");
         roff(s, row->ancestor);

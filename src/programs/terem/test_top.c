@@ -96,6 +96,35 @@ static void test_refusals(void **state)
     top_done(&t);
 }
 
+/* The number beside a name is that row's own, and is there however long the name is. */
+static void test_refused_numbers(void **state)
+{
+    struct top t = TOP_NONE;
+    struct top_view v = {.columns = 80};
+    auto_str struct str out = str_init(BIG);
+    json_t *one = ve(1, "a-name-of-a-virtual-environment", 0, 0, 15);
+    json_object_set_new(json_object_get(one, "failed"), "connections.rate", json_integer(210));
+    look(&t, json_pack("[o]", one), 1000);
+    top_render(&t, &v, &out);
+    assert_non_null(strstr(str_c(&out), "connecti… 210\n"));
+    v.columns = 100;
+    str_clear(&out);
+    top_render(&t, &v, &out);
+    assert_non_null(strstr(str_c(&out), "conne… 210 (+15)\n"));
+    v.columns = 0;
+    str_clear(&out);
+    top_render(&t, &v, &out);
+    assert_non_null(strstr(str_c(&out), "connections.rate 210 (+15)\n"));
+    one = json_deep_copy(one);
+    json_object_set_new(json_object_get(one, "failed"), "processes", json_integer(1015));
+    look(&t, json_pack("[o]", one), 3000);
+    v.columns = 80;
+    str_clear(&out);
+    top_render(&t, &v, &out);
+    assert_non_null(strstr(str_c(&out), " +1000\n"));
+    top_done(&t);
+}
+
 /* Whatever the window: no line is too long and none too many. */
 static void test_bounds(void **state)
 {
@@ -153,9 +182,8 @@ static void test_orders(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rates),
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_rates),           cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_refused_numbers), cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_orders),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

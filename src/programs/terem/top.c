@@ -15,6 +15,7 @@
 #define NAME_LEAST 8
 #define NAME_MOST  32
 #define CELL       96
+#define KEY_LEAST  6 /* cells of a refused row's name that are worth a count less */
 #define UNKNOWN    "-"
 #define MARK       "!"
 #define RED        "\x1b[1;31m"
@@ -104,6 +105,7 @@ static void read_failed(struct top_row *r, const struct top_row *old, int64_t no
         }
     }
     r->rose_key = is_marked(r, now) && rose_key ? rose_key : most_key;
+    r->rose_total = r->rose_key ? number(r->failed, r->rose_key) : 0;
 }
 
 static void read_row(struct top_row *r, const json_t *one, const struct top_row *old, int64_t now)
@@ -285,17 +287,27 @@ static double both(double a, double b)
     return a < 0 && b < 0 ? -1 : pair(a, b);
 }
 
-/* "!processes +3" while it rises, "processes 12" afterwards. */
-static void refused_text(const struct top *t, const struct top_row *r, struct str *s)
+/* "!processes +3" while it rises, "processes 12 (+225)" afterwards: its own number and that of all
+ * other rows together.  A name that is too long for `room` is cut and never the number. */
+static void refused_text(const struct top *t, const struct top_row *r, size_t room, struct str *s)
 {
-    if (is_marked(r, t->at)) {
-        str_add(s, MARK);
-        text_add(s, r->rose_key);
-        str_add(s, " +%" PRId64, r->rose);
-    } else if (r->refused && r->rose_key) {
-        text_add(s, r->rose_key);
-        str_add(s, " %" PRId64, r->refused);
-    }
+    auto_str struct str key = str_init(256);
+    char count[CELL], rest[CELL] = "";
+    bool marked = is_marked(r, t->at);
+    if (!marked && (!r->refused || !r->rose_key))
+        return;
+    str_print(count, sizeof(count), marked ? " +%" PRId64 : " %" PRId64,
+              marked ? r->rose : r->rose_total);
+    if (!marked && r->refused > r->rose_total)
+        str_print(rest, sizeof(rest), " (+%" PRId64 ")", r->refused - r->rose_total);
+    text_add(&key, r->rose_key);
+    size_t width = strlen(count) + (marked ? strlen(MARK) : 0);
+    if (width + strlen(rest) + KEY_LEAST > room)
+        *rest = '\0';
+    width += strlen(rest);
+    str_add(s, "%s", marked ? MARK : "");
+    text_add_cut(s, str_c(&key), room > width ? room - width : 0);
+    str_add(s, "%s%s", count, rest);
 }
 
 struct layout {
@@ -354,7 +366,8 @@ static void add_row(const struct top *t, const struct layout *l, const struct to
     }
     str_print(buf, sizeof(buf), "%" PRId64, r->pids);
     cell(line, r->pids < 0 ? UNKNOWN : buf, 5, true);
-    refused_text(t, r, line);
+    size_t used = text_width(str_c(line), line->len);
+    refused_text(t, r, !l->columns ? SIZE_MAX : l->columns > used ? l->columns - used : 0, line);
 }
 
 /* Adds a line cut to the width, in a colour or none. */

@@ -37,6 +37,7 @@ struct top_row {
     int64_t rose_at;             /* when one rose last while we looked; 0: never */
     int64_t rose;                /* by how much then, for the row that rose most */
     const char *rose_key;        /* while marked that row, else the one that failed most */
+    int64_t rose_total;          /* its own failcnt */
     int64_t raw[5];              /* cpu_usec, read, written, net_in_bytes, net_out_bytes */
     const json_t *failed;
 };
