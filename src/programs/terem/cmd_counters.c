@@ -94,6 +94,22 @@ static bool counter_table(struct text_table *t, const json_t *rows)
     return uncounted;
 }
 
+/* "memory.limit" a line; of all VEs "web1 memory.limit". */
+static void quiet_rows(struct str *out, const json_t *rows)
+{
+    const json_t *row;
+    size_t i;
+    json_array_foreach(rows, i, row)
+    {
+        if (*cli_text(row, "ve")) {
+            text_add(out, cli_text(row, "ve"));
+            str_add(out, " ");
+        }
+        text_add(out, cli_text(row, "key"));
+        str_add(out, "\n");
+    }
+}
+
 static int fetch_one(struct cli *cli, const char *name, json_t **ret, struct err *err)
 {
     auto_str struct str path = str_init(256);
@@ -115,6 +131,10 @@ int cmd_counters(struct cli *cli, const struct args *a, struct err *err)
         only_failed(rows);
     if (cli->json)
         return cli_out_json(cli, rows, err);
+    if (cli->quiet) {
+        quiet_rows(&out, rows);
+        return cli_out(&out, err);
+    }
     if (!a->n_pos) {
         t.columns = 7;
         t.right = 0x7c;
@@ -124,7 +144,7 @@ int cmd_counters(struct cli *cli, const struct args *a, struct err *err)
         str_add(&out, "No limit has refused anything.\n");
     else
         text_table_render(&t, &out, 0);
-    if (uncounted && !cli->quiet)
+    if (uncounted)
         str_add(&out, UNCOUNTED ": not counted on this kernel\n");
     return cli_out(&out, err);
 }

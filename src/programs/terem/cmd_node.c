@@ -179,7 +179,8 @@ int cmd_params(struct cli *cli, const struct args *a, struct err *err)
     auto_str struct str out = str_init(TEXT_MAX);
     auto_table struct text_table t = {.columns = rows ? 5 : 4};
     for (size_t i = 0; i < param_table_size && cli->quiet; i++)
-        str_add(&out, "%s\n", param_table[i].key);
+        if (!(param_table[i].flags & PARAM_PLANNED) || args_has(a, "all"))
+            str_add(&out, "%s\n", param_table[i].key);
     if (!cli->quiet) {
         add_params(&t, rows, args_has(a, "all"));
         text_table_render(&t, &out, cli->out_tty ? cli_columns(1) : 0);
@@ -238,6 +239,11 @@ int cmd_node_show(struct cli *cli, const struct args *a, struct err *err)
         return r;
     if (cli->json)
         return cli_out_json(cli, node, err);
+    if (cli->quiet) {
+        text_add(&out, cli_text(node, "name"));
+        str_add(&out, "\n");
+        return cli_out(&out, err);
+    }
     str_add(&out, "name      ");
     text_add(&out, cli_text(node, "name"));
     str_add(&out, "\nversion   ");
