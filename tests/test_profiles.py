@@ -55,6 +55,10 @@ def test_defaults_profile_own(node):
     said = node.terem("set", "web1", "--profile", "small", check=False)
     assert said.returncode == 2 and "web1: with profile small: memory.soft 1G is above" in said.stderr
     assert node.show("web1")["profile"] is None and processes(pid) == "4096"
+    # Where the profile has no part in it, it is not blamed.
+    said = node.terem("set", "web1", "--profile", "small", "memory.soft=default",
+                      "cpu.guarantee=5", "cpu.limit=3", check=False)
+    assert said.returncode == 2 and "web1: cpu.guarantee 5 is above cpu.limit 3" in said.stderr
     said = node.terem("set", "web1", "--profile", "smal", check=False)
     assert "there is no profile smal; did you mean small?" in said.stderr
 

@@ -52,13 +52,22 @@ static int merge(const json_t *profile, const json_t *own, struct param_set *ret
     return r;
 }
 
+/* Would the VE's own parameters alone be refused with the same sentence? */
+static bool fails_alone(const json_t *own, const struct err *err)
+{
+    struct param_set alone;
+    struct err e = {0};
+    return merge(NULL, own, &alone, &e) < 0 && str_eq(e.text, err->text);
+}
+
 int ve_params_effective(const struct ve_node *node, const json_t *spec, struct param_set *ret,
                         struct err *err)
 {
     const char *name = ve_profile_of(spec);
     const json_t *profile = ve_profile_params(node, name);
-    int r = merge(profile, json_object_get(spec, "params"), ret, err);
-    return r < 0 && profile ? err_wrap(err, "with profile %s", name) : r;
+    const json_t *own = json_object_get(spec, "params");
+    int r = merge(profile, own, ret, err);
+    return r < 0 && profile && !fails_alone(own, err) ? err_wrap(err, "with profile %s", name) : r;
 }
 
 static const char *next_name(void *ctx, size_t i)
