@@ -123,10 +123,21 @@ def test_what_waits_for_the_next_start(node):
     make(node, "web1", signals="64")
     done = node.terem("set", "web1", "signals=100", "ptys=5")
     assert "next start" in done.stdout + done.stderr
+    shown = node.terem("show", "web1").stdout
+    assert "signals=100  (from the next start)" in shown and "(default)" not in shown
+    every = node.terem("show", "--all", "web1").stdout
+    assert "signals=100  (its own)  (from the next start)" in every
+    assert "cpu.limit=unlimited  (default)" in every and "uptime=" not in every
     expect(node, "web1", "signals", 200, 1, "64 EAGAIN")
     node.job("POST", "/v1/ves/web1/restart")
     expect(node, "web1", "signals", 200, 1, "100 EAGAIN")
     expect(node, "web1", "ptys", 200, 1, "5 ENOSPC")
+    node.terem("set", "web1", "--profile", "small")
+    done = node.terem("profile", "set", "small", "ptys=9", "memory.locked=1M", "processes=150")
+    assert "memory.locked takes effect at the next start of 1 VE that runs" in done.stdout
+    assert "processes takes" not in done.stdout and "ptys takes" not in done.stdout
+    assert "memory.locked=1M  (profile small)  (from the next start)" in \
+        node.terem("show", "web1").stdout
 
 
 def test_two_ves_do_not_starve_each_other(node):

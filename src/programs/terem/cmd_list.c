@@ -197,6 +197,6 @@ int cmd_show(struct cli *cli, const struct args *a, struct err *err)
         return r;
     if (cli->json)
         return cli_out_json(cli, ve, err);
-    ve_text_show(&out, ve, text_now());
+    ve_text_show(&out, ve, text_now(), args_has(a, "all"));
     return cli_out(&out, err);
 }

@@ -4,6 +4,7 @@
 #include "base/name.h"
 #include "cli.h"
 #include "command.h"
+#include "param/param.h"
 #include "text.h"
 #include "ve_text.h"
 
@@ -102,6 +103,36 @@ static int tell(struct cli *cli, const json_t *profile, const char *done, struct
     return 0;
 }
 
+/* Of what was changed now: keys that wait for the next start, and in how many VEs. */
+static int say_pending(struct cli *cli, const struct args *a, const json_t *params, struct err *err)
+{
+    auto_json json_t *list = NULL;
+    const char *key;
+    json_t *value, *ve, *wait;
+    size_t i, k;
+    json_object_foreach((json_t *)params, key, value)
+    {
+        const struct param_row *row = param_find(key);
+        size_t n = 0;
+        if (!row || !(row->flags & PARAM_RESTART))
+            continue;
+        int r = list ? 0 : cli_call(cli, "GET", "/v1/ves", NULL, &list, err);
+        if (r < 0)
+            return r;
+        json_array_foreach(list, i, ve)
+        {
+            if (!str_eq(cli_text(ve, "profile"), a->pos[0]))
+                continue;
+            json_array_foreach(json_object_get(ve, "pending"), k, wait) n +=
+                str_eq(json_string_value(wait), key);
+        }
+        if (n)
+            cli_say(cli, "profile %s: %s takes effect at the next start of %zu VE%s that run%s",
+                    a->pos[0], key, n, n == 1 ? "" : "s", n == 1 ? "s" : "");
+    }
+    return 0;
+}
+
 int cmd_profile_create(struct cli *cli, const struct args *a, struct err *err)
 {
     auto_json json_t *body = json_object(), *profile = NULL;
@@ -125,7 +156,9 @@ int cmd_profile_set(struct cli *cli, const struct args *a, struct err *err)
         return r;
     json_object_set_new(body, "force", json_boolean(args_has(a, "force")));
     r = cli_call(cli, "PATCH", str_c(&path), body, &profile, err);
-    return r < 0 ? r : tell(cli, profile, "set", err);
+    if (r == 0)
+        r = tell(cli, profile, "set", err);
+    return r < 0 || cli->json ? r : say_pending(cli, a, json_object_get(body, "params"), err);
 }
 
 int cmd_profile_remove(struct cli *cli, const struct args *a, struct err *err)

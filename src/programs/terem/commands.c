@@ -107,6 +107,18 @@ static const struct option_spec profile_set_options[] = {
     END,
 };
 
+static const struct option_spec show_options[] = {
+    {"all", 'a', NULL, "every parameter in force, with where it comes from"},
+    END,
+};
+
+static const struct option_spec events_options[] = {
+    {"ve", 0, "NAME", "only what happens to this VE", COMPLETE_VES},
+    {"type", 0, "TYPE", "only events of this type, or of this group: ve.state, ve"},
+    {"progress", 0, NULL, "also each step of a job"},
+    END,
+};
+
 static const struct option_spec set_options[] = {
     {"profile", 'p', "NAME", "have the parameters of this profile; none: of no profile",
      COMPLETE_PROFILES},
@@ -351,9 +363,11 @@ const struct command command_table[] = {
      .min = 1,
      .max = 1,
      .complete = COMPLETE_VES,
+     .options = show_options,
      .run = cmd_show,
-     .detail = "Prints its settings, addresses, usage, and how it ended last.",
-     .examples = {"terem show web1"}},
+     .detail = "Prints its settings, addresses, usage, and how it ended last. Parameters that the "
+               "VE and its profile do not set are shown with --all.",
+     .examples = {"terem show web1", "terem show --all web1"}},
     {.name = "top",
      .summary = "watch what the running VEs use",
      .usage = "",
@@ -364,8 +378,9 @@ const struct command command_table[] = {
          "once. CPU% and GUAR, the guarantee, are of one core; MEM stands beside its LIMIT. C/M/I "
          "is the pressure: the percentage of the last ten seconds in which something in the VE "
          "waited for the processor, for memory and for disks. IO/s and NET/s are bytes a second, "
-         "both ways. REFUSED names the limit that said no most often, and how often any did since "
-         "the VE's start; while one rises it is marked with ! and by how much it rose. With 112 "
+         "both ways. REFUSED names the limit that said no most often and how often since the VE's "
+         "start, with what all others refused as (+225); while one rises it is marked with ! and "
+         "by how much it rose. With 112 "
          "columns and more each number has a column of its own.\n\n"
          "Keys: q quits. c, m, s, i, t, p, f, n order by cpu, memory, pressure (stalls), io, "
          "traffic, processes, refusals and name. / types a filter of names, Esc takes it away. "
@@ -548,9 +563,12 @@ const struct command command_table[] = {
     {.name = "events",
      .summary = "watch what happens on the node",
      .usage = "",
+     .options = events_options,
      .run = cmd_events,
-     .detail = "Prints each event from now on, until Ctrl-C. With --json one object a line.",
-     .examples = {"terem events", "terem events --json | jq 'select(.type == \"ve.exit\")'"}},
+     .detail = "Prints each event from now on, until Ctrl-C. With --json one object a line, with "
+               "all steps of jobs.",
+     .examples = {"terem events", "terem events --ve web1 --type ve.refused",
+                  "terem events --json | jq 'select(.type == \"ve.exit\")'"}},
     {.name = "jobs list",
      .summary = "list the open jobs",
      .usage = "",

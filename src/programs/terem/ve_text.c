@@ -4,6 +4,7 @@
 #include "base/cleanup.h"
 #include "base/number.h"
 #include "cli.h"
+#include "param/param.h"
 #include "text.h"
 
 #include <string.h>
@@ -98,8 +99,41 @@ static void parameter(struct str *s, bool first, const char *key, const char *va
     text_add(s, value);
 }
 
-/* What is in force and, where it has a profile, which value comes from it. */
-static void parameters(struct str *s, const json_t *ve)
+static bool is_pending(const json_t *ve, const char *key)
+{
+    size_t i;
+    json_t *v;
+    json_array_foreach(json_object_get(ve, "pending"), i,
+                       v) if (str_eq(json_string_value(v), key)) return true;
+    return false;
+}
+
+static void end_parameter(struct str *s, const json_t *ve, const char *key)
+{
+    str_add(s, "%s\n", is_pending(ve, key) ? "  (from the next start)" : "");
+}
+
+/* What neither the VE nor its profile sets: what waits for the next start, or with `all` all. */
+static void defaults(struct str *s, const json_t *ve, bool first, bool all)
+{
+    const json_t *own = json_object_get(ve, "params"),
+                 *profile = json_object_get(ve, "profile_params");
+    char text[PARAM_TEXT];
+    for (size_t i = 0; i < param_table_size; i++) {
+        const struct param_row *row = &param_table[i];
+        if (row->kind == PARAM_COUNTER || (row->flags & PARAM_PLANNED) ||
+            strstr(row->key, ".CLASS") || json_object_get(own, row->key) ||
+            json_object_get(profile, row->key) || (!all && !is_pending(ve, row->key)))
+            continue;
+        parameter(s, first, row->key, param_format(row, row->def, text));
+        first = false;
+        str_add(s, "  (default)");
+        end_parameter(s, ve, row->key);
+    }
+}
+
+/* What is in force and, where it has a profile or all are asked for, where it comes from. */
+static void parameters(struct str *s, const json_t *ve, bool every)
 {
     const json_t *own = json_object_get(ve, "params"), *all = json_object_get(ve, "profile_params");
     const char *profile = cli_text(ve, "profile"), *key;
@@ -116,10 +150,10 @@ static void parameters(struct str *s, const json_t *ve)
             str_add(s, ": ");
             text_add(s, there);
             str_add(s, ")");
-        } else if (*profile) {
+        } else if (*profile || every) {
             str_add(s, "  (its own)");
         }
-        str_add(s, "\n");
+        end_parameter(s, ve, key);
     }
     json_object_foreach((json_t *)all, key, value)
     {
@@ -129,8 +163,10 @@ static void parameters(struct str *s, const json_t *ve)
         first = false;
         str_add(s, "  (profile ");
         text_add(s, profile);
-        str_add(s, ")\n");
+        str_add(s, ")");
+        end_parameter(s, ve, key);
     }
+    defaults(s, ve, first, every);
     if (*profile && !json_is_object(all)) {
         head(s, first ? "parameters" : "");
         str_add(s, "(profile ");
@@ -229,7 +265,7 @@ static void usage(struct str *s, const json_t *ve)
     stalls(s, u);
 }
 
-void ve_text_show(struct str *s, const json_t *ve, int64_t now)
+void ve_text_show(struct str *s, const json_t *ve, int64_t now, bool all)
 {
     line(s, "name", cli_text(ve, "name"));
     head(s, "id");
@@ -245,7 +281,7 @@ void ve_text_show(struct str *s, const json_t *ve, int64_t now)
     line_if(s, "directory", cli_text(ve, "workdir"));
     pairs(s, "labels", json_object_get(ve, "labels"));
     line_if(s, "profile", cli_text(ve, "profile"));
-    parameters(s, ve);
+    parameters(s, ve, all);
     line(s, "autostart", json_is_true(json_object_get(ve, "autostart")) ? "on" : "off");
     line_if(s, "restart", cli_text(ve, "restart"));
     line(s, "nesting", json_is_true(json_object_get(ve, "nesting")) ? "on" : "off");

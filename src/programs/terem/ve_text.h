@@ -14,4 +14,4 @@ void ve_text_pairs(struct str *s, const json_t *object, const char *between);
 /* How it ended, from its last_exit: "exited with 4 (ended by itself)". */
 void ve_text_exit(struct str *s, const json_t *last_exit);
 /* All of it, a line a member. */
-void ve_text_show(struct str *s, const json_t *ve, int64_t now);
+void ve_text_show(struct str *s, const json_t *ve, int64_t now, bool all);
