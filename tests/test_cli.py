@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import select
 import subprocess
 
 import pytest
@@ -128,6 +129,44 @@ def test_events_and_jobs(shared):
         child.kill()
         child.wait()
         child.stdout.close()
+
+
+def test_events_in_words(shared):
+    """Of one VE alone, and of a job what it comes to and not each step."""
+    for name in ("ev1", "ev2"):
+        if shared.api("GET", f"/v1/ves/{name}").status == 404:
+            shared.ve(name)
+    child = subprocess.Popen([shared.cli, "--root", shared.root, "events", "--ve", "ev1"], env=ENV,
+                             stdout=subprocess.PIPE)
+    try:
+        for i in range(200):
+            shared.ok("PATCH", "/v1/ves/ev2", {"labels": {"n": str(i)}})
+            shared.ok("PATCH", "/v1/ves/ev1", {"labels": {"n": str(i)}})
+            if select.select([child.stdout], [], [], 0.1)[0]:
+                break
+        shared.terem("restart", "ev1")
+        lines = []
+        while not lines or " restart done" not in lines[-1]:
+            lines.append(child.stdout.readline().decode())
+            assert "ev1: " in lines[-1]
+        running = [line for line in lines if " restart running" in line]
+        assert len(running) <= 1, lines
+        assert any("ev1: starting → running" in line for line in lines)
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()
+
+
+def test_quiet_names_alone(shared):
+    keys = shared.terem("params", "-q").stdout.split()
+    every = shared.terem("params", "-q", "--all").stdout.split()
+    assert "memory.limit" in keys and set(keys) < set(every)
+    assert shared.terem("node", "show", "-q").stdout.strip() == shared.api("GET", "/v1").json["name"]
+    if shared.api("GET", "/v1/ves/cnt").status == 404:
+        shared.ve("cnt", params={"processes": "50"})
+    counted = shared.terem("counters", "-q", "cnt").stdout.split()
+    assert "processes" in counted and set(counted) <= set(every)
 
 
 def test_counters(shared):

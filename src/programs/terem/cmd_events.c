@@ -33,19 +33,21 @@ static void words_state(struct str *s, const json_t *e)
     text_add(s, cli_text(e, "to"));
 }
 
-/* "processes refused sh (pid 12), 3 times: nothing new starts", "net.packets said no, 9 times" */
+/* "processes refused sh (pid 12), 3 times: nothing new starts", "net.packets refused 9 times" */
 static void words_refused(struct str *s, const json_t *e)
 {
     json_int_t count = cli_int(e, "count");
+    bool known = !cli_is_null(e, "process") || !cli_is_null(e, "pid");
     text_add(s, cli_text(e, "key"));
-    if (cli_is_null(e, "process") && cli_is_null(e, "pid")) {
-        str_add(s, " said no");
-    } else {
-        str_add(s, " refused ");
+    str_add(s, " refused");
+    if (known) {
+        str_add(s, " ");
         add_process(s, e);
     }
     if (count > 1)
-        str_add(s, ", %" JSON_INTEGER_FORMAT " times", count);
+        str_add(s, "%s %" JSON_INTEGER_FORMAT " times", known ? "," : "", count);
+    else if (!known)
+        str_add(s, " once");
     add_text(s, e);
 }
 
@@ -141,9 +143,68 @@ void event_text(struct str *s, const json_t *e)
     }
 }
 
+#define JOBS_KNOWN 64
+
+struct watch {
+    const struct cli *cli;
+    const struct args *args;
+    struct { /* a ring of jobs whose state was told */
+        json_int_t id;
+        char state[16];
+    } jobs[JOBS_KNOWN];
+    size_t next;
+};
+
+/* A step of a job: its state is the one that was told already. */
+static bool is_step(struct watch *w, const json_t *e)
+{
+    const json_t *job = json_object_get(e, "job");
+    json_int_t id = cli_int(job, "id");
+    const char *state = cli_text(job, "state");
+    size_t i = 0;
+    if (!str_eq(cli_text(e, "type"), "job"))
+        return false;
+    while (i < JOBS_KNOWN && w->jobs[i].id != id)
+        i++;
+    if (i == JOBS_KNOWN)
+        i = w->next++ % JOBS_KNOWN;
+    else if (str_eq(w->jobs[i].state, state))
+        return true;
+    w->jobs[i].id = id;
+    str_print(w->jobs[i].state, sizeof(w->jobs[i].state), "%s", state);
+    return false;
+}
+
+/* "ve" is the group of all "ve.…". */
+static bool is_of_type(const char *type, const char *wanted)
+{
+    size_t len = strlen(wanted);
+    return str_starts(type, wanted) && (!type[len] || type[len] == '.');
+}
+
+static bool is_wanted(struct watch *w, const json_t *e)
+{
+    const char *name = args_get(w->args, "ve"), *type = args_get(w->args, "type");
+    const char *subject = cli_text(e, "ve");
+    if (!*subject)
+        subject = cli_text(json_object_get(e, "job"), "subject");
+    if ((name && !str_eq(subject, name)) || (type && !is_of_type(cli_text(e, "type"), type)))
+        return false;
+    if (w->cli->json)
+        return true;
+    /* ve.oom says the same and more; who asks for refusals alone is told. */
+    if (!type && str_eq(cli_text(e, "type"), "ve.refused") &&
+        strstr(cli_text(e, "text"), "see ve.oom"))
+        return false;
+    return args_has(w->args, "progress") || !is_step(w, e);
+}
+
 static int on_event(void *ctx, json_t *event, struct err *err)
 {
-    const struct cli *cli = ctx;
+    struct watch *w = ctx;
+    const struct cli *cli = w->cli;
+    if (!is_wanted(w, event))
+        return 0;
     if (cli->json)
         return cli_out_json_line(cli, event, err);
     auto_str struct str s = str_init(TEXT_MAX);
@@ -162,6 +223,7 @@ int cmd_events(struct cli *cli, const struct args *a, struct err *err)
     auto_client struct client *c = NULL;
     auto_str struct str rest = str_init((size_t)4 << 20);
     struct request rq = {.method = "GET", .path = "/v1/events", .stream = true};
+    struct watch w = {.cli = cli, .args = a};
     const char *span;
     ssize_t n;
     int r = client_open(&cli->place, &rq, &c, err);
@@ -170,7 +232,7 @@ int cmd_events(struct cli *cli, const struct args *a, struct err *err)
     if (r < 0)
         return r;
     while ((n = client_body(c, &span, err)) > 0) {
-        r = work_lines(&rest, span, (size_t)n, on_event, cli, err);
+        r = work_lines(&rest, span, (size_t)n, on_event, &w, err);
         if (r < 0)
             return r;
     }

@@ -105,12 +105,12 @@ static void test_events(void **state)
          "web1: processes refused sh (pid 12), 3 times: nothing new starts"},
         {"{'type':'ve.refused','ve':'web1','key':'files','count':1,'pid':null,'process':null,"
          "'text':null}",
-         "web1: files said no"},
+         "web1: files refused once"},
         {"{'type':'ve.refused','ve':'w','key':'files','count':1,'process':'a\\u001b[2J','text':''}",
          "w: files refused a\\x1b[2J"},
         {"{'type':'ve.refused','ve':'w','key':'net.packets','count':9,'pid':null,'process':null,"
          "'text':'dropped'}",
-         "w: net.packets said no, 9 times: dropped"},
+         "w: net.packets refused 9 times: dropped"},
         {"{'type':'ve.oom','ve':'web1','pid':7,'process':'dd','count':2}",
          "web1: out of memory: dd (pid 7) was killed (the last of 2)"},
         {"{'type':'job','job':{'id':4,'kind':'start','subject':'web1','state':'done','text':'x'}}",
