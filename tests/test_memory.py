@@ -85,11 +85,12 @@ def test_lowered_by_force(node, events):
 
 def test_force_has_an_end(node, events):
     """What lies in files in memory goes with no process; the first process is not for sale."""
-    node.sh("web1", "head -c 41943040 /dev/zero >/dev/shm/file")
+    node.sh("web1", "head -c 41943040 /dev/zero >/dev/shm/file; sleep 1000 >/dev/null 2>&1 &")
     pid = node.show("web1")["pid"]
     refused = node.terem("set", "web1", "memory.limit=20M", "--force", check=False)
     assert "cannot lower memory.limit: " in refused.stderr and "(tmpfs)" in refused.stderr
     assert node.show("web1")["pid"] == pid and node.state("web1") == "running"
+    assert "sleep 1000" in node.sh("web1", "ps"), "nobody is killed in vain"
     assert counter(node, "web1", "memory.limit")["limit"] == 64 << 20
     node.sh("web1", "rm /dev/shm/file")
     node.terem("set", "web1", "memory.limit=20M")

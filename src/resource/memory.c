@@ -117,6 +117,7 @@ struct choice {
     uint64_t limit;
     int64_t points; /* of the best one so far */
     struct resource_victim victim;
+    uint64_t goes;  /* of shared memory and of room in swap, at most, when all are killed */
     bool any, init; /* init: the VE's first process was seen */
 };
 
@@ -184,6 +185,7 @@ static int weigh(void *ctx, pid_t pid)
         c->init = true;
         return 0;
     }
+    c->goes += 1024 * (status_number(status, "\nRssShmem:") + status_number(status, "\nVmSwap:"));
     if (v.adj == ADJ_NEVER || v.held_bytes == 0) /* the latter: it is dying already */
         return 0;
     int64_t points = (int64_t)v.held_bytes + (int64_t)(c->limit / 1000) * v.adj;
@@ -252,16 +254,32 @@ static int force_over(const struct param_row *row, const struct choice *c, struc
                    row->key);
 }
 
+/* What lies in files in memory goes with no process: nobody is killed in vain.  What processes
+ * map of it may go with them. */
+static bool files_are_over(int fd, const struct choice *c)
+{
+    uint64_t shared = 0;
+    if (cgroup_read_key(fd, "memory.stat", "total_shmem", &shared, NULL) < 0) /* v1 */
+        cgroup_read_key(fd, "memory.stat", "shmem", &shared, NULL);
+    return shared > c->goes && shared - c->goes > c->limit;
+}
+
 int memory_force(const struct resource_node *node, int64_t id, int fd, const struct param_row *row,
                  uint64_t limit, int (*again)(void *ctx, struct err *err), void *ctx,
                  struct err *err)
 {
     int64_t deadline = now_ms() + FORCE_MS;
-    for (;;) {
+    for (bool first = true;; first = false) {
         struct choice c = {.limit = limit};
         struct err e = {0};
         struct walk w = {.item = weigh, .ctx = &c};
         each_below(&w, fd);
+        if (first && files_are_over(fd, &c))
+            return err_set(err, ERR_STATE,
+                           "cannot lower %s: files in memory (tmpfs) alone hold "
+                           "more, which killing processes would not free; remove those, or stop "
+                           "the VE",
+                           row->key);
         if (c.any && end_process(fd, c.victim.pid)) {
             c.victim.ve = id;
             c.victim.where = RESOURCE_OOM_FORCE;
