@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a VE sees of its machine agrees with what it has: the calls, the files and the tools."""
+import glob
 import os
 import re
 import signal
@@ -333,3 +334,14 @@ def waiting(first):
     before = now()
     time.sleep(1)
     return before & now()
+
+
+def test_processor_time_is_its_own(node):
+    """What top shows as the machine's is the VE's: lxcfs, by v1's cpuacct."""
+    if not glob.glob("/sys/fs/cgroup/*/cpuacct.usage_all"):
+        pytest.skip("lxcfs knows it by cgroup v1's cpuacct only")
+    node.ve("web1")
+    node.sh("web1", "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done")
+    user, nice, system = map(int, node.sh("web1", "head -n1 /proc/stat").split()[1:4])
+    used = node.show("web1")["usage"]["cpu_usec"] / 10000
+    assert 5 < user + nice + system < used * 1.2 + 20, (user, nice, system, used)

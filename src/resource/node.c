@@ -119,7 +119,12 @@ static int node_fill(struct resource_node *n, struct err *err)
             if (r < 0)
                 return r;
         }
-    int r = add_branch(n, (size_t)n->map.v2, &first, err);
+    /* No row is its own, but lxcfs 5 takes a VE's own /proc/stat from v1's cpuacct, below the name
+     * that the VE has in cpuset; else it shows the machine's. */
+    int r = add_controller(n, CPUACCT, err);
+    if (r < 0)
+        return r;
+    r = add_branch(n, (size_t)n->map.v2, &first, err);
     if (r < 0)
         return err_wrap(err, "cannot make the cgroup of this node");
     for (size_t i = 0; i < n->n_controllers; i++)

@@ -11,6 +11,7 @@
 #define BRANCHES_MAX    (1 + RESOURCE_V1_MAX)
 #define HUGE_FILES_MAX  96
 #define VE_NAME_SIZE    32
+#define CPUACCT         "cpuacct" /* of v1; no row is its own */
 
 /* The instance's parent cgroup in one hierarchy.  Branch 0 is always v2. */
 struct branch {

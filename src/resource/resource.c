@@ -343,6 +343,21 @@ int resource_create(struct resource_node *node, int64_t id, const struct param_s
     return err_wrap(err, "cannot make cgroup %s/%s", node->name, name);
 }
 
+/* A VE that an older Terem has started has no cgroup where no row needs one: *ret_fd is -1. */
+static int open_branch(const struct resource_node *node, size_t branch, int64_t id, int *ret_fd,
+                       struct err *err)
+{
+    int r = ve_open(node, branch, id, ret_fd, err);
+    if (r != -ERR_NOT_FOUND || branch == 0)
+        return r;
+    for (size_t i = 0; i < node->n_controllers; i++)
+        if (node->controller[i].branch == branch && !str_eq(node->controller[i].name, CPUACCT))
+            return r;
+    err_clear(err);
+    *ret_fd = -1;
+    return 0;
+}
+
 int resource_open(struct resource_node *node, int64_t id, struct resource_cgroups *ret,
                   struct err *err)
 {
@@ -350,8 +365,8 @@ int resource_open(struct resource_node *node, int64_t id, struct resource_cgroup
     int r = 0;
     for (size_t i = 0; r == 0 && i < node->n_branches; i++) {
         auto_fd int fd = -1;
-        r = ve_open(node, i, id, &fd, err);
-        if (r == 0)
+        r = open_branch(node, i, id, &fd, err);
+        if (r == 0 && fd >= 0)
             r = i == 0 ? cgroup_open(fd, INNER, &c.v2, err) : open_procs(fd, &c, err);
     }
     if (r < 0) {
@@ -463,7 +478,7 @@ int resource_apply(struct resource_node *node, int64_t id, const struct param_se
         err = &own;
     int r = resource_check(node, new_set, err);
     while (r == 0 && n < node->n_branches) {
-        r = ve_open(node, n, id, &fds[n], err);
+        r = open_branch(node, n, id, &fds[n], err);
         n += r == 0;
     }
     if (r == 0)

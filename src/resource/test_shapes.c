@@ -107,6 +107,35 @@ static void test_v2_memory_in_use(void **state)
     resource_node_close(node);
 }
 
+/* lxcfs reads a VE's /proc/stat there, below the same name. */
+static void test_v1_with_cpuacct_apart(void **state)
+{
+    struct resource_node *node;
+    struct resource_cgroups c;
+    char path[256];
+    make_top("unified", true, "");
+    make_top("cpu", false, "");
+    make_top("cpuacct", false, "");
+    open_node("1 1 0:1 / @/cpu rw - cgroup cgroup rw,cpu\n"
+              "1 1 0:2 / @/cpuacct rw - cgroup cgroup rw,cpuacct\n"
+              "1 1 0:3 / @/unified rw - cgroup2 cgroup2 rw\n",
+              &node);
+    struct param_set set = set_of("cpu.limit=12.5", NULL, NULL), none = set_of(0, 0, 0);
+    assert_int_equal(resource_create(node, 9, &set, 0, 0, &c, NULL), 0);
+    assert_int_equal(c.n_v1, 2);
+    resource_cgroups_done(&c);
+    /* A VE of an older Terem lacks it: that must not keep it from commands and new values. */
+    assert_int_equal(unlinkat(AT_FDCWD, tree_path("cpuacct/terem/ve-9", path), AT_REMOVEDIR), 0);
+    assert_int_equal(resource_open(node, 9, &c, NULL), 0);
+    assert_int_equal(c.n_v1, 1);
+    resource_cgroups_done(&c);
+    assert_int_equal(resource_apply(node, 9, &set, &none, false, NULL), 0);
+    expect("cpu/terem/ve-9/cpu.cfs_quota_us", "-1");
+    assert_int_equal(resource_remove(node, 9, NULL), 0);
+    assert_int_equal(resource_node_remove(node, NULL), 0);
+    resource_node_close(node);
+}
+
 static void test_v1_with_comounts(void **state)
 {
     struct resource_node *node;
@@ -460,10 +489,19 @@ int main(void)
 {
 #define EACH(f) cmocka_unit_test_setup_teardown(f, tree_setup, tree_teardown)
     const struct CMUnitTest tests[] = {
-        EACH(test_v2_only),          EACH(test_v2_memory_in_use), EACH(test_v1_with_comounts),
-        EACH(test_mixed_and_absent), EACH(test_create_undone),    EACH(test_no_v2),
-        EACH(test_more_rows_v2),     EACH(test_more_rows_v1),     EACH(test_guarantees),
-        EACH(test_counters),         EACH(test_hugepages),        EACH(test_sockets),
+        EACH(test_v2_only),
+        EACH(test_v2_memory_in_use),
+        EACH(test_v1_with_cpuacct_apart),
+        EACH(test_v1_with_comounts),
+        EACH(test_mixed_and_absent),
+        EACH(test_create_undone),
+        EACH(test_no_v2),
+        EACH(test_more_rows_v2),
+        EACH(test_more_rows_v1),
+        EACH(test_guarantees),
+        EACH(test_counters),
+        EACH(test_hugepages),
+        EACH(test_sockets),
     };
     return cmocka_run_group_tests_name("resource-shapes", tests, NULL, NULL);
 }
