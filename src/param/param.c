@@ -5,6 +5,7 @@
 #include "base/str.h"
 
 #include <string.h>
+#include <strings.h>
 
 #define CLASS_SUFFIX ".CLASS"
 
@@ -32,6 +33,37 @@ static const char *next_key(void *ctx, size_t i)
     return i < param_table_size ? param_table[i].key : NULL;
 }
 
+/* Is this one of the words of "kmemsize, dcachesize"?  Any case. */
+static bool is_ancestor(const char *list, const char *key)
+{
+    size_t len = strlen(key);
+    for (const char *p = list; p && len && *p; p += strspn(p, ", ")) {
+        size_t word = strcspn(p, ", ");
+        if (word == len && strncasecmp(p, key, len) == 0)
+            return true;
+        p += word;
+    }
+    return false;
+}
+
+/* The row that OpenVZ called so. */
+static const struct param_row *find_ancestor(const char *key)
+{
+    for (size_t i = 0; i < param_table_size; i++)
+        if (is_ancestor(param_table[i].ancestor, key))
+            return &param_table[i];
+    return NULL;
+}
+
+/* "MEMORY.Limit" for "memory.limit". */
+static const char *other_case(const char *key)
+{
+    for (size_t i = 0; i < param_table_size; i++)
+        if (strcasecmp(param_table[i].key, key) == 0)
+            return param_table[i].key;
+    return NULL;
+}
+
 const struct param_row *param_find_err(const char *key, struct err *err)
 {
     const struct param_row *row = param_find(key);
@@ -39,8 +71,14 @@ const struct param_row *param_find_err(const char *key, struct err *err)
         return row;
     auto_str struct str shown = str_init(512);
     str_escape(&shown, key, strnlen(key, NAME_SIZE));
-    const char *near = name_suggest(key, next_key, NULL);
-    if (near)
+    const struct param_row *heir = find_ancestor(key);
+    const char *near = other_case(key);
+    if (!near && !heir)
+        near = name_suggest(key, next_key, NULL);
+    if (!near && heir)
+        err_set(err, ERR_USAGE, "there is no parameter \"%s\"; %s is what %s was in OpenVZ",
+                str_c(&shown), heir->key, str_c(&shown));
+    else if (near)
         err_set(err, ERR_USAGE, "there is no parameter \"%s\"; did you mean %s?", str_c(&shown),
                 near);
     else

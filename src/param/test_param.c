@@ -265,6 +265,18 @@ static void test_sentences(void **state)
     expect_error("uptime=5", ERR_USAGE, "uptime is a counter and cannot be set");
     expect_error("memory.limt=1G", ERR_USAGE,
                  "there is no parameter \"memory.limt\"; did you mean memory.limit?");
+    expect_error("MEMORY.Limit=1G", ERR_USAGE,
+                 "there is no parameter \"MEMORY.Limit\"; did you mean memory.limit?");
+    expect_error(
+        "physpages=1G", ERR_USAGE,
+        "there is no parameter \"physpages\"; memory.limit is what physpages was in OpenVZ");
+    expect_error(
+        "dcachesize=1G", ERR_USAGE,
+        "there is no parameter \"dcachesize\"; memory.kernel is what dcachesize was in OpenVZ");
+    expect_error(
+        "cpu.burst=20", ERR_USAGE,
+        "cpu.burst: 20 is not between 0ms and 1s; a bare number is seconds: write 20ms for "
+        "milliseconds");
     expect_error("zzz=1", ERR_USAGE, "there is no parameter \"zzz\"; terem params lists them");
     expect_error("processes", ERR_USAGE, "\"processes\" is not key=value");
     expect_error("=5", ERR_USAGE, "\"=5\" is not key=value");

@@ -84,10 +84,13 @@ static int out_of_range(const struct param_row *row, const char *text, struct er
     char lo[PARAM_TEXT], hi[PARAM_TEXT];
     auto_str struct str shown = str_init(256);
     str_escape(&shown, text, strnlen(text, TEXT_SHOWN));
-    return err_set(err, ERR_USAGE, "%s is not between %s and %s%s", str_c(&shown),
+    auto_str struct str hint = str_init(256);
+    if (row->type == PARAM_TIME && text[strspn(text, "0123456789")] == '\0')
+        str_add(&hint, "; a bare number is seconds: write %sms for milliseconds", str_c(&shown));
+    return err_set(err, ERR_USAGE, "%s is not between %s and %s%s%s", str_c(&shown),
                    param_format(row, (struct param_value){.n = row->min}, lo),
                    param_format(row, (struct param_value){.n = row->max}, hi),
-                   row->flags & PARAM_UNLIMITED ? ", nor \"unlimited\"" : "");
+                   row->flags & PARAM_UNLIMITED ? ", nor \"unlimited\"" : "", str_c(&hint));
 }
 
 int value_parse_one(const struct param_row *row, const char *text, struct param_value *ret,
