@@ -204,7 +204,7 @@ void request_response(struct request *r, unsigned status, struct MHD_Response *r
 int request_json(struct request *r, unsigned status, json_t *value, const char *location,
                  struct err *err)
 {
-    char *text = value ? json_dumps(value, JSON_COMPACT) : NULL;
+    char *text = value ? json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(15)) : NULL;
     json_decref(value);
     size_t n = text ? strlen(text) : 0;
     char *line = text ? realloc(text, n + 2) : NULL;

@@ -72,9 +72,13 @@ int cli_out(const struct str *s, struct err *err)
 }
 
 /* For a reader on a terminal indented, and C1 controls, which JSON lets through, as \uNNNN. */
+/* 41.47 and not 41.469999999999999. */
+#define CLI_PRECISION JSON_REAL_PRECISION(15)
+
 static size_t json_flags(const struct cli *cli)
 {
-    return JSON_ENCODE_ANY | (cli->out_tty ? JSON_ENSURE_ASCII | JSON_INDENT(2) : JSON_COMPACT);
+    return JSON_ENCODE_ANY | CLI_PRECISION |
+           (cli->out_tty ? JSON_ENSURE_ASCII | JSON_INDENT(2) : JSON_COMPACT);
 }
 
 int cli_out_json(const struct cli *cli, const json_t *doc, struct err *err)
@@ -86,7 +90,8 @@ int cli_out_json(const struct cli *cli, const json_t *doc, struct err *err)
 
 int cli_out_json_line(const struct cli *cli, const json_t *doc, struct err *err)
 {
-    if (json_dumpf(doc, stdout, JSON_COMPACT | (cli->out_tty ? JSON_ENSURE_ASCII : 0)) < 0 ||
+    if (json_dumpf(doc, stdout,
+                   JSON_COMPACT | CLI_PRECISION | (cli->out_tty ? JSON_ENSURE_ASCII : 0)) < 0 ||
         putchar('\n') == EOF || fflush(stdout) == EOF)
         return err_sys(err, "cannot write to standard output");
     return 0;
