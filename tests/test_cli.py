@@ -169,6 +169,21 @@ def test_quiet_names_alone(shared):
     assert "processes" in counted and set(counted) <= set(every)
 
 
+def test_groups_of_parameters(shared):
+    keys = shared.terem("params", "cpu", "-q").stdout.split()
+    assert "cpu.limit" in keys and all(key.startswith("cpu.") for key in keys)
+    assert [row["key"] for row in shared.json("params", "cpu")] == keys
+    assert "memory." not in shared.terem("params", "cpu").stdout
+    assert "there is no parameter" in shared.terem("params", "cpux", check=False).stderr
+
+
+def test_numbers_are_short(node):
+    node.ve("web1", start=False, params={"cpu.limit": "41.47"})
+    assert '"limits":41.47,' in node.terem("node", "show", "--json").stdout.replace(" ", "")
+    said = node.terem("squeeze", "web1", "10M", check=False)
+    assert said.returncode == 2 and "10M is a size and no VE; use --to 10M" in said.stderr
+
+
 def test_counters(shared):
     if shared.api("GET", "/v1/ves/cnt").status == 404:
         shared.ve("cnt", params={"processes": "50"})

@@ -67,7 +67,7 @@ static const char *next_step(enum ve_state s, enum ve_event e)
     case VE_EV_RESUME:
         return s == VE_STOPPED ? "; start it" : s == VE_RUNNING ? ", not paused" : "";
     case VE_EV_DESTROY:
-        return "; stop it first, or destroy it with force";
+        return "; stop it first, or destroy it with --force";
     default:
         return "";
     }

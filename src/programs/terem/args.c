@@ -179,6 +179,9 @@ static int check_count(const struct args *a, struct err *err)
     if (a->n_pos > c->max) {
         auto_str struct str s = str_init(256);
         str_escape(&s, a->pos[c->max], strnlen(a->pos[c->max], 40));
+        if (strchr(a->pos[c->max], '=') && str_eq(c->name, "create"))
+            return err_set(err, ERR_USAGE, "\"%s\" is one word too many; use --set %s", str_c(&s),
+                           str_c(&s));
         return err_set(err, ERR_USAGE, "\"%s\" is one word too many; %s", str_c(&s), str_c(&use));
     }
     return err_set(err, ERR_USAGE, "a word is missing; %s", str_c(&use));

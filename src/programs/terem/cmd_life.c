@@ -234,6 +234,14 @@ int cmd_resume(struct cli *cli, const struct args *a, struct err *err)
 
 int cmd_squeeze(struct cli *cli, const struct args *a, struct err *err)
 {
+    /* No VE has capital letters in its name. */
+    for (size_t i = 0; i < a->n_pos; i++) {
+        size_t digits = strspn(a->pos[i], "0123456789.");
+        if (digits && a->pos[i][digits] && strchr("KMGTP", a->pos[i][digits]) &&
+            !a->pos[i][digits + 1])
+            return err_set(err, ERR_USAGE, "%s is a size and no VE; use --to %s", a->pos[i],
+                           a->pos[i]);
+    }
     return run_life(cli, a, &life_squeeze, err);
 }
 

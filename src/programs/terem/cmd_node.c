@@ -117,15 +117,30 @@ static int show_param(struct cli *cli, const struct param_row *row, const json_t
     return cli_out(&out, err);
 }
 
+/* "cpu" is the group of all "cpu.…"; no group: every row. */
+static bool is_in(const char *key, const char *group)
+{
+    size_t len = group ? strlen(group) : 0;
+    return !group || (strncmp(key, group, len) == 0 && key[len] == '.');
+}
+
+static bool is_group(const char *word)
+{
+    for (size_t i = 0; i < param_table_size; i++)
+        if (is_in(param_table[i].key, word))
+            return true;
+    return false;
+}
+
 /* Rows that were shown and cannot be enforced, with the reason. */
-static void add_missing(struct str *out, const json_t *rows, bool all)
+static void add_missing(struct str *out, const json_t *rows, const char *group, bool all)
 {
     bool first = true;
     size_t i;
     const json_t *row;
     json_array_foreach((json_t *)rows, i, row)
     {
-        if (!json_is_false(json_object_get(row, "here")) ||
+        if (!json_is_false(json_object_get(row, "here")) || !is_in(cli_text(row, "key"), group) ||
             (!all && json_is_true(json_object_get(row, "planned"))))
             continue;
         str_add(out, "%s  ", first ? "\nNot enforced on this node:\n" : "");
@@ -137,7 +152,7 @@ static void add_missing(struct str *out, const json_t *rows, bool all)
     }
 }
 
-static void add_params(struct text_table *t, const json_t *rows, bool all)
+static void add_params(struct text_table *t, const json_t *rows, const char *group, bool all)
 {
     static const char *const heads[] = {"PARAMETER", "KIND", "DEFAULT", "HERE", "WHAT IT IS"};
     char text[PARAM_TEXT];
@@ -146,7 +161,7 @@ static void add_params(struct text_table *t, const json_t *rows, bool all)
             text_cell(t, heads[i]);
     for (size_t i = 0; i < param_table_size; i++) {
         const struct param_row *row = &param_table[i];
-        if ((row->flags & PARAM_PLANNED) && !all)
+        if (((row->flags & PARAM_PLANNED) && !all) || !is_in(row->key, group))
             continue;
         text_cell(t, row->key);
         text_cell(t, param_kind_name(row->kind));
@@ -157,12 +172,26 @@ static void add_params(struct text_table *t, const json_t *rows, bool all)
     }
 }
 
+static int params_json(struct cli *cli, const json_t *rows, const char *group, struct err *err)
+{
+    auto_json json_t *all = json_array();
+    for (size_t i = 0; i < param_table_size; i++) {
+        const json_t *told = row_of(rows, param_table[i].key);
+        if (is_in(param_table[i].key, group))
+            json_array_append_new(all,
+                                  told ? json_incref((json_t *)told) : param_json(&param_table[i]));
+    }
+    return cli_out_json(cli, all, err);
+}
+
 /* From our own table: needs no teremd, which adds what it can enforce here. */
 int cmd_params(struct cli *cli, const struct args *a, struct err *err)
 {
-    const struct param_row *row = a->n_pos ? param_find_err(a->pos[0], err) : NULL;
+    const char *group =
+        a->n_pos && !param_find(a->pos[0]) && is_group(a->pos[0]) ? a->pos[0] : NULL;
+    const struct param_row *row = a->n_pos && !group ? param_find_err(a->pos[0], err) : NULL;
     auto_json json_t *rows = NULL;
-    if (a->n_pos && !row) {
+    if (a->n_pos && !row && !group) {
         err->kind = ERR_NOT_FOUND; /* elsewhere a wrong key is a wrong request */
         return -ERR_NOT_FOUND;
     }
@@ -170,21 +199,18 @@ int cmd_params(struct cli *cli, const struct args *a, struct err *err)
         rows = NULL;
     if (row)
         return show_param(cli, row, rows, err);
-    if (cli->json) {
-        auto_json json_t *all = rows ? json_incref(rows) : json_array();
-        for (size_t i = 0; i < param_table_size && !rows; i++)
-            json_array_append_new(all, param_json(&param_table[i]));
-        return cli_out_json(cli, all, err);
-    }
+    if (cli->json)
+        return params_json(cli, rows, group, err);
     auto_str struct str out = str_init(TEXT_MAX);
     auto_table struct text_table t = {.columns = rows ? 5 : 4};
     for (size_t i = 0; i < param_table_size && cli->quiet; i++)
-        if (!(param_table[i].flags & PARAM_PLANNED) || args_has(a, "all"))
+        if ((!(param_table[i].flags & PARAM_PLANNED) || args_has(a, "all")) &&
+            is_in(param_table[i].key, group))
             str_add(&out, "%s\n", param_table[i].key);
     if (!cli->quiet) {
-        add_params(&t, rows, args_has(a, "all"));
+        add_params(&t, rows, group, args_has(a, "all"));
         text_table_render(&t, &out, cli->out_tty ? cli_columns(1) : 0);
-        add_missing(&out, rows, args_has(a, "all"));
+        add_missing(&out, rows, group, args_has(a, "all"));
     }
     return cli_out(&out, err);
 }
@@ -263,7 +289,7 @@ int cmd_node_show(struct cli *cli, const struct args *a, struct err *err)
             node_cell(&t, part, members[i], resource);
         oversold_cell(&t, part);
     }
-    text_table_render(&t, &out, cli->out_tty ? cli_columns(1) : 0);
+    text_table_render(&t, &out, 0); /* the terminal wraps: a number that is cut lies */
     return cli_out(&out, err);
 }
 

@@ -509,15 +509,16 @@ const struct command command_table[] = {
      .examples = {"terem profile remove web"}},
     {.name = "params",
      .summary = "list the resource parameters, or explain one",
-     .usage = "[KEY]",
+     .usage = "[KEY | GROUP]",
      .max = 1,
      .complete = COMPLETE_PARAMS,
      .options = params_options,
      .run = cmd_params,
      .detail =
          "The table of terem-parameters(7). HERE tells whether this node can enforce it; what it "
-         "cannot is listed below with the reason. Without teremd that column is missing.",
-     .examples = {"terem params", "terem params memory.limit"}},
+         "cannot is listed below with the reason. Without teremd that column is missing. GROUP is "
+         "what stands before the point: cpu for all of the processor.",
+     .examples = {"terem params", "terem params cpu", "terem params memory.limit"}},
     {.name = "counters",
      .summary = "show what a VE holds of each limited resource",
      .usage = "VE | --failed",

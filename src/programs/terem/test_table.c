@@ -148,6 +148,7 @@ static void test_bad_args(void **state)
         {"list --jsn", "did you mean --json?"},
         {"create", "a word is missing"},
         {"create a b", "\"b\" is one word too many; use: terem create [OPTION...] VE ["},
+        {"create a memory.limit=1G", "one word too many; use --set memory.limit=1G"},
         {"list extra", "too many; use: terem list [OPTION...]"},
         {"top nope", "too many; use: terem top [OPTION...]"},
         {"create a --template", "--template needs a value"},
