@@ -75,6 +75,9 @@ def test_the_node_tells_how_far_it_is_oversold(node):
     assert cpu["total"] == 100 * os.cpu_count()
     assert cpu["left"] == cpu["total"] - cpu["reserve"] - 7.5
     assert resources["processes"]["limits"] == 3 * 4096 and resources["processes"]["total"] > 1000
+    here = next(row for row in node.ok("GET", "/v1/params") if row["key"] == "memory.guarantee")
+    assert ("memory.guarantee cannot be given here: " in node.terem("node", "show").stdout) == \
+        (here["here"] is False)
     shown = [line.split() for line in node.terem("node", "show").stdout.splitlines()]
     line = [words for words in shown if words[:1] == ["memory"]][0]
     assert line[-5:] == ["times;", "1", "VE", "unlimited"] or line[6:] == \

@@ -41,7 +41,7 @@ int cmd_doctor(struct cli *cli, const struct args *a, struct err *err)
             if (!*cli_text(c, more[k]))
                 continue;
             str_add(&out, "         ");
-            text_add(&out, cli_text(c, more[k]));
+            text_add_wrapped(&out, cli_text(c, more[k]), 9, cli->out_tty ? cli_columns(1) : 0);
             str_add(&out, "\n");
         }
     }
@@ -113,7 +113,9 @@ static int show_param(struct cli *cli, const struct param_row *row, const json_t
     }
     if (row->ancestor)
         str_add(&out, "  OpenVZ    %s\n", row->ancestor);
-    str_add(&out, "\n%s\n", row->detail);
+    str_add(&out, "\n");
+    text_add_wrapped(&out, row->detail, 0, cli->out_tty ? cli_columns(1) : 0);
+    str_add(&out, "\n");
     return cli_out(&out, err);
 }
 
@@ -250,6 +252,23 @@ static void oversold_cell(struct text_table *t, const json_t *part)
     text_cell(t, str_c(&s));
 }
 
+/* What cannot be guaranteed on this node at all, whatever is left. */
+static void add_no_guarantee(struct cli *cli, struct str *out)
+{
+    static const char *const keys[] = {"cpu.guarantee", "memory.guarantee"};
+    auto_json json_t *rows = NULL;
+    if (cli_call(cli, "GET", "/v1/params", NULL, &rows, NULL) < 0)
+        return;
+    for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+        const json_t *row = row_of(rows, keys[i]);
+        if (!json_is_false(json_object_get(row, "here")))
+            continue;
+        str_add(out, "%s cannot be given here: ", keys[i]);
+        text_add(out, cli_text(row, "why_not"));
+        str_add(out, "\n");
+    }
+}
+
 int cmd_node_show(struct cli *cli, const struct args *a, struct err *err)
 {
     static const char *const heads[] = {"RESOURCE", "NODE",   "RESERVE", "GUARANTEED",
@@ -290,6 +309,7 @@ int cmd_node_show(struct cli *cli, const struct args *a, struct err *err)
         oversold_cell(&t, part);
     }
     text_table_render(&t, &out, 0); /* the terminal wraps: a number that is cut lies */
+    add_no_guarantee(cli, &out);
     return cli_out(&out, err);
 }
 

@@ -137,6 +137,16 @@ static void test_events(void **state)
     }
 }
 
+static void test_wrapped(void **state)
+{
+    auto_str struct str s = str_init(BIG);
+    text_add_wrapped(&s, "one two three a-long-word four", 2, 10);
+    assert_string_equal(str_c(&s), "one two\n  three\n  a-long-word\n  four");
+    str_clear(&s);
+    text_add_wrapped(&s, "one two\n", 2, 0);
+    assert_string_equal(str_c(&s), "one two\\x0a");
+}
+
 static void test_bad_args(void **state)
 {
     static const struct {
@@ -384,12 +394,12 @@ static void test_logtext(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_args),       cmocka_unit_test(test_bad_args),
-        cmocka_unit_test(test_events),     cmocka_unit_test(test_table),
-        cmocka_unit_test(test_generated),  cmocka_unit_test(test_params_page),
-        cmocka_unit_test(test_width),      cmocka_unit_test(test_text_table),
-        cmocka_unit_test(test_progress),   cmocka_unit_test(test_logtext),
-        cmocka_unit_test(test_exit_words),
+        cmocka_unit_test(test_args),        cmocka_unit_test(test_wrapped),
+        cmocka_unit_test(test_bad_args),    cmocka_unit_test(test_events),
+        cmocka_unit_test(test_table),       cmocka_unit_test(test_generated),
+        cmocka_unit_test(test_params_page), cmocka_unit_test(test_width),
+        cmocka_unit_test(test_text_table),  cmocka_unit_test(test_progress),
+        cmocka_unit_test(test_logtext),     cmocka_unit_test(test_exit_words),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -164,6 +164,27 @@ static void pad(struct str *out, size_t n)
         str_add_bytes(out, " ", 1);
 }
 
+void text_add_wrapped(struct str *out, const char *src, size_t indent, size_t width)
+{
+    auto_str struct str s = str_init(TEXT_MAX);
+    size_t used = indent;
+    text_add(&s, src);
+    for (const char *p = str_c(&s); *p;) {
+        size_t len = strcspn(p, " "), w = text_width(p, len);
+        if (width && used > indent && used + 1 + w > width) {
+            str_add(out, "\n");
+            pad(out, indent);
+            used = indent;
+        } else if (p != str_c(&s)) {
+            str_add(out, " ");
+            used++;
+        }
+        str_add_bytes(out, p, len);
+        used += w;
+        p += len + (p[len] == ' ');
+    }
+}
+
 void text_table_render(const struct text_table *t, struct str *out, size_t max_width)
 {
     size_t widths[32] = {0};

@@ -20,6 +20,10 @@ size_t text_add_cut(struct str *out, const char *s, size_t width);
 /* Escaped copy of src; src NULL: "-". */
 void text_add(struct str *out, const char *src);
 
+/* Escaped copy of src in lines of at most `width` cells, broken between words; `indent` spaces
+ * before each but the first.  width 0: one line. */
+void text_add_wrapped(struct str *out, const char *src, size_t indent, size_t width);
+
 /* "now", "3m 5s ago": from times in milliseconds since the epoch. */
 void text_add_age(struct str *out, int64_t then, int64_t now);
 /* "2026-11-21 14:37:42", local time. */
