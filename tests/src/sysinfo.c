@@ -32,8 +32,8 @@ static int show(void)
            s.uptime, s.totalram, s.freeram, s.sharedram, s.bufferram, s.totalswap, s.freeswap,
            s.procs, s.mem_unit, s.loads[0]);
 #ifdef __x86_64__
-    uint32_t *w = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT,
-                       -1, 0);
+    uint32_t *w =
+        mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
     long r;
     w[16] = 0x5a5a5a5a; /* what lies behind the 64 bytes stays */
     __asm__ volatile("int $0x80" : "=a"(r) : "a"(116), "b"(w) : "memory");

@@ -71,8 +71,8 @@ static unsigned long memory_hog(double end)
         pid_t pid = fork();
         if (pid == 0) {
             while (now() < end) {
-                char *p = mmap(NULL, CHUNK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-                               0);
+                char *p =
+                    mmap(NULL, CHUNK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
                 if (p == MAP_FAILED)
                     continue;
                 memset(p, 0x5a, CHUNK);
