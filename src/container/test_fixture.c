@@ -212,7 +212,7 @@ static void drain(struct fixture *f, int a, int b)
     size_t len = 0;
     struct pollfd p[2] = {{.fd = a, .events = POLLIN}, {.fd = b, .events = POLLIN}};
     while (p[0].fd >= 0 || p[1].fd >= 0) {
-        if (poll(p, 2, 10000) <= 0)
+        if (poll(p, 2, 60000) <= 0)
             break;
         for (int i = 0; i < 2; i++) {
             if (!p[i].revents)

@@ -93,7 +93,7 @@ int nfnl_log_open(uint16_t group, struct nfnl **ret, struct err *err)
     const struct nfulnl_msg_config_cmd bind = {.command = NFULNL_CFG_CMD_BIND};
     const struct nfulnl_msg_config_mode mode = {.copy_mode = NFULNL_COPY_META};
     auto_nfnl struct nfnl *nf = NULL;
-    bool torn;
+    bool torn = false;
     int r = nfnl_socket("", 0, 0, &nf, err);
     if (r < 0)
         return r;

@@ -13,7 +13,7 @@
 static int find(struct nfnl *nf, struct nlmsghdr *h, const char *what, bool *ret, struct err *err)
 {
     struct err why = {0};
-    bool torn;
+    bool torn = false;
     int r = nfnl_ask(nf, h, nfnl_exists, NULL, &torn, what, &why);
     if (r < 0 && r != -ERR_NOT_FOUND) {
         if (err)
@@ -154,7 +154,7 @@ int nfnl_counter_get(struct nfnl *nf, const char *name, struct nfnl_counter *ret
     mnl_attr_put_strz(h, NFTA_OBJ_TABLE, nf->table);
     mnl_attr_put_strz(h, NFTA_OBJ_NAME, name);
     mnl_attr_put_u32(h, NFTA_OBJ_TYPE, htonl(NFT_OBJECT_COUNTER));
-    bool torn;
+    bool torn = false;
     int r = nfnl_ask(nf, h, visit_counter, &v, &torn, "cannot read a packet counter", err);
     if (r < 0)
         return r;
