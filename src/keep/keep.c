@@ -16,8 +16,9 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#define START_MS  5000 /* for terem-keep to begin, and to take a connection */
-#define ANSWER_MS 1000 /* for an answer: the caller is an event loop */
+#define START_MS  5000  /* for terem-keep to take a connection */
+#define READY_MS  20000 /* and to begin: a machine may be busy, or emulated */
+#define ANSWER_MS 1000  /* for an answer: the caller is an event loop */
 #define PROBE_MS  10000
 
 struct keep {
@@ -78,7 +79,7 @@ static int wait_ready(int pipe, const char *program, struct err *err)
 {
     char text[256];
     size_t len = 0;
-    int64_t end = now_ms() + START_MS;
+    int64_t end = now_ms() + READY_MS;
     for (;;) {
         int64_t left = end - now_ms();
         struct pollfd p = {.fd = pipe, .events = POLLIN};

@@ -23,7 +23,7 @@
 struct keep;
 
 /* Connects; spawn: starts `program` (terem-keep) as a process of its own session when nobody
- * answers, and waits until it listens (5 seconds).  Every call has a deadline of one second, after
+ * answers, and waits until it listens (20 seconds).  Every call has a deadline of one second, after
  * which it is ERR_UNAVAILABLE, and so is each further one at once, until terem-keep has answered:
  * whether it does is tried by one call in ten seconds.  A request that was given up may still be
  * carried out, once terem-keep goes on. */
