@@ -245,20 +245,16 @@ static int make_pair(struct network_node *n, struct netlink *nl, struct cable *c
     netlink_veth_add(nl, &v);
     int r = netlink_commit(nl, err);
     if (r == -ERR_EXISTS) {
-        /* A host end of an earlier run, whose namespace still dies; or eth0 is there inside. */
-        struct err first = err ? *err : (struct err){0};
+        /* A host end of an earlier run, whose namespace still dies, or has died since; or eth0 is
+         * there inside, and the kernel says so again. */
         r = find_end(nl, c->name, &l, err);
         if (r < 0 && r != -ERR_NOT_FOUND)
             return r;
-        /* Not there any more: its namespace has died between the two questions. */
-        bool gone = r == -ERR_NOT_FOUND;
         err_clear(err);
-        if (!gone)
+        if (r == 0)
             netlink_link_delete(nl, l.ifindex);
         netlink_veth_add(nl, &v);
         r = netlink_commit(nl, err);
-        if (r == -ERR_EXISTS && gone && err)
-            *err = first; /* it is eth0, inside */
     }
     if (r == 0)
         r = netlink_link_get(nl, c->name, &l, err);
