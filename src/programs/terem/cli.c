@@ -4,6 +4,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/name.h"
+#include "client.h"
 #include "text.h"
 
 #include <stdarg.h>
@@ -60,6 +61,20 @@ int cli_assignment(const char *text, const char *what, char **ret_key, const cha
     *ret_key = strndup(text, n);
     *ret_value = text + n + 1;
     return *ret_key ? 0 : err_set(err, ERR_EXHAUSTED, "out of memory");
+}
+
+int cli_label_query(struct str *path, const char *label, struct err *err)
+{
+    auto_free char *key = NULL;
+    const char *value;
+    if (!label)
+        return 0;
+    int r = cli_assignment(label, "a label such as tier=web", &key, &value, err);
+    if (r < 0)
+        return r;
+    str_add(path, "?label=");
+    client_encode(path, label);
+    return 0;
 }
 
 int cli_out(const struct str *s, struct err *err)

@@ -42,6 +42,9 @@ int cli_template_path(struct str *path, const char *name, struct err *err);
 int cli_assignment(const char *text, const char *what, char **ret_key, const char **ret_value,
                    struct err *err);
 
+/* Adds "?label=tier%3Dweb" to a path without a query; label NULL: nothing. */
+int cli_label_query(struct str *path, const char *label, struct err *err);
+
 /* Puts "memory.limit=512M" into params, checked by our own table; "key=default" puts null where
  * `may_default`. */
 int cli_param_put(json_t *params, const char *text, bool may_default, struct err *err);

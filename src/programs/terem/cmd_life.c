@@ -52,18 +52,11 @@ static int select_names(struct cli *cli, const struct args *a, const struct life
 {
     auto_str struct str path = str_init(1024);
     auto_json json_t *ves = NULL;
-    const char *label = args_get(a, "label");
     str_add(&path, "/v1/ves");
-    if (label) {
-        auto_free char *key = NULL;
-        const char *value;
-        int r = cli_assignment(label, "a label such as tier=web", &key, &value, err);
-        if (r < 0)
-            return r;
-        str_add(&path, "?label=");
-        client_encode(&path, label);
-    }
-    int r = cli_call(cli, "GET", str_c(&path), NULL, &ves, err);
+    const char *label = args_get(a, "label");
+    int r = cli_label_query(&path, label, err);
+    if (r == 0)
+        r = cli_call(cli, "GET", str_c(&path), NULL, &ves, err);
     if (r < 0)
         return r;
     size_t n = json_array_size(ves), k = 0;

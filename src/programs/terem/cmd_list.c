@@ -127,18 +127,9 @@ static void add_head(struct text_table *t, const struct column *const *chosen, s
 static int fetch(struct cli *cli, const struct args *a, json_t **ret, struct err *err)
 {
     auto_str struct str path = str_init(4096);
-    const char *label = args_get(a, "label");
     str_add(&path, "/v1/ves");
-    if (label) {
-        auto_free char *key = NULL;
-        const char *value;
-        int r = cli_assignment(label, "a label such as tier=web", &key, &value, err);
-        if (r < 0)
-            return r;
-        str_add(&path, "?label=");
-        client_encode(&path, label);
-    }
-    return cli_call(cli, "GET", str_c(&path), NULL, ret, err);
+    int r = cli_label_query(&path, args_get(a, "label"), err);
+    return r < 0 ? r : cli_call(cli, "GET", str_c(&path), NULL, ret, err);
 }
 
 int cmd_list(struct cli *cli, const struct args *a, struct err *err)

@@ -241,19 +241,13 @@ static int live(struct screen *s, struct err *err)
 
 static int read_options(struct screen *s, const struct args *a, struct err *err)
 {
-    const char *label = args_get(a, "label"), *sort = args_get(a, "sort");
+    const char *sort = args_get(a, "sort");
     const char *filter = args_get(a, "filter"), *period = args_get(a, "interval");
     auto_str struct str path = str_init(4096);
     str_add(&path, "/v1/usage");
-    if (label) {
-        auto_free char *key = NULL;
-        const char *value;
-        int r = cli_assignment(label, "a label such as tier=web", &key, &value, err);
-        if (r < 0)
-            return r;
-        str_add(&path, "?label=");
-        client_encode(&path, label);
-    }
+    int r = cli_label_query(&path, args_get(a, "label"), err);
+    if (r < 0)
+        return r;
     if (sort && !(s->top.order = top_order(sort)))
         return err_set(err, ERR_USAGE,
                        "--sort takes cpu, memory, pressure, io, traffic, processes, refused or "
