@@ -173,3 +173,15 @@ const char *number_format_time(uint64_t ms, char buf[NUMBER_TEXT])
     str_print(buf, NUMBER_TEXT, "0s");
     return buf;
 }
+
+bool number_after(const char *text, const char *word, uint64_t max, uint64_t *ret)
+{
+    const char *at = strstr(text, word);
+    char digits[NUMBER_TEXT];
+    if (!at)
+        return false;
+    at += strlen(word);
+    at += strspn(at, " \t:");
+    str_print(digits, sizeof(digits), "%.*s", (int)strspn(at, "0123456789"), at);
+    return number_parse(digits, 0, max, ret, NULL) == 0;
+}

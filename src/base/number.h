@@ -31,6 +31,10 @@ const char *number_format_size_exact(uint64_t bytes, char buf[NUMBER_TEXT]);
 /* "1d 2h", "3m 5s", "250ms": at most two units. */
 const char *number_format_time(uint64_t ms, char buf[NUMBER_TEXT]);
 
+/* Of a text that the kernel wrote: the digits after the first `word` (blanks and a colon may stand
+ * between).  false: no such word, no digits, or more than max. */
+bool number_after(const char *text, const char *word, uint64_t max, uint64_t *ret);
+
 static inline bool number_mul(uint64_t a, uint64_t b, uint64_t *ret)
 {
     return !__builtin_mul_overflow(a, b, ret);

@@ -148,6 +148,7 @@ int param_set_parse(struct param_set *set, const char *assignment, struct err *e
 int param_set_check(const struct param_set *set, struct err *err);
 /* What was given in MHz becomes percent of a core that runs at clock_mhz; 0: not known here,
  * ERR_UNSUPPORTED. */
+bool param_set_in_mhz(const struct param_set *set);
 int param_set_resolve(struct param_set *set, uint64_t clock_mhz, struct err *err);
 
 /* What is counted of one row, in its unit (processors: hundredths of a percent). */

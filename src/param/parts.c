@@ -87,6 +87,14 @@ int parts_parse_mhz(const char *text, struct param_value *ret, struct err *err)
     return 0;
 }
 
+bool param_set_in_mhz(const struct param_set *set)
+{
+    for (size_t i = 0; i < param_table_size; i++)
+        if (set->v[i].form == PARAM_IN_MHZ)
+            return true;
+    return false;
+}
+
 int param_set_resolve(struct param_set *set, uint64_t clock_mhz, struct err *err)
 {
     for (size_t i = 0; i < param_table_size; i++) {

@@ -193,16 +193,10 @@ int io_write(const struct resource_node *node, const struct param_row *row,
 }
 
 /* "rbytes=123" or "Read 123" after the disk's number; not there: nothing was moved. */
-static uint64_t number_after(const char *line, const char *word)
+static uint64_t moved(const char *line, const char *word)
 {
-    const char *at = strstr(line, word);
-    char digits[NUMBER_TEXT];
-    uint64_t n = 0;
-    if (!at)
-        return 0;
-    at += strlen(word);
-    str_print(digits, sizeof(digits), "%.*s", (int)strspn(at, "0123456789"), at);
-    return number_parse(digits, 0, UINT64_MAX, &n, NULL) < 0 ? 0 : n;
+    uint64_t n;
+    return number_after(line, word, UINT64_MAX, &n) ? n : 0;
 }
 
 static bool is_ours(const struct resource_node *node, const char *line)
@@ -231,8 +225,8 @@ bool io_usage(const struct resource_node *node, bool v2, int fd, uint64_t *ret_r
             *next++ = '\0';
         if (!is_ours(node, line))
             continue;
-        in += number_after(line, v2 ? " rbytes=" : " Read ");
-        out += number_after(line, v2 ? " wbytes=" : " Write ");
+        in += moved(line, v2 ? " rbytes=" : " Read ");
+        out += moved(line, v2 ? " wbytes=" : " Write ");
     }
     *ret_read = in;
     *ret_written = out;

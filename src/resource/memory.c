@@ -123,15 +123,8 @@ struct choice {
 
 static uint64_t status_number(const char *status, const char *key)
 {
-    const char *at = strstr(status, key);
-    char digits[NUMBER_TEXT];
-    uint64_t n = 0;
-    if (!at)
-        return 0;
-    at += strlen(key);
-    at += strspn(at, " \t");
-    str_print(digits, sizeof(digits), "%.*s", (int)strspn(at, "0123456789"), at);
-    return number_parse(digits, 0, UINT64_MAX / 1024, &n, NULL) < 0 ? 0 : n;
+    uint64_t n;
+    return number_after(status, key, UINT64_MAX / 1024, &n) ? n : 0;
 }
 
 /* "NSpid:\t1234\t56": the last number is what the process calls itself. */

@@ -23,12 +23,6 @@ static bool number_at(const char *at, uint64_t max, uint64_t *ret)
     return number_parse(digits, 0, max, ret, NULL) == 0;
 }
 
-static bool number_after(const char *text, const char *word, uint64_t max, uint64_t *ret)
-{
-    const char *at = strstr(text, word);
-    return at && number_at(at + strlen(word), max, ret);
-}
-
 /* The last place of word in text. */
 static const char *find_last(const char *text, const char *word)
 {

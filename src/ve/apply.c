@@ -120,11 +120,13 @@ json_t *ve_apply_pending(struct ve *ve)
     const json_t *in_force = json_object_get(ve->run, "restart_rows");
     const char *key;
     json_t *value;
-    if (json_is_object(in_force) && (ve->state == VE_RUNNING || ve->state == VE_PAUSED))
-        json_object_foreach(wanted, key,
-                            value) if (json_object_get(in_force, key) &&
-                                       !json_equal(json_object_get(in_force, key), value))
+    bool runs = json_is_object(in_force) && (ve->state == VE_RUNNING || ve->state == VE_PAUSED);
+    json_object_foreach(wanted, key, value)
+    {
+        const json_t *now = runs ? json_object_get(in_force, key) : NULL;
+        if (now && !json_equal(now, value))
             json_array_append_new(out, json_string(key));
+    }
     json_decref(wanted);
     return out;
 }

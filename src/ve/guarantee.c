@@ -14,17 +14,13 @@ uint64_t ve_guarantee_clock_mhz(void)
 {
     static const char file[] = "/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq";
     auto_free char *text = NULL, *info = NULL;
-    uint64_t khz, mhz = 0;
+    uint64_t khz, mhz;
     if (fd_read_file_at(AT_FDCWD, file, 64, &text, NULL, &(struct err){0}) == 0 &&
         number_parse(str_trim(text), 1, UINT32_MAX, &khz, NULL) == 0)
         return khz / 1000;
     if (fd_read_file_at(AT_FDCWD, "/proc/cpuinfo", 1 << 20, &info, NULL, &(struct err){0}) < 0)
         return 0;
-    const char *line = strstr(info, "cpu MHz"), *colon = line ? strchr(line, ':') : NULL;
-    for (const char *p = colon ? colon + 1 : ""; *p && *p != '.' && *p != '\n'; p++)
-        if (*p >= '0' && *p <= '9' && mhz < UINT32_MAX)
-            mhz = mhz * 10 + (uint64_t)(*p - '0');
-    return mhz;
+    return number_after(info, "cpu MHz", UINT32_MAX, &mhz) ? mhz : 0;
 }
 
 /* Of the whole machine; a node that has none yet of its settings keeps nothing back. */

@@ -96,7 +96,8 @@ int ve_params_parse(const json_t *params, struct param_set *ret, struct err *err
             return -err->kind;
         param_set_put(ret, row, v);
     }
-    int r = param_set_resolve(ret, ve_guarantee_clock_mhz(), err);
+    /* The clock is read from /proc/cpuinfo, which asks every core: only for whom it concerns. */
+    int r = param_set_in_mhz(ret) ? param_set_resolve(ret, ve_guarantee_clock_mhz(), err) : 0;
     return r < 0 ? r : param_set_check(ret, err);
 }
 
