@@ -86,6 +86,19 @@ int err_kind_from_errno(int sys)
     }
 }
 
+/* What raises a bound that has but one name; "": it depends on what was attempted. */
+static const char *advice(int sys)
+{
+    switch (sys) {
+    case EMFILE:
+        return "; raise LimitNOFILE of terem.service";
+    case ENFILE:
+        return "; raise the sysctl fs.file-max";
+    default:
+        return "";
+    }
+}
+
 static void fill(struct err *err, int kind, int sys, const char *fmt, va_list ap)
 {
     if (!err)
@@ -94,7 +107,8 @@ static void fill(struct err *err, int kind, int sys, const char *fmt, va_list ap
     err->sys = sys;
     int n = vsnprintf(err->text, sizeof(err->text), fmt, ap);
     if (sys && n >= 0 && (size_t)n < sizeof(err->text))
-        str_print(err->text + n, sizeof(err->text) - (size_t)n, ": %s", strerror(sys));
+        str_print(err->text + n, sizeof(err->text) - (size_t)n, ": %s%s", strerror(sys),
+                  advice(sys));
 }
 
 int err_set(struct err *err, enum err_kind kind, const char *fmt, ...)

@@ -184,7 +184,10 @@ ssize_t fd_recv(int sock, void *buf, size_t size, int *fds, size_t *n_fds, struc
             close(fds[i]);
         if (n_fds)
             *n_fds = 0;
-        return err_set(err, ERR_CORRUPT, "a message is larger than expected");
+        /* Fewer descriptors than room: the kernel leaves out what finds no number here. */
+        return !cut && !(msg.msg_flags & MSG_TRUNC) && got < FD_PASS_MAX
+                   ? err_sysno(err, EMFILE, "cannot take over descriptors")
+                   : err_set(err, ERR_CORRUPT, "a message is larger than expected");
     }
     if (n_fds)
         *n_fds = got;

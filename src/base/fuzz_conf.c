@@ -1,12 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* fuzz_conf — arbitrary bytes as terem.conf. */
-#include "base/cleanup.h"
 #include "base/conf.h"
+#include "base/fuzz.h"
 #include "base/str.h"
-
-#include <stdint.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static int item(void *ctx, const char *key, const char *value, struct err *err)
 {
@@ -23,14 +19,9 @@ static int item(void *ctx, const char *key, const char *value, struct err *err)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    if (size > CONF_TEXT_MAX)
-        return 0;
-    auto_free char *text = malloc(size + 1);
+    auto_free char *text = fuzz_texts(data, size, CONF_TEXT_MAX, 1);
     if (!text)
         return 0;
-    if (size)
-        memcpy(text, data, size);
-    text[size] = '\0';
     size_t n = 0;
     struct err err = {0};
     int r = conf_parse(text, "f", item, &n, &err);

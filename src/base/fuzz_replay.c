@@ -6,14 +6,11 @@
  *
  *     fuzz_conf src/base/corpus/conf [MUTATIONS]
  */
-#include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/fuzz.h"
 #include "base/number.h"
 
 #include <fcntl.h>
-#include <stdint.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #ifndef TEREM_LIBFUZZER
 static uint32_t next_random(uint32_t *state) /* xorshift32: no secrets here */

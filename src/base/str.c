@@ -129,6 +129,14 @@ char *str_trim(char *s)
     return s;
 }
 
+/* Marks that turn the direction of what follows, with which a text can be shown as another one
+ * (Unicode TR 36, 2.3), and the two separators of lines. */
+static bool deceives(uint32_t cp)
+{
+    return cp == 0x61c || cp == 0x200e || cp == 0x200f || (cp >= 0x2028 && cp <= 0x202e) ||
+           (cp >= 0x2066 && cp <= 0x2069);
+}
+
 /* Length of the valid UTF-8 sequence at p, or 0.  C1 controls (U+0080–U+009F) count as invalid:
  * terminals act on them. */
 static size_t utf8_len(const unsigned char *p, size_t left)
@@ -143,7 +151,8 @@ static size_t utf8_len(const unsigned char *p, size_t left)
             return 0;
         cp = cp << 6 | (p[i] & 0x3f);
     }
-    if (cp < least[n] || cp > 0x10ffff || (cp >= 0xd800 && cp <= 0xdfff) || cp < 0xa0)
+    if (cp < least[n] || cp > 0x10ffff || (cp >= 0xd800 && cp <= 0xdfff) || cp < 0xa0 ||
+        deceives(cp))
         return 0;
     return n;
 }

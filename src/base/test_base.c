@@ -22,6 +22,9 @@
 static void test_err(void **state)
 {
     struct err e = {0};
+    errno = EMFILE;
+    assert_int_equal(err_sys(&e, "cannot open %s", "x"), -ERR_EXHAUSTED);
+    assert_non_null(strstr(e.text, "; raise LimitNOFILE of terem.service"));
     errno = ENOSPC;
     assert_int_equal(err_sys(&e, "cannot write %s", "x"), -ERR_EXHAUSTED);
     assert_int_equal(err_wrap(&e, "web1"), -ERR_EXHAUSTED);
@@ -75,9 +78,11 @@ static void test_strings(void **state)
     assert_true(s.failed);
     str_done(&s);
     s = str_init(100);
-    static const char hostile[] = "a\x1b[2J\xc2\x9b\xff\xe2\x82\xac";
+    static const char hostile[] = "a\x1b[2J\xc2\x9b\xff\xe2\x82\xac"
+                                  "safe\xe2\x80\xaegnp.exe";
     str_escape(&s, hostile, sizeof(hostile) - 1);
-    assert_string_equal(str_c(&s), "a\\x1b[2J\\xc2\\x9b\\xff\xe2\x82\xac");
+    assert_string_equal(str_c(&s), "a\\x1b[2J\\xc2\\x9b\\xff\xe2\x82\xac"
+                                   "safe\\xe2\\x80\\xaegnp.exe");
 }
 
 static const char *candidate(void *ctx, size_t i)

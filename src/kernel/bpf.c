@@ -9,6 +9,7 @@
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 void counts_close(struct counts *c)
 {
@@ -18,6 +19,7 @@ void counts_close(struct counts *c)
     for (size_t i = 0; i < COUNTS_MAPS; i++)
         cleanup_fd(&c->map[i]);
     cleanup_fd(&c->guard);
+    cleanup_fd(&c->held);
     cleanup_fd(&c->dir);
     free(c);
 }
@@ -84,6 +86,65 @@ int counts_get(struct counts *c, uint64_t ve, struct counts_ve *ret, struct err 
     if (r < 0)
         return err_sysno(err, -r, "cannot read what BPF counts of the VE");
     settle(ret, opening(open, n, ve));
+    return 0;
+}
+
+/* opts NULL: all processes. */
+static int look_at(struct counts *c, const struct bpf_link_create_opts *opts, int *ret_fd,
+                   struct err *err)
+{
+    if (c->held < 0)
+        return err_set(err, ERR_UNSUPPORTED, "%s", c->why[COUNTS_PART_HELD]);
+    auto_fd int link = bpf_link_create(c->held, 0, BPF_TRACE_ITER, opts);
+    if (link < 0)
+        return err_sys(err, "cannot choose the process to look at");
+    *ret_fd = bpf_iter_create(link);
+    return *ret_fd < 0 ? err_sys(err, "cannot look at the process") : 0;
+}
+
+int counts_held_all(struct counts *c, struct counts_held **ret, size_t *ret_n, struct err *err)
+{
+    auto_fd int fd = -1;
+    auto_free struct counts_held *all = NULL;
+    size_t len = 0, room = 0; /* bytes: a read may end anywhere */
+    int r = look_at(c, NULL, &fd, err);
+    if (r < 0)
+        return r;
+    for (;;) {
+        if (room - len < sizeof(*all)) {
+            room = room ? room * 2 : 64 * sizeof(*all);
+            void *more = realloc(all, room);
+            if (!more)
+                return err_set(err, ERR_EXHAUSTED, "out of memory");
+            all = more;
+        }
+        ssize_t n = read(fd, (char *)all + len, room - len);
+        if (n < 0 && errno == EAGAIN) /* it has looked at many processes that are of no VE */
+            continue;
+        if (n < 0)
+            return err_sys(err, "cannot read what VEs hold");
+        if (n == 0)
+            break;
+        len += (size_t)n;
+    }
+    *ret = steal_ptr(&all);
+    *ret_n = len / sizeof(**ret);
+    return 0;
+}
+
+int counts_held(struct counts *c, int pidfd, struct counts_held *ret, struct err *err)
+{
+    union bpf_iter_link_info which = {.task.pid_fd = (uint32_t)pidfd};
+    LIBBPF_OPTS(bpf_link_create_opts, opts, .iter_info = &which, .iter_info_len = sizeof(which));
+    auto_fd int fd = -1;
+    int r = look_at(c, &opts, &fd, err);
+    if (r < 0)
+        return r;
+    ssize_t n = read(fd, ret, sizeof(*ret)); /* each of its threads would say the same */
+    if (n < 0)
+        return err_sys(err, "cannot read what its VE holds");
+    if ((size_t)n < sizeof(*ret))
+        return err_set(err, ERR_NOT_FOUND, "the VE's first process is gone");
     return 0;
 }
 

@@ -34,7 +34,10 @@ enum counts_part {
     COUNTS_PART_OBJECT,  /* files, sockets of other families: needs BPF LSM */
     COUNTS_PART_LOCK,    /* file locks: needs BPF LSM and trampolines */
     COUNTS_PART_REFUSAL, /* who was refused by the kernel's own counters */
-    COUNTS_PART_UCOUNT,  /* namespaces, inotify; and who was refused them */
+    COUNTS_PART_UCOUNT,  /* namespaces, inotify, signals, ptys: the most, and who was refused */
+    COUNTS_PART_HELD,    /* what is held of the same, but ptys */
+    COUNTS_PART_QUOTA,   /* what disk quotas refuse; only after counts_quotas(), like the next */
+    COUNTS_PART_EXIT,    /* the same, dearer and less, where that cannot be */
     COUNTS_PARTS
 };
 
@@ -55,9 +58,24 @@ int counts_put(struct counts *c, uint64_t ve, const struct counts_limits *limits
 int counts_get(struct counts *c, uint64_t ve, struct counts_ve *ret, struct err *err);
 /* Not there: fine. */
 int counts_forget(struct counts *c, uint64_t ve, struct err *err);
+/* What the VE of this process holds of what the kernel counts by user namespace.  The process is
+ * gone: ERR_NOT_FOUND. */
+int counts_held(struct counts *c, int pidfd, struct counts_held *ret, struct err *err);
+/* Of every VE that runs, in any order, some twice; *ret is freed by the caller. */
+int counts_held_all(struct counts *c, struct counts_held **ret, size_t *ret_n, struct err *err);
 /* Refuses connections from outside, too, while the VE has as many TCP sockets as it may have.
  * Costs a look at each of its packets: only for a VE with such a limit. */
 int counts_guard(struct counts *c, int cgroup, struct err *err);
+
+/* Counts what disk quotas refuse from now on, or no more: only while somebody has one.  Slow: each
+ * function costs a grace period of the kernel, together seconds; call it in a process of its own,
+ * and then counts_quotas_look() in the others.  Again when there may be more file systems. */
+int counts_quotas(struct counts *c, bool on, struct err *err);
+enum counts_wish { COUNTS_AS_WISHED, COUNTS_TO_DO, COUNTS_CANNOT };
+/* How far that is; at once. */
+enum counts_wish counts_quotas_look(struct counts *c, bool on);
+/* What counts them, as counts_quotas_look() found it; COUNTS_PARTS: nothing. */
+enum counts_part counts_quotas_by(const struct counts *c);
 
 struct counts_item {
     uint64_t ve;

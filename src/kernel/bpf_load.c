@@ -28,21 +28,29 @@
 #include <stdlib.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <sys/vfs.h>
 
+#include "kernel/exit.skel.h"
+#include "kernel/held.skel.h"
 #include "kernel/lock.skel.h"
 #include "kernel/object.skel.h"
+#include "kernel/quota.skel.h"
 #include "kernel/refusal.skel.h"
 #include "kernel/socket.skel.h"
 #include "kernel/ucount.skel.h"
 
 #define PREFIX    "terem_" /* of all our programs */
 #define GUARD     PREFIX "opening"
+#define HELD      PREFIX "held"
 #define PATH_SIZE 768
+#define NAME_LEN  80
 /* Of the machine's memory for each thing that BPF LSM counts; its slot takes 16 bytes. */
 #define BYTES_PER_OBJECT 32768
 #define ATTACHED_MAX     64
+/* errno that the kernel has for itself: it cannot attach there, ever. */
+#define KERNEL_ENOTSUPP 524
 
 static const struct part {
     const char *name;
@@ -54,6 +62,9 @@ static const struct part {
     [COUNTS_PART_LOCK] = {"lock", lock_bpf__elf_bytes, "BPF LSM, and BPF at functions"},
     [COUNTS_PART_REFUSAL] = {"refusal", refusal_bpf__elf_bytes, "BPF at functions of the kernel"},
     [COUNTS_PART_UCOUNT] = {"ucount", ucount_bpf__elf_bytes, "BPF at functions of the kernel"},
+    [COUNTS_PART_HELD] = {"held", held_bpf__elf_bytes, "BPF iterators"},
+    [COUNTS_PART_QUOTA] = {"quota", quota_bpf__elf_bytes, "BPF at functions of the kernel"},
+    [COUNTS_PART_EXIT] = {"exit", exit_bpf__elf_bytes, "BPF at tracepoints"},
 };
 _Static_assert(ARRAY_SIZE(parts) == COUNTS_PARTS, "a part without its programs");
 
@@ -70,14 +81,20 @@ static void auto_object_close(struct bpf_object **o)
     *o = NULL;
 }
 
+static int silent(enum libbpf_print_level level, const char *fmt, va_list args)
+{
+    return 0; /* the reason that the kernel gives is ours to tell */
+}
+
 static bool is_bpffs(const char *dir)
 {
     struct statfs s;
     return statfs(dir, &s) == 0 && s.f_type == BPF_FS_MAGIC;
 }
 
-static int mount_bpffs(const char *dir, struct err *err)
+int bpf_load_mount(const char *dir, struct err *err)
 {
+    libbpf_set_print(silent);
     if (mkdir(dir, 0700) < 0 && errno != EEXIST)
         return err_sys(err, "cannot make %s", dir);
     if (!is_bpffs(dir) &&
@@ -97,13 +114,11 @@ int counts_remove(const char *dir, struct err *err)
 }
 
 /* FNV-1a: tells editions of a program apart, nothing more. */
-static uint64_t edition(const struct part *part)
+uint64_t bpf_load_edition(const void *elf, size_t size)
 {
-    size_t size;
-    const unsigned char *elf = part->elf(&size);
     uint64_t hash = 0xcbf29ce484222325;
     for (size_t i = 0; i < size; i++)
-        hash = (hash ^ elf[i]) * 0x100000001b3;
+        hash = (hash ^ ((const unsigned char *)elf)[i]) * 0x100000001b3;
     return hash;
 }
 
@@ -174,21 +189,32 @@ static bool of_cgroup(const struct bpf_program *p)
     return strncmp(section, "cgroup", 6) == 0 || str_eq(section, "sockops");
 }
 
+/* Run when somebody asks, and attached to nothing. */
+static bool is_asked(const struct bpf_program *p)
+{
+    return strncmp(bpf_program__section_name(p), "iter/", 5) == 0;
+}
+
 /* The part's programs are in the kernel already, by these pins; those of cgroups are attached
- * again where they are missing.  The guard stays open for counts_guard(). */
+ * again where they are missing.  The guard stays open for counts_guard(), and what is run when
+ * somebody asks for counts_held(). */
 static int adopt(struct counts *c, struct bpf_object *o, const char *at, int cgroup,
                  struct err *err)
 {
     struct bpf_program *p;
     bpf_object__for_each_program(p, o)
     {
-        if (!of_cgroup(p))
+        if (!of_cgroup(p) && !is_asked(p))
             continue;
         auto_fd int fd = pinned(at, bpf_program__name(p));
         if (fd < 0)
             return err_sys(err, "cannot open the pinned program %s", bpf_program__name(p));
         if (str_eq(bpf_program__name(p), GUARD)) {
             c->guard = steal_fd(&fd);
+            continue;
+        }
+        if (str_eq(bpf_program__name(p), HELD)) {
+            c->held = steal_fd(&fd);
             continue;
         }
         int r = attach_cgroup(cgroup, fd, bpf_program__expected_attach_type(p), err);
@@ -230,18 +256,46 @@ static int place_maps(const struct counts *c, struct bpf_object *o, struct err *
     return 0;
 }
 
-static int pin_programs(struct bpf_object *o, const char *at, struct err *err)
+/* What disk quotas refuse is counted at many functions, and any of them may be missing. */
+static bool is_of_many(const struct part *part)
+{
+    return part == &parts[COUNTS_PART_QUOTA];
+}
+
+/* Programs at functions that this kernel has not; one that has none of them cannot be served. */
+static int leave_out(struct bpf_object *o, struct err *err)
+{
+    struct bpf_program *p;
+    bool any = false;
+    bpf_object__for_each_program(p, o)
+    {
+        const char *function = strchr(bpf_program__section_name(p), '/');
+        bool there = function && bpf_program__set_attach_target(p, 0, function + 1) == 0;
+        bpf_program__set_autoload(p, there);
+        any |= there;
+    }
+    return any ? 0 : err_set(err, ERR_UNSUPPORTED, "the kernel does not tell of its functions");
+}
+
+static int pin_programs(const struct part *part, struct bpf_object *o, const char *at,
+                        struct err *err)
 {
     char path[PATH_SIZE];
     struct bpf_program *p;
+    bool any = false;
     bpf_object__for_each_program(p, o)
     {
+        if (!bpf_program__autoload(p))
+            continue;
         str_print(path, sizeof(path), "%s/%s", at, bpf_program__name(p));
         int r;
-        if (of_cgroup(p)) {
+        if (of_cgroup(p) || is_asked(p)) {
             r = bpf_program__pin(p, path);
         } else {
             struct bpf_link *link = bpf_program__attach(p);
+            /* 6.1 has no trampolines for functions of more than six arguments. */
+            if (!link && errno == KERNEL_ENOTSUPP && is_of_many(part))
+                continue;
             if (!link)
                 return err_sys(err, "cannot attach %s", bpf_program__name(p));
             r = bpf_link__pin(link, path);
@@ -249,35 +303,22 @@ static int pin_programs(struct bpf_object *o, const char *at, struct err *err)
         }
         if (r < 0)
             return err_sysno(err, -r, "cannot pin %s", bpf_program__name(p));
+        any = true;
     }
-    return 0;
+    return any ? 0 : err_set(err, ERR_UNSUPPORTED, "the kernel attaches none of its programs");
 }
 
-/* Loads the part's programs and pins them below c->dir as `name`. */
-static int load_programs(struct counts *c, const struct part *part, struct bpf_object *o,
-                         const char *name, struct err *err)
+/* Attaches what is loaded, all of it or nothing. */
+static int attach_programs(struct counts *c, const struct part *part, struct bpf_object *o,
+                           const char *name, struct err *err)
 {
-    char draft[80], draft_at[PATH_SIZE], refused[80], why[512];
-    str_print(refused, sizeof(refused), "refused-%s", name);
-    ssize_t n = readlinkat(c->dir, refused, why, sizeof(why) - 1);
-    if (n > 0)
-        return err_set(err, ERR_UNSUPPORTED, "%.*s", (int)n, why);
-    int r = place_maps(c, o, err);
-    if (r == 0 && (r = bpf_object__load(o)) < 0) {
-        int sys = -r;
-        r = err_sysno(err, sys, "the kernel refuses its programs");
-        if (sys != ENOMEM && sys != EAGAIN && sys != EINTR &&
-            symlinkat(err->text, c->dir, refused) < 0)
-            errno = 0; /* then it is asked again */
-    }
-    if (r < 0)
-        return r;
+    char draft[80], draft_at[PATH_SIZE];
     str_print(draft, sizeof(draft), "%s-draft", part->name);
     str_print(draft_at, sizeof(draft_at), "%s/%s", c->path, draft);
     remove_dir(c->dir, draft);
     if (mkdirat(c->dir, draft, 0700) < 0)
         return err_sys(err, "cannot make %s", draft_at);
-    r = pin_programs(o, draft_at, err);
+    int r = pin_programs(part, o, draft_at, err);
     if (r == 0 && renameat(c->dir, draft, c->dir, name) < 0)
         r = err_sys(err, "cannot rename %s", draft_at);
     if (r < 0)
@@ -285,9 +326,48 @@ static int load_programs(struct counts *c, const struct part *part, struct bpf_o
     return r;
 }
 
+/* Another time the answer may be another one. */
+static bool is_of_the_moment(const struct err *err)
+{
+    return err->sys == ENOMEM || err->sys == EAGAIN || err->sys == EINTR || err->sys == ENOSPC ||
+           err->sys == EBUSY;
+}
+
+/* Loads the part's programs and pins them below c->dir as `name`. */
+static int load_programs(struct counts *c, const struct part *part, struct bpf_object *o,
+                         const char *name, struct err *err)
+{
+    char refused[80], why[512];
+    str_print(refused, sizeof(refused), "refused-%s", name);
+    ssize_t n = readlinkat(c->dir, refused, why, sizeof(why) - 1);
+    if (n > 0)
+        return err_set(err, ERR_UNSUPPORTED, "%.*s", (int)n, why);
+    int r = place_maps(c, o, err);
+    if (r < 0)
+        return r;
+    r = is_of_many(part) ? leave_out(o, err) : 0;
+    if (r == 0 && (r = bpf_object__load(o)) < 0)
+        r = err_sysno(err, -r, "the kernel refuses its programs");
+    if (r == 0)
+        r = attach_programs(c, part, o, name, err);
+    if (r < 0 && !is_of_the_moment(err) && symlinkat(err->text, c->dir, refused) < 0)
+        errno = 0; /* then it is asked again */
+    return r;
+}
+
+/* A part's directory in the bpffs. */
+static void part_name(const struct counts *c, const struct part *part, char name[NAME_LEN])
+{
+    size_t size;
+    const void *elf = part->elf(&size);
+    str_print(name, NAME_LEN, "%s-%016" PRIx64, part->name, bpf_load_edition(elf, size));
+    if (is_of_many(part))
+        str_print(name + strlen(name), NAME_LEN - strlen(name), "-%x", c->file_systems);
+}
+
 static int load_part(struct counts *c, const struct part *part, int cgroup, struct err *err)
 {
-    char name[64], at[PATH_SIZE];
+    char name[NAME_LEN], at[PATH_SIZE];
     size_t size;
     const void *elf = part->elf(&size);
     struct stat st;
@@ -295,7 +375,7 @@ static int load_part(struct counts *c, const struct part *part, int cgroup, stru
     auto_clean(auto_object_close) struct bpf_object *o = bpf_object__open_mem(elf, size, &opts);
     if (!o)
         return err_sys(err, "cannot read the BPF programs");
-    str_print(name, sizeof(name), "%s-%016" PRIx64, part->name, edition(part));
+    part_name(c, part, name);
     str_print(at, sizeof(at), "%s/%s", c->path, name);
     int r = fstatat(c->dir, name, &st, 0) < 0 ? load_programs(c, part, o, name, err) : 0;
     if (r == 0)
@@ -317,28 +397,23 @@ static int open_maps(struct counts *c, struct err *err)
     return 0;
 }
 
-static int silent(enum libbpf_print_level level, const char *fmt, va_list args)
-{
-    return 0; /* the reason that the kernel gives is ours to tell */
-}
-
 int counts_open(const char *dir, int cgroup, struct counts **ret, struct err *err)
 {
     struct err own = {0};
     if (!err)
         err = &own;
-    libbpf_set_print(silent);
     struct counts *c = calloc(1, sizeof(*c));
     if (!c)
         return err_set(err, ERR_EXHAUSTED, "out of memory");
-    c->dir = c->guard = -1;
+    c->dir = c->guard = c->held = -1;
+    c->quotas_by = COUNTS_PARTS;
     for (size_t i = 0; i < COUNTS_MAPS; i++)
         c->map[i] = -1;
     str_print(c->path, sizeof(c->path), "%s", dir);
-    int r = mount_bpffs(dir, err);
+    int r = bpf_load_mount(dir, err);
     if (r == 0 && (c->dir = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
         r = err_sys(err, "cannot open %s", dir);
-    for (size_t i = 0; i < COUNTS_PARTS && r == 0; i++) {
+    for (size_t i = 0; i < COUNTS_PART_QUOTA && r == 0; i++) {
         struct err why = {0};
         if (load_part(c, &parts[i], cgroup, &why) < 0)
             str_print(c->why[i], sizeof(c->why[i]), "it needs %s: %s", parts[i].needs, why.text);
@@ -358,4 +433,83 @@ int counts_open(const char *dir, int cgroup, struct counts **ret, struct err *er
 int counts_guard(struct counts *c, int cgroup, struct err *err)
 {
     return attach_cgroup(cgroup, c->guard, BPF_CGROUP_INET_INGRESS, err);
+}
+
+/* Those of a VE's files.  Built into the kernel they may have no directory, and never come later.
+ */
+static unsigned file_systems(void)
+{
+    static const char *const modules[] = {"overlay", "btrfs", "ext4", "xfs"};
+    unsigned bits = 0;
+    /* Its functions are there when it is loaded, and the first VE would load it. */
+    auto_fd int overlay = (int)syscall(SYS_fsopen, "overlay", FSOPEN_CLOEXEC);
+    for (size_t i = 0; i < ARRAY_SIZE(modules); i++) {
+        char path[48];
+        str_print(path, sizeof(path), "/sys/module/%s", modules[i]);
+        bits |= (access(path, F_OK) == 0 ? 1u : 0u) << i;
+    }
+    return bits;
+}
+
+static const enum counts_part ways[] = {COUNTS_PART_QUOTA, COUNTS_PART_EXIT}; /* best first */
+
+int counts_quotas(struct counts *c, bool on, struct err *err)
+{
+    struct err why = {0}, first = {0};
+    bool done = !on;
+    c->file_systems = file_systems();
+    for (size_t i = 0; i < ARRAY_SIZE(ways); i++) {
+        const struct part *part = &parts[ways[i]];
+        if (!done && load_part(c, part, -1, &why) == 0) {
+            done = true;
+            continue;
+        }
+        remove_others(c, part, "");
+        if (i == 0)
+            first = why;
+    }
+    return done
+               ? 0
+               : err_set(err, ERR_UNSUPPORTED, "it needs %s: %s", parts[ways[0]].needs, first.text);
+}
+
+static bool is_any_there(const struct counts *c)
+{
+    auto_fd int fd = openat(c->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    auto_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    if (!dir)
+        return false;
+    steal_fd(&fd);
+    for (struct dirent *e; (e = readdir(dir));)
+        for (size_t i = 0; i < ARRAY_SIZE(ways); i++)
+            if (str_starts(e->d_name, parts[ways[i]].name) &&
+                e->d_name[strlen(parts[ways[i]].name)] == '-')
+                return true;
+    return false;
+}
+
+enum counts_wish counts_quotas_look(struct counts *c, bool on)
+{
+    c->quotas_by = COUNTS_PARTS;
+    if (!on)
+        return is_any_there(c) ? COUNTS_TO_DO : COUNTS_AS_WISHED;
+    c->file_systems = file_systems();
+    for (size_t i = 0; i < ARRAY_SIZE(ways); i++) {
+        char name[NAME_LEN], refused[NAME_LEN + 16];
+        struct stat st;
+        part_name(c, &parts[ways[i]], name);
+        if (fstatat(c->dir, name, &st, 0) == 0) {
+            c->quotas_by = ways[i];
+            return COUNTS_AS_WISHED;
+        }
+        str_print(refused, sizeof(refused), "refused-%s", name);
+        if (fstatat(c->dir, refused, &st, AT_SYMLINK_NOFOLLOW) < 0)
+            return COUNTS_TO_DO;
+    }
+    return COUNTS_CANNOT;
+}
+
+enum counts_part counts_quotas_by(const struct counts *c)
+{
+    return c->quotas_by;
 }

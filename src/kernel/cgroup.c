@@ -68,7 +68,8 @@ int cgroup_make(int parent, const char *name, int *ret_fd, struct err *err)
     if (mkdirat(parent, name, 0755) < 0) {
         if (errno == EAGAIN) /* cgroup.max.descendants or cgroup.max.depth of one above */
             return err_set(err, ERR_EXHAUSTED,
-                           "cannot make cgroup %s: the number or depth of cgroups is limited",
+                           "cannot make cgroup %s: the number or depth of cgroups is limited; "
+                           "raise cgroup.max.descendants or cgroup.max.depth of those above it",
                            name);
         return err_sys(err, "cannot make cgroup %s", name);
     }

@@ -168,7 +168,7 @@ const char *disk_mount_type(const char *mountinfo, unsigned long long mnt_id, ch
     return buf;
 }
 
-int disk_find(int sys, int dir, struct disk *ret, size_t *n, struct err *err)
+static int find_devices(int sys, int dir, struct disk *ret, size_t *n, struct err *err)
 {
     struct statx st;
     char type[32];
@@ -200,6 +200,42 @@ static int add_backing(int sys, const char *file, struct disk *ret, size_t *n, s
         return add_device(sys, major(st.st_rdev), minor(st.st_rdev), ret, n, err);
     auto_fd int plain = open(file, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* ioctl takes no O_PATH */
     return disk_find(sys, plain < 0 ? fd : plain, ret, n, err);
+}
+
+/*
+ * A loop device that reads and writes its file past the page cache hands each request down in the
+ * name of the cgroup that made it (loop_queue_rq(), kthread_associate_blkcg()), so that limits and
+ * counts of the disk below hold for it, buffered writes included: seen with blkio of cgroup v1 on
+ * 6.18.  That disk is then the one: written for both, a limit would hold back twice, and the disk
+ * that also has the templates' layers would be counted twice.
+ */
+static int pass_through(int sys, const struct disk *d, struct disk *ret, size_t *n, struct err *err)
+{
+    auto_fd int fd = -1;
+    int r = open_device(sys, d->major, d->minor, &fd, err);
+    if (r < 0)
+        return r;
+    auto_free char *direct = read_small(fd, "loop/dio"),
+                   *file = read_small(fd, "loop/backing_file");
+    struct disk below[DISK_MAX];
+    size_t n_below = 0;
+    bool passes = direct && file && strcmp(direct, "1") == 0 &&
+                  add_backing(sys, file, below, &n_below, NULL) == 0;
+    if (!passes)
+        return add(ret, n, d, err);
+    for (size_t i = 0; r == 0 && i < n_below; i++)
+        r = add(ret, n, &below[i], err);
+    return r;
+}
+
+int disk_find(int sys, int dir, struct disk *ret, size_t *n, struct err *err)
+{
+    struct disk found[DISK_MAX];
+    size_t n_found = 0;
+    int r = find_devices(sys, dir, found, &n_found, err);
+    for (size_t i = 0; r == 0 && i < n_found; i++)
+        r = pass_through(sys, &found[i], ret, n, err);
+    return r;
 }
 
 static int below(int sys, const struct disk *d, unsigned depth, struct disk *ret, size_t *n,

@@ -10,7 +10,8 @@
  *
  * A device is always a whole one (cgroup's io files take no partition).  Where devices are stacked
  * (device-mapper, md, loop) the top one is where a process's own reads and writes enter, and
- * disk_below() gives those at the bottom, which have a scheduler.
+ * disk_below() gives those at the bottom, which have a scheduler.  A loop device with direct I/O is
+ * none of them: requests pass through it in the name of who made them.
  */
 #pragma once
 

@@ -2,23 +2,16 @@
 /*
  * fuzz_cgroup — arbitrary bytes as mountinfo: whoever may mount chooses the names in it.
  */
-#include "base/cleanup.h"
+#include "base/fuzz.h"
 #include "kernel/cgroup.h"
-
-#include <stdint.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* The part before the first NUL is mountinfo, the rest /proc/cgroups. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    if (size > 65536)
-        return 0;
-    auto_free char *text = calloc(1, size + 2);
+    auto_free char *text = fuzz_texts(data, size, 65536, 2);
     auto_free struct cgroup_map *map = malloc(sizeof(*map));
     if (!text || !map)
         return 0;
-    memcpy(text, data, size);
     if (cgroup_map_parse(text, text + strlen(text) + 1, map, NULL) < 0)
         return 0;
     if (map->n > CGROUP_HIERARCHIES_MAX || map->v2 >= (int)map->n)

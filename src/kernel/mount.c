@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -23,13 +24,21 @@ static int set_option(int fs, const char *option)
     return fsconfig(fs, FSCONFIG_SET_STRING, key, eq + 1, 0);
 }
 
+static bool has_source(const char *const *options)
+{
+    for (; options && *options; options++)
+        if (strncmp(*options, "source=", 7) == 0)
+            return true;
+    return false;
+}
+
 int mount_new(const char *type, const char *const *options, unsigned attr, int *ret_fd,
               struct err *err)
 {
     auto_fd int fs = fsopen(type, FSOPEN_CLOEXEC);
     if (fs < 0)
         return err_sys(err, "cannot open file system %s", type);
-    if (fsconfig(fs, FSCONFIG_SET_STRING, "source", type, 0) < 0)
+    if (!has_source(options) && fsconfig(fs, FSCONFIG_SET_STRING, "source", type, 0) < 0)
         return err_sys(err, "cannot name file system %s", type);
     for (; options && *options; options++)
         if (set_option(fs, *options) < 0)
@@ -122,44 +131,66 @@ static bool takes_no_fd(int cause)
     return cause == EOPNOTSUPP || cause == EINVAL || cause == EBADF;
 }
 
-/* 1: this kernel takes no descriptors here. */
+/* 1: this kernel takes no descriptors here.  upper -1: none, read-only. */
 static int overlay_by_fd(const int *layers, size_t n_layers, int upper, int work, int *ret_fd,
                          struct err *err)
 {
     auto_fd int fs = fsopen("overlay", FSOPEN_CLOEXEC);
     if (fs < 0)
         return err_sys(err, "cannot open file system overlay");
-    if (set_fd(fs, "upperdir", upper) < 0)
+    if (upper >= 0 && set_fd(fs, "upperdir", upper) < 0)
         return takes_no_fd(errno) ? 1 : err_sys(err, "the overlay refuses its writable tree");
-    if (set_fd(fs, "workdir", work) < 0)
+    if (upper >= 0 && set_fd(fs, "workdir", work) < 0)
         return err_sys(err, "the overlay refuses its work directory");
     for (size_t i = n_layers; i-- > 0;) /* the overlay wants its topmost layer first */
         if (set_fd(fs, "lowerdir+", layers[i]) < 0)
-            return err_sys(err, "the overlay refuses layer %zu of %zu", i + 1, n_layers);
+            return upper < 0 && takes_no_fd(errno)
+                       ? 1
+                       : err_sys(err, "the overlay refuses layer %zu of %zu", i + 1, n_layers);
     if (fsconfig(fs, FSCONFIG_SET_FLAG, "userxattr", NULL, 0) < 0 ||
         fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
         return err_sys(err, "cannot create the overlay");
-    int fd = fsmount(fs, FSMOUNT_CLOEXEC, 0);
+    int fd = fsmount(fs, FSMOUNT_CLOEXEC, upper < 0 ? MOUNT_ATTR_RDONLY : 0);
     if (fd < 0)
         return err_sys(err, "cannot mount the overlay");
     *ret_fd = fd;
     return 0;
 }
 
-static int overlay_by_path(const int *layers, size_t n_layers, int upper, int work, int *ret_fd,
+static int overlay_by_path(const int *layers, size_t n_layers, int upper, int work, const char *at,
                            struct err *err)
 {
     char path[FD_PATH_MAX];
     auto_str struct str s = str_init(4096); /* mount(2) takes a page of options */
-    str_add(&s, "userxattr,upperdir=%s", fd_path(upper, path));
-    str_add(&s, ",workdir=%s,lowerdir=", fd_path(work, path));
+    str_add(&s, "userxattr,");
+    if (upper >= 0) {
+        str_add(&s, "upperdir=%s", fd_path(upper, path));
+        str_add(&s, ",workdir=%s,", fd_path(work, path));
+    }
+    str_add(&s, "lowerdir=");
     for (size_t i = n_layers; i-- > 0;)
         str_add(&s, "%s%s", fd_path(layers[i], path), i ? ":" : "");
     if (s.failed)
         return err_set(err, ERR_UNSUPPORTED, "%zu layers are too many for this kernel", n_layers);
-    if (mount("overlay", fd_path(upper, path), "overlay", 0, str_c(&s)) < 0)
+    if (mount("overlay", at, "overlay", upper < 0 ? MS_RDONLY : 0, str_c(&s)) < 0)
         return err_sys(err, "cannot mount the overlay");
     return 0;
+}
+
+int mount_layers(const int *layers, size_t n_layers, bool old_way, int dirfd, const char *name,
+                 struct err *err)
+{
+    auto_fd int fd = -1;
+    int r = 1;
+    if (n_layers == 1) /* which the overlay refuses */
+        r = mount_clone(layers[0], "", &fd, err);
+    else if (!old_way)
+        r = overlay_by_fd(layers, n_layers, -1, -1, &fd, err);
+    if (r <= 0)
+        return r < 0 ? r : mount_attach(fd, dirfd, name, err);
+    char dir[FD_PATH_MAX], at[FD_PATH_MAX + NAME_MAX + 2];
+    str_print(at, sizeof(at), "%s/%s", fd_path(dirfd, dir), name);
+    return overlay_by_path(layers, n_layers, -1, -1, at, err);
 }
 
 int mount_overlay(const int *layers, size_t n_layers, int tree, bool old_way, int *ret_fd,
@@ -183,7 +214,8 @@ int mount_overlay(const int *layers, size_t n_layers, int tree, bool old_way, in
             return 0;
         }
     }
-    int r = overlay_by_path(layers, n_layers, upper, work, ret_fd, err);
+    char path[FD_PATH_MAX];
+    int r = overlay_by_path(layers, n_layers, upper, work, fd_path(upper, path), err);
     if (r < 0)
         return r;
     /* A fresh look-up crosses onto what was mounted over the directory. */

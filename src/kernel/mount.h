@@ -14,7 +14,7 @@
 #include <sys/mount.h>
 
 /* A new instance of a file system.  options: "key=value" or "flag", NULL-terminated, may be
- * NULL.  attr: MOUNT_ATTR_*. */
+ * NULL; "source=…" is its device.  attr: MOUNT_ATTR_*. */
 int mount_new(const char *type, const char *const *options, unsigned attr, int *ret_fd,
               struct err *err);
 /* A detached copy of the one mount that holds `name` in dirfd, with that as its root; "" is dirfd
@@ -38,3 +38,7 @@ int mount_pivot(int rootfd, struct err *err);
  * /proc/self/fd, as kernels before 6.13 need; it is also taken when the new one is not there. */
 int mount_overlay(const int *layers, size_t n_layers, int tree, bool old_way, int *ret_fd,
                   struct err *err);
+/* What layers show together with nothing above them, read-only, over the directory `name` in dirfd,
+ * both of them the caller's own. */
+int mount_layers(const int *layers, size_t n_layers, bool old_way, int dirfd, const char *name,
+                 struct err *err);

@@ -5,6 +5,7 @@
 #include "base/fd.h"
 #include "base/number.h"
 #include "base/str.h"
+#include "kernel/process.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -23,6 +24,75 @@
 #include <time.h>
 #include <unistd.h>
 
+static uint64_t sysctl_kernel(const char *name)
+{
+    auto_free char *text = NULL;
+    char path[64];
+    uint64_t n;
+    str_print(path, sizeof(path), "/proc/sys/kernel/%s", name);
+    return fd_read_file_at(AT_FDCWD, path, 64, &text, NULL, NULL) == 0 &&
+                   number_parse(str_trim(text), 0, UINT64_MAX, &n, NULL) == 0
+               ? n
+               : UINT64_MAX;
+}
+
+/* Of /proc/loadavg: "0.20 0.18 0.12 1/80 11206", threads that could run and all there are. */
+static uint64_t threads_now(void)
+{
+    auto_free char *text = NULL;
+    uint64_t n;
+    return fd_read_file_at(AT_FDCWD, "/proc/loadavg", 128, &text, NULL, NULL) == 0 &&
+                   number_after(text, "/", UINT32_MAX, &n)
+               ? n
+               : 0;
+}
+
+/* What has run out, and what raises it (clone3(2), "Errors"; fork(2) tells of EAGAIN). */
+int namespace_fork_failed(struct err *err)
+{
+    int sys = errno;
+    static const char *const machine[] = {"threads-max", "pid_max"};
+    if (sys != EAGAIN && sys != ENOSPC)
+        return err_sysno(err, sys, "cannot create a process");
+    if (sys == ENOSPC)
+        return err_set(err, ERR_EXHAUSTED,
+                       "cannot create a process: its user has as many user or PID namespaces as "
+                       "may be; raise the sysctls user.max_user_namespaces and "
+                       "user.max_pid_namespaces");
+    uint64_t now = threads_now();
+    for (size_t i = 0; i < ARRAY_SIZE(machine); i++) {
+        uint64_t most = sysctl_kernel(machine[i]);
+        /* A few are kept for root, and some have gone since. */
+        if (now >= most - most / 50)
+            return err_set(err, ERR_EXHAUSTED,
+                           "cannot create a process: the machine has as many as may be; raise the "
+                           "sysctl kernel.%s",
+                           machine[i]);
+    }
+    return err_set(err, ERR_EXHAUSTED,
+                   "cannot create a process: there are as many as may be; raise the VE's "
+                   "processes, or pids.max of a cgroup above it");
+}
+
+int namespace_unshare(int flags, struct err *err)
+{
+    static const struct {
+        int flag;
+        const char *kind;
+    } kinds[] = {{CLONE_NEWNS, "mnt"},  {CLONE_NEWNET, "net"},       {CLONE_NEWUTS, "uts"},
+                 {CLONE_NEWIPC, "ipc"}, {CLONE_NEWCGROUP, "cgroup"}, {CLONE_NEWTIME, "time"}};
+    if (unshare(flags) == 0)
+        return 0;
+    int sys = errno;
+    for (size_t i = 0; sys == ENOSPC && i < ARRAY_SIZE(kinds); i++)
+        if ((flags & kinds[i].flag) && unshare(kinds[i].flag) < 0 && errno == ENOSPC)
+            return err_set(err, ERR_EXHAUSTED,
+                           "cannot make its namespaces: its user has as many of kind %s as may be; "
+                           "raise the sysctl user.max_%s_namespaces",
+                           kinds[i].kind, kinds[i].kind);
+    return err_sysno(err, sys, "cannot make its namespaces");
+}
+
 pid_t namespace_fork(uint64_t flags, int cgroup, int *ret_pidfd, struct err *err)
 {
     int pidfd = -1;
@@ -35,7 +105,7 @@ pid_t namespace_fork(uint64_t flags, int cgroup, int *ret_pidfd, struct err *err
     };
     pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
     if (pid < 0)
-        return err_sys(err, "cannot create a process");
+        return namespace_fork_failed(err);
     if (pid == 0)
         return 0;
     if (ret_pidfd)
@@ -48,6 +118,7 @@ pid_t namespace_fork(uint64_t flags, int cgroup, int *ret_pidfd, struct err *err
 pid_t namespace_fork_owned(uint64_t flags, int cgroup, uid_t owner, int *ret_pidfd, struct err *err)
 {
     uid_t euid = geteuid();
+    pid_t parent = getppid();
     int bits = prctl(PR_GET_SECUREBITS), dumpable = prctl(PR_GET_DUMPABLE), death = 0;
     prctl(PR_GET_PDEATHSIG, &death);
     /* The owner is the effective uid at clone(2).  Only that one changes, capabilities stay;
@@ -68,6 +139,8 @@ pid_t namespace_fork_owned(uint64_t flags, int cgroup, uid_t owner, int *ret_pid
     prctl(PR_SET_SECUREBITS, bits);
     prctl(PR_SET_DUMPABLE, dumpable == 1);
     prctl(PR_SET_PDEATHSIG, death);
+    if (death && getppid() != parent) /* it has died while the signal was off */
+        raise(death);
     return pid;
 }
 
@@ -97,7 +170,8 @@ int namespace_map_ids(pid_t pid, uid_t base, uint32_t count, struct err *err)
     return 0;
 }
 
-int namespace_open_user(int pidfd, int *ret_fd, struct err *err)
+/* On kernels that do not tell by ioctl(2) (before 6.13). */
+static int pid_of_fdinfo(int pidfd, uint64_t *ret, struct err *err)
 {
     char path[48];
     auto_free char *text = NULL;
@@ -106,20 +180,45 @@ int namespace_open_user(int pidfd, int *ret_fd, struct err *err)
     if (r < 0)
         return r;
     const char *line = strstr(text, "\nPid:");
-    uint64_t pid;
     if (!line)
         return err_set(err, ERR_INTERNAL, "a descriptor is not of a process");
     char *number = text + (line - text) + strlen("\nPid:");
     number[strcspn(number, "\n")] = '\0';
-    if (number_parse(str_trim(number), 1, INT32_MAX, &pid, NULL) < 0) /* -1: it is gone */
+    if (number_parse(str_trim(number), 1, INT32_MAX, ret, NULL) < 0) /* -1: it is gone */
         return err_set(err, ERR_STATE, "it has stopped");
-    str_print(path, sizeof(path), "/proc/%d/ns/user", (int)pid);
-    auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
+    return 0;
+}
+
+/* A file of /proc/PID. */
+static int open_of(int pidfd, const char *file, int flags, int *ret_fd, struct err *err)
+{
+    char path[48];
+    uint64_t pid = (uint64_t)kernel_process_pid(pidfd);
+    int r = pid ? 0 : pid_of_fdinfo(pidfd, &pid, err);
+    if (r < 0)
+        return r;
+    str_print(path, sizeof(path), "/proc/%d/%s", (int)pid, file);
+    auto_fd int fd = open(path, flags | O_CLOEXEC);
     /* While it has not ended, its number is nobody else's. */
     if (fd < 0 || fd_pidfd_wait_exit(pidfd, 0, NULL) == 0)
         return err_set(err, ERR_STATE, "it has stopped");
     *ret_fd = steal_fd(&fd);
     return 0;
+}
+
+int namespace_open_user(int pidfd, int *ret_fd, struct err *err)
+{
+    return open_of(pidfd, "ns/user", O_RDONLY, ret_fd, err);
+}
+
+int namespace_open_net(int pidfd, int *ret_fd, struct err *err)
+{
+    return open_of(pidfd, "ns/net", O_RDONLY, ret_fd, err);
+}
+
+int namespace_open_root(int pidfd, int *ret_fd, struct err *err)
+{
+    return open_of(pidfd, "root", O_PATH | O_DIRECTORY, ret_fd, err);
 }
 
 int namespace_around(int userns, int *ret_fd, uid_t *ret_owner, struct err *err)
@@ -137,23 +236,12 @@ int namespace_around(int userns, int *ret_fd, uid_t *ret_owner, struct err *err)
     return 0;
 }
 
-/* When the process was born, in whole seconds of CLOCK_BOOTTIME: proc_pid_stat(5), field 22. */
+/* When the process was born, in whole seconds of CLOCK_BOOTTIME. */
 static int read_birth(int dir, int64_t *ret, struct err *err)
 {
-    auto_free char *text = NULL;
-    uint64_t ticks;
-    int r = fd_read_file_at(dir, "stat", 4096, &text, NULL, err);
-    if (r < 0)
-        return r;
-    char *at = strrchr(text, ')'); /* the name before it may hold anything */
-    for (int field = 2; at && field < 22; field++)
-        if ((at = strchr(at, ' ')))
-            at++;
-    if (!at)
-        return err_set(err, ERR_INTERNAL, "its /proc/PID/stat is too short");
-    at[strcspn(at, " \n")] = '\0';
-    if ((r = number_parse(at, 0, INT64_MAX, &ticks, err)) < 0)
-        return err_wrap(err, "cannot read when it was born");
+    uint64_t ticks = kernel_process_birth(dir, "stat");
+    if (ticks == 0)
+        return err_set(err, ERR_NOT_FOUND, "the process that was born is gone");
     *ret = (int64_t)(ticks / (uint64_t)sysconf(_SC_CLK_TCK));
     return 0;
 }

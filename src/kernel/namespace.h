@@ -19,14 +19,22 @@
  * cgroup when that is not -1.  ret_pidfd may be NULL.  The C library's fork handlers do not run:
  * for processes with one thread. */
 pid_t namespace_fork(uint64_t flags, int cgroup, int *ret_pidfd, struct err *err);
-/* The same with CLONE_NEWUSER, so that the new user namespace belongs to `owner`: the kernel
- * charges what is counted per user (inotify, mqueue, namespaces…) to the owner as well, and
+/* unshare(2).  Where there are too many of a kind, which the kernel does not tell, it tries them
+ * one by one: a process for which it failed has some of them, and is to end. */
+int namespace_unshare(int flags, struct err *err);
+/* What a clone(2) that has just failed lacked, from errno, and what raises it. */
+int namespace_fork_failed(struct err *err);
+/* namespace_fork() with CLONE_NEWUSER, so that the new user namespace belongs to `owner`: the
+ * kernel charges what is counted per user (inotify, mqueue, namespaces…) to the owner as well, and
  * an owner shared by all VEs would let them starve each other.  Needs real root.  The child is
  * not dumpable: nobody in the new namespaces can look into it before it executes. */
 pid_t namespace_fork_owned(uint64_t flags, int cgroup, uid_t owner, int *ret_pidfd,
                            struct err *err);
 /* The user namespace of a process, by its pidfd. */
 int namespace_open_user(int pidfd, int *ret_fd, struct err *err);
+int namespace_open_net(int pidfd, int *ret_fd, struct err *err); /* its network namespace */
+/* What a process sees as "/" (O_PATH): what lies below is in the VE's hands. */
+int namespace_open_root(int pidfd, int *ret_fd, struct err *err);
 /* The user namespace in which this one was made, and the uid that owns it.  ERR_STATE when that is
  * the caller's own. */
 int namespace_around(int userns, int *ret_fd, uid_t *ret_owner, struct err *err);

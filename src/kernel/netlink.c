@@ -3,13 +3,12 @@
 
 #include "base/cleanup.h"
 #include "base/str.h"
+#include "kernel/netlink_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <libmnl/libmnl.h>
-#include <linux/if_addr.h>
 #include <linux/if_link.h>
-#include <linux/neighbour.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
@@ -99,8 +98,8 @@ void netlink_close(struct netlink *nl)
 }
 
 /* Begins a request in the batch.  A batch that is full is told by the commit. */
-static struct nlmsghdr *begin(struct netlink *nl, uint16_t type, uint16_t flags, const char *what,
-                              int fine)
+struct nlmsghdr *netlink_begin(struct netlink *nl, uint16_t type, uint16_t flags, const char *what,
+                               int fine)
 {
     if (nl->n == BATCH_REQUESTS || nl->len + MESSAGE_MAX > BATCH_SIZE) {
         nl->full = true;
@@ -117,7 +116,7 @@ static struct nlmsghdr *begin(struct netlink *nl, uint16_t type, uint16_t flags,
     return h;
 }
 
-static void end(struct netlink *nl, struct nlmsghdr *h)
+void netlink_end(struct netlink *nl, struct nlmsghdr *h)
 {
     nl->len += NLMSG_ALIGN(h->nlmsg_len);
 }
@@ -191,9 +190,9 @@ int netlink_commit(struct netlink *nl, struct err *err)
 }
 
 /* Sends the one request that is queued and hands each answer to item(). */
-static int ask(struct netlink *nl,
-               int (*item)(void *ctx, const struct nlmsghdr *h, struct err *err), void *ctx,
-               struct err *err)
+int netlink_ask(struct netlink *nl,
+                int (*item)(void *ctx, const struct nlmsghdr *h, struct err *err), void *ctx,
+                struct err *err)
 {
     const char *what = nl->requests[0].what;
     uint32_t seq = nl->last->nlmsg_seq;
@@ -227,7 +226,7 @@ static int ask(struct netlink *nl,
     }
 }
 
-static void put_ip(struct nlmsghdr *h, uint16_t type, const struct netlink_ip *ip)
+void netlink_put_ip(struct nlmsghdr *h, uint16_t type, const struct netlink_ip *ip)
 {
     if (ip->family == AF_INET)
         mnl_attr_put(h, type, sizeof(ip->v4), &ip->v4);
@@ -235,7 +234,7 @@ static void put_ip(struct nlmsghdr *h, uint16_t type, const struct netlink_ip *i
         mnl_attr_put(h, type, sizeof(ip->v6), &ip->v6);
 }
 
-static struct netlink_ip get_ip(const struct nlattr *a)
+struct netlink_ip netlink_get_ip(const struct nlattr *a)
 {
     struct netlink_ip ip = {0};
     if (mnl_attr_get_payload_len(a) == sizeof(ip.v4)) {
@@ -251,7 +250,7 @@ static struct netlink_ip get_ip(const struct nlattr *a)
 static struct ifinfomsg *link_begin(struct netlink *nl, uint16_t type, uint16_t flags, int ifindex,
                                     const char *what, int fine)
 {
-    struct nlmsghdr *h = begin(nl, type, flags, what, fine);
+    struct nlmsghdr *h = netlink_begin(nl, type, flags, what, fine);
     struct ifinfomsg *m = mnl_nlmsg_put_extra_header(h, sizeof(*m));
     m->ifi_index = ifindex;
     return m;
@@ -284,7 +283,7 @@ void netlink_veth_add(struct netlink *nl, const struct netlink_veth *v)
     mnl_attr_nest_end(h, peer);
     mnl_attr_nest_end(h, data);
     mnl_attr_nest_end(h, info);
-    end(nl, h);
+    netlink_end(nl, h);
 }
 
 void netlink_bridge_add(struct netlink *nl, const char *name, const uint8_t mac[6])
@@ -295,8 +294,38 @@ void netlink_bridge_add(struct netlink *nl, const char *name, const uint8_t mac[
     mnl_attr_put(h, IFLA_ADDRESS, 6, mac);
     struct nlattr *info = mnl_attr_nest_start(h, IFLA_LINKINFO);
     mnl_attr_put_strz(h, IFLA_INFO_KIND, "bridge");
+    struct nlattr *data = mnl_attr_nest_start(h, IFLA_INFO_DATA);
+    mnl_attr_put_u8(h, IFLA_BR_MCAST_SNOOPING, 0);
+    mnl_attr_nest_end(h, data);
     mnl_attr_nest_end(h, info);
-    end(nl, h);
+    netlink_end(nl, h);
+}
+
+void netlink_link_master(struct netlink *nl, int ifindex, int bridge)
+{
+    link_begin(nl, RTM_NEWLINK, 0, ifindex, "cannot put an interface into a bridge", 0);
+    mnl_attr_put_u32(nl->last, IFLA_MASTER, (uint32_t)bridge);
+    netlink_end(nl, nl->last);
+}
+
+/* Frames to 01:80:c2:00:00:01, the pauses of a link, the kernel drops in any case. */
+#define ALL_GROUPS (UINT16_MAX & ~(1U << 1))
+
+void netlink_port_fix(struct netlink *nl, int port, const uint8_t mac[6])
+{
+    link_begin(nl, RTM_NEWLINK, 0, port, "cannot set what a bridge learns from a port", 0);
+    struct nlmsghdr *h = nl->last;
+    struct nlattr *info = mnl_attr_nest_start(h, IFLA_LINKINFO);
+    mnl_attr_put_strz(h, IFLA_INFO_SLAVE_KIND, "bridge");
+    struct nlattr *data = mnl_attr_nest_start(h, IFLA_INFO_SLAVE_DATA);
+    mnl_attr_put_u8(h, IFLA_BRPORT_LEARNING, 0);
+    mnl_attr_put_u8(h, IFLA_BRPORT_UNICAST_FLOOD, 0);
+    mnl_attr_put_u16(h, IFLA_BRPORT_GROUP_FWD_MASK, ALL_GROUPS);
+    mnl_attr_put(h, IFLA_BRPORT_FLUSH, 0, NULL);
+    mnl_attr_nest_end(h, data);
+    mnl_attr_nest_end(h, info);
+    netlink_end(nl, h);
+    netlink_station_add(nl, port, mac);
 }
 
 void netlink_link_up(struct netlink *nl, int ifindex)
@@ -304,13 +333,13 @@ void netlink_link_up(struct netlink *nl, int ifindex)
     struct ifinfomsg *m =
         link_begin(nl, RTM_NEWLINK, 0, ifindex, "cannot bring an interface up", 0);
     m->ifi_flags = m->ifi_change = IFF_UP;
-    end(nl, nl->last);
+    netlink_end(nl, nl->last);
 }
 
 void netlink_link_delete(struct netlink *nl, int ifindex)
 {
     link_begin(nl, RTM_DELLINK, 0, ifindex, "cannot remove an interface", ENODEV);
-    end(nl, nl->last);
+    netlink_end(nl, nl->last);
 }
 
 void netlink_link_addrgen(struct netlink *nl, int ifindex, uint8_t mode)
@@ -322,7 +351,7 @@ void netlink_link_addrgen(struct netlink *nl, int ifindex, uint8_t mode)
     mnl_attr_put_u8(h, IFLA_INET6_ADDR_GEN_MODE, mode);
     mnl_attr_nest_end(h, v6);
     mnl_attr_nest_end(h, spec);
-    end(nl, h);
+    netlink_end(nl, h);
 }
 
 void netlink_link_devconf4(struct netlink *nl, int ifindex, const struct netlink_devconf *conf,
@@ -338,7 +367,7 @@ void netlink_link_devconf4(struct netlink *nl, int ifindex, const struct netlink
     mnl_attr_nest_end(h, list);
     mnl_attr_nest_end(h, v4);
     mnl_attr_nest_end(h, spec);
-    end(nl, h);
+    netlink_end(nl, h);
 }
 
 static void read_kind(const struct nlattr *info, struct netlink_link *l)
@@ -374,6 +403,9 @@ static void read_link(const struct nlmsghdr *h, struct netlink_link *l)
         case IFLA_LINK: /* left out by the kernel when both indexes happen to be equal */
             l->peer = (int)mnl_attr_get_u32(a);
             break;
+        case IFLA_MASTER:
+            l->master = (int)mnl_attr_get_u32(a);
+            break;
         case IFLA_LINKINFO:
             read_kind(a, l);
             break;
@@ -404,24 +436,33 @@ int netlink_link_get(struct netlink *nl, const char *name, struct netlink_link *
 {
     link_begin(nl, RTM_GETLINK, 0, 0, "cannot look an interface up", 0);
     mnl_attr_put_strz(nl->last, IFLA_IFNAME, name);
-    end(nl, nl->last);
+    netlink_end(nl, nl->last);
     struct netlink_link l;
-    int r = ask(nl, one_link, &l, err);
+    int r = netlink_ask(nl, one_link, &l, err);
     if (r < 0)
         return err_wrap(err, "%s", name);
     *ret = l;
     return 0;
 }
 
+bool netlink_pause(long *ns)
+{
+    *ns = *ns ? 2 * *ns : PAUSE_MIN_NS;
+    if (*ns > PAUSE_MAX_NS)
+        return false;
+    nanosleep(&(struct timespec){.tv_nsec = *ns}, NULL);
+    return true;
+}
+
 int netlink_link_wait(struct netlink *nl, const char *name, struct err *err)
 {
-    for (long pause = PAUSE_MIN_NS; pause <= PAUSE_MAX_NS; pause *= 2) {
+    long pause = 0;
+    do {
         struct netlink_link l;
         int r = netlink_link_get(nl, name, &l, err);
         if (r < 0 || l.operstate == IF_OPER_UP)
             return r;
-        nanosleep(&(struct timespec){.tv_nsec = pause}, NULL);
-    }
+    } while (netlink_pause(&pause));
     return 0;
 }
 
@@ -455,8 +496,8 @@ static int each_link(struct netlink *nl, const char *kind, bool counted, struct 
         mnl_attr_put_strz(h, IFLA_INFO_KIND, kind);
         mnl_attr_nest_end(h, info);
     }
-    end(nl, h);
-    return ask(nl, visit_link, v, err);
+    netlink_end(nl, h);
+    return netlink_ask(nl, visit_link, v, err);
 }
 
 int netlink_link_each(struct netlink *nl, const char *kind,
@@ -471,209 +512,4 @@ int netlink_link_each_counted(struct netlink *nl, const char *kind,
                               void *ctx, struct err *err)
 {
     return each_link(nl, kind, true, &(struct link_visit){kind, item, ctx}, err);
-}
-
-static void address_request(struct netlink *nl, uint16_t type, uint16_t flags,
-                            const struct netlink_address *a, const char *what, int fine)
-{
-    struct nlmsghdr *h = begin(nl, type, flags, what, fine);
-    struct ifaddrmsg *m = mnl_nlmsg_put_extra_header(h, sizeof(*m));
-    m->ifa_family = (uint8_t)a->ip.family;
-    m->ifa_prefixlen = a->prefix;
-    m->ifa_scope = a->scope;
-    m->ifa_index = (unsigned)a->ifindex;
-    put_ip(h, IFA_LOCAL, &a->ip);
-    put_ip(h, IFA_ADDRESS, &a->ip);
-    if (a->flags)
-        mnl_attr_put_u32(h, IFA_FLAGS, a->flags);
-    end(nl, h);
-}
-
-void netlink_address_add(struct netlink *nl, const struct netlink_address *a)
-{
-    address_request(nl, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, a, "cannot add an address", EEXIST);
-}
-
-void netlink_address_delete(struct netlink *nl, const struct netlink_address *a)
-{
-    address_request(nl, RTM_DELADDR, 0, a, "cannot remove an address", EADDRNOTAVAIL);
-}
-
-struct address_visit {
-    int (*item)(void *ctx, const struct netlink_address *a, struct err *err);
-    void *ctx;
-};
-
-static int visit_address(void *ctx, const struct nlmsghdr *h, struct err *err)
-{
-    const struct address_visit *v = ctx;
-    const struct ifaddrmsg *m = mnl_nlmsg_get_payload(h);
-    if (h->nlmsg_type != RTM_NEWADDR)
-        return 0;
-    struct netlink_address addr = {.ifindex = (int)m->ifa_index,
-                                   .prefix = m->ifa_prefixlen,
-                                   .scope = m->ifa_scope,
-                                   .flags = m->ifa_flags};
-    const struct nlattr *a;
-    mnl_attr_for_each(a, h, sizeof(*m))
-    {
-        uint16_t type = mnl_attr_get_type(a);
-        /* IPv4 tells the own address in LOCAL and perhaps a peer in ADDRESS. */
-        if (type == IFA_LOCAL || (type == IFA_ADDRESS && addr.ip.family == 0))
-            addr.ip = get_ip(a);
-        else if (type == IFA_FLAGS)
-            addr.flags = mnl_attr_get_u32(a);
-    }
-    return v->item(v->ctx, &addr, err);
-}
-
-int netlink_address_each(struct netlink *nl,
-                         int (*item)(void *ctx, const struct netlink_address *a, struct err *err),
-                         void *ctx, struct err *err)
-{
-    struct nlmsghdr *h = begin(nl, RTM_GETADDR, NLM_F_DUMP, "cannot list addresses", 0);
-    mnl_nlmsg_put_extra_header(h, sizeof(struct ifaddrmsg));
-    end(nl, h);
-    struct address_visit v = {item, ctx};
-    return ask(nl, visit_address, &v, err);
-}
-
-void netlink_neighbour_add(struct netlink *nl, int ifindex, struct netlink_ip ip,
-                           const uint8_t mac[6])
-{
-    struct nlmsghdr *h =
-        begin(nl, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, "cannot add a neighbour", 0);
-    struct ndmsg *m = mnl_nlmsg_put_extra_header(h, sizeof(*m));
-    m->ndm_family = (uint8_t)ip.family;
-    m->ndm_ifindex = ifindex;
-    m->ndm_state = NUD_PERMANENT;
-    put_ip(h, NDA_DST, &ip);
-    mnl_attr_put(h, NDA_LLADDR, 6, mac);
-    end(nl, h);
-}
-
-static void route_request(struct netlink *nl, uint16_t type, uint16_t flags,
-                          const struct netlink_route *r, const char *what, int fine)
-{
-    struct nlmsghdr *h = begin(nl, type, flags, what, fine);
-    struct rtmsg *m = mnl_nlmsg_put_extra_header(h, sizeof(*m));
-    m->rtm_family = (uint8_t)(r->dst.family ? r->dst.family : r->family);
-    m->rtm_dst_len = r->prefix;
-    m->rtm_table = RT_TABLE_MAIN;
-    m->rtm_protocol = r->protocol;
-    m->rtm_scope = r->scope;
-    m->rtm_type = r->type ? r->type : RTN_UNICAST;
-    if (r->onlink)
-        m->rtm_flags |= RTNH_F_ONLINK;
-    if (r->table)
-        mnl_attr_put_u32(h, RTA_TABLE, r->table);
-    put_ip(h, RTA_DST, &r->dst);
-    put_ip(h, RTA_GATEWAY, &r->via);
-    put_ip(h, RTA_PREFSRC, &r->src);
-    if (r->ifindex)
-        mnl_attr_put_u32(h, RTA_OIF, (uint32_t)r->ifindex);
-    if (r->metric)
-        mnl_attr_put_u32(h, RTA_PRIORITY, r->metric);
-    end(nl, h);
-}
-
-void netlink_route_add(struct netlink *nl, const struct netlink_route *r)
-{
-    route_request(nl, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, r, "cannot add a route", 0);
-}
-
-void netlink_route_delete(struct netlink *nl, const struct netlink_route *r)
-{
-    route_request(nl, RTM_DELROUTE, 0, r, "cannot remove a route", ESRCH);
-}
-
-struct route_visit {
-    int (*item)(void *ctx, const struct netlink_route *r, struct err *err);
-    void *ctx;
-};
-
-static void read_multipath(const struct nlattr *a, struct netlink_route *r)
-{
-    const struct rtnexthop *hop = mnl_attr_get_payload(a);
-    if (mnl_attr_get_payload_len(a) >= sizeof(*hop))
-        r->ifindex = hop->rtnh_ifindex;
-}
-
-static struct netlink_route read_route(const struct nlmsghdr *h)
-{
-    const struct rtmsg *m = mnl_nlmsg_get_payload(h);
-    struct netlink_route r = {.family = m->rtm_family,
-                              .prefix = m->rtm_dst_len,
-                              .type = m->rtm_type,
-                              .scope = m->rtm_scope,
-                              .protocol = m->rtm_protocol,
-                              .table = m->rtm_table};
-    const struct nlattr *a;
-    mnl_attr_for_each(a, h, sizeof(*m))
-    {
-        switch (mnl_attr_get_type(a)) {
-        case RTA_DST:
-            r.dst = get_ip(a);
-            break;
-        case RTA_OIF:
-            r.ifindex = (int)mnl_attr_get_u32(a);
-            break;
-        case RTA_MULTIPATH:
-            read_multipath(a, &r);
-            break;
-        case RTA_PRIORITY:
-            r.metric = mnl_attr_get_u32(a);
-            break;
-        case RTA_TABLE:
-            r.table = mnl_attr_get_u32(a);
-            break;
-        default:
-            break;
-        }
-    }
-    return r;
-}
-
-static int visit_route(void *ctx, const struct nlmsghdr *h, struct err *err)
-{
-    const struct route_visit *v = ctx;
-    const struct rtmsg *m = mnl_nlmsg_get_payload(h);
-    if (h->nlmsg_type != RTM_NEWROUTE || (m->rtm_flags & RTM_F_CLONED))
-        return 0;
-    struct netlink_route r = read_route(h);
-    return v->item(v->ctx, &r, err);
-}
-
-int netlink_route_each(struct netlink *nl, int family,
-                       int (*item)(void *ctx, const struct netlink_route *r, struct err *err),
-                       void *ctx, struct err *err)
-{
-    struct nlmsghdr *h = begin(nl, RTM_GETROUTE, NLM_F_DUMP, "cannot list routes", 0);
-    struct rtmsg *m = mnl_nlmsg_put_extra_header(h, sizeof(*m));
-    m->rtm_family = (uint8_t)family;
-    end(nl, h);
-    struct route_visit v = {item, ctx};
-    return ask(nl, visit_route, &v, err);
-}
-
-static int one_route(void *ctx, const struct nlmsghdr *h, struct err *err)
-{
-    struct netlink_route *r = ctx;
-    *r = read_route(h);
-    return 0;
-}
-
-void netlink_address_wait(struct netlink *nl, struct netlink_ip ip)
-{
-    for (long pause = PAUSE_MIN_NS; pause <= PAUSE_MAX_NS; pause *= 2) {
-        struct nlmsghdr *h = begin(nl, RTM_GETROUTE, 0, "cannot look a route up", 0);
-        struct rtmsg *m = mnl_nlmsg_put_extra_header(h, sizeof(*m));
-        m->rtm_family = (uint8_t)ip.family;
-        put_ip(h, RTA_DST, &ip);
-        end(nl, h);
-        struct netlink_route r = {0};
-        if (ask(nl, one_route, &r, NULL) == 0 && r.type == RTN_LOCAL)
-            return;
-        nanosleep(&(struct timespec){.tv_nsec = pause}, NULL);
-    }
 }

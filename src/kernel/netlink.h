@@ -67,7 +67,14 @@ struct netlink_veth {
     unsigned mtu;
 };
 void netlink_veth_add(struct netlink *nl, const struct netlink_veth *v);
+/* One that floods multicast: without a querier, snooping would lose members after a while. */
 void netlink_bridge_add(struct netlink *nl, const char *name, const uint8_t mac[6]);
+/* Makes the link a port of a bridge. */
+void netlink_link_master(struct netlink *nl, int ifindex, int bridge);
+/* A port with one station, for good: the bridge learns nothing from its frames and forgets what it
+ * had, other unicast is not sent there, and frames to the groups that bridges keep to themselves
+ * (01:80:c2:00:00:00 to 0f) are frames as all others.  Set again: fine. */
+void netlink_port_fix(struct netlink *nl, int port, const uint8_t mac[6]);
 void netlink_link_up(struct netlink *nl, int ifindex);
 void netlink_link_delete(struct netlink *nl, int ifindex);
 /* IN6_ADDR_GEN_MODE_NONE before the link goes up: no link-local address of its own making. */
@@ -82,7 +89,8 @@ void netlink_link_devconf4(struct netlink *nl, int ifindex, const struct netlink
 
 struct netlink_link {
     int ifindex;
-    int peer; /* of a veth: its index in the other namespace */
+    int peer;   /* of a veth: its index in the other namespace */
+    int master; /* the bridge that it is a port of; 0: none */
     char name[IFNAMSIZ];
     char kind[16]; /* "veth", "bridge"; "" for hardware and lo */
     unsigned flags, mtu;
@@ -126,6 +134,22 @@ int netlink_address_each(struct netlink *nl,
 /* A permanent neighbour: never asked for, never replaced by what the other side claims. */
 void netlink_neighbour_add(struct netlink *nl, int ifindex, struct netlink_ip ip,
                            const uint8_t mac[6]);
+/* None there: fine. */
+void netlink_neighbour_delete(struct netlink *nl, int ifindex, struct netlink_ip ip);
+
+/* "I have that address": what is asked for it on this link by ARP or ND is answered by this
+ * machine, as far as it forwards between the link and where the address is, and for IPv6 with
+ * net.ipv6.conf.LINK.proxy_ndp.  protocol: a mark, as of routes.  Deleting none: fine. */
+struct netlink_proxy {
+    int ifindex;
+    struct netlink_ip ip;
+    uint8_t protocol;
+};
+void netlink_proxy_add(struct netlink *nl, const struct netlink_proxy *p);
+void netlink_proxy_delete(struct netlink *nl, const struct netlink_proxy *p);
+int netlink_proxy_each(struct netlink *nl,
+                       int (*item)(void *ctx, const struct netlink_proxy *p, struct err *err),
+                       void *ctx, struct err *err);
 
 struct netlink_route {
     int family;            /* needed when dst is a default route */
@@ -146,3 +170,6 @@ void netlink_route_delete(struct netlink *nl, const struct netlink_route *r);
 int netlink_route_each(struct netlink *nl, int family,
                        int (*item)(void *ctx, const struct netlink_route *r, struct err *err),
                        void *ctx, struct err *err);
+/* Where a packet to the address would go now.  No way there: an error. */
+int netlink_route_of(struct netlink *nl, struct netlink_ip ip, struct netlink_route *ret,
+                     struct err *err);

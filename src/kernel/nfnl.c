@@ -20,6 +20,7 @@ int nfnl_socket(const char *table, unsigned groups, int flags, struct nfnl **ret
     nf->last = NULL;
     nf->full = false;
     nf->sock = NULL;
+    nf->family = NFPROTO_INET;
     if (str_print(nf->table, sizeof(nf->table), "%s", table) < 0) {
         nfnl_close(nf);
         return err_set(err, ERR_INTERNAL, "the table's name %s is too long", table);
@@ -39,6 +40,14 @@ int nfnl_socket(const char *table, unsigned groups, int flags, struct nfnl **ret
 int nfnl_open(const char *table, struct nfnl **ret, struct err *err)
 {
     return nfnl_socket(table, 0, 0, ret, err);
+}
+
+int nfnl_open_bridge(const char *table, struct nfnl **ret, struct err *err)
+{
+    int r = nfnl_open(table, ret, err);
+    if (r == 0)
+        (*ret)->family = NFPROTO_BRIDGE;
+    return r;
 }
 
 void nfnl_close(struct nfnl *nf)
@@ -82,8 +91,7 @@ static struct nlmsghdr *begin(struct nfnl *nf, uint16_t message, uint16_t flags)
         nf->first = nf->seq;
         end(nf, put(nf, nf->batch, NFNL_MSG_BATCH_BEGIN, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES));
     }
-    return put(nf, nf->batch + nf->len, NFNL_SUBSYS_NFTABLES << 8 | message, flags, NFPROTO_INET,
-               0);
+    return put(nf, nf->batch + nf->len, NFNL_SUBSYS_NFTABLES << 8 | message, flags, nf->family, 0);
 }
 
 static struct nlmsghdr *object(struct nfnl *nf, uint16_t message, uint16_t flags, uint32_t type,

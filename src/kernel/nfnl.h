@@ -12,7 +12,8 @@
  *     nfnl_element_add(nf, "packets_refused", key, sizeof(key), "ve7-packets");
  *     nfnl_commit(nf, err);                             // all of it or nothing
  *
- * The table's family is inet.  A socket belongs to the namespace it was opened in, for good.
+ * The table's family is inet, or bridge.  A socket belongs to the namespace it was opened in, for
+ * good.
  */
 #pragma once
 
@@ -27,6 +28,7 @@ struct nfnl;
 
 /* table: at most 31 bytes. */
 int nfnl_open(const char *table, struct nfnl **ret, struct err *err);
+int nfnl_open_bridge(const char *table, struct nfnl **ret, struct err *err);
 void nfnl_close(struct nfnl *nf);
 static inline void nfnl_closep(struct nfnl **nf)
 {
@@ -98,7 +100,8 @@ int nfnl_connection_each(struct nfnl *nf, const struct nfnl_side *side,
 /* ---- what others do to the ruleset: a socket of its own, non-blocking ---- */
 int nfnl_watch_open(const char *table, struct nfnl **ret, struct err *err);
 int nfnl_fd(const struct nfnl *nf);
-/* Reads what has come.  *ret: the table was deleted, or too much came to know. */
+/* Reads what has come.  *ret: a table of this name, inet or bridge, was deleted, or too much came
+ * to know. */
 int nfnl_watch_read(struct nfnl *nf, bool *ret, struct err *err);
 
 /* ---- packets that rules log to a group: a socket of its own, non-blocking ---- */

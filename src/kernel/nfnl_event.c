@@ -28,7 +28,7 @@ static bool deletes(const struct nfnl *nf, const struct nlmsghdr *h)
     const struct nlattr *a;
     const struct nfgenmsg *g = mnl_nlmsg_get_payload(h);
     if (h->nlmsg_type != (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_DELTABLE) ||
-        g->nfgen_family != NFPROTO_INET)
+        (g->nfgen_family != NFPROTO_INET && g->nfgen_family != NFPROTO_BRIDGE))
         return false;
     mnl_attr_for_each(a, h, sizeof(*g))
     {

@@ -17,6 +17,7 @@
 struct nfnl {
     struct mnl_socket *sock;
     char table[32];
+    uint8_t family;      /* of the table */
     uint32_t seq, first; /* first: of the batch's begin */
     size_t len;
     struct nlmsghdr *last;

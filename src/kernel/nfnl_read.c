@@ -27,15 +27,14 @@ static int find(struct nfnl *nf, struct nlmsghdr *h, const char *what, bool *ret
 int nfnl_element_find(struct nfnl *nf, const char *map, const void *key, size_t len, bool *ret,
                       struct err *err)
 {
-    struct nlmsghdr *h =
-        nfnl_question(nf, NFNL_SUBSYS_NFTABLES, NFT_MSG_GETSETELEM, 0, NFPROTO_INET);
+    struct nlmsghdr *h = nfnl_question(nf, NFNL_SUBSYS_NFTABLES, NFT_MSG_GETSETELEM, 0, nf->family);
     nfnl_put_element(nf, h, map, key, len, NULL, NULL);
     return find(nf, h, "cannot look an element up", ret, err);
 }
 
 int nfnl_chain_find(struct nfnl *nf, const char *chain, bool *ret, struct err *err)
 {
-    struct nlmsghdr *h = nfnl_question(nf, NFNL_SUBSYS_NFTABLES, NFT_MSG_GETCHAIN, 0, NFPROTO_INET);
+    struct nlmsghdr *h = nfnl_question(nf, NFNL_SUBSYS_NFTABLES, NFT_MSG_GETCHAIN, 0, nf->family);
     mnl_attr_put_strz(h, NFTA_CHAIN_TABLE, nf->table);
     mnl_attr_put_strz(h, NFTA_CHAIN_NAME, chain);
     return find(nf, h, "cannot look a chain up", ret, err);
@@ -43,7 +42,7 @@ int nfnl_chain_find(struct nfnl *nf, const char *chain, bool *ret, struct err *e
 
 int nfnl_table_find(struct nfnl *nf, bool *ret, struct err *err)
 {
-    struct nlmsghdr *h = nfnl_question(nf, NFNL_SUBSYS_NFTABLES, NFT_MSG_GETTABLE, 0, NFPROTO_INET);
+    struct nlmsghdr *h = nfnl_question(nf, NFNL_SUBSYS_NFTABLES, NFT_MSG_GETTABLE, 0, nf->family);
     mnl_attr_put_strz(h, NFTA_TABLE_NAME, nf->table);
     return find(nf, h, "cannot look a table up", ret, err);
 }
@@ -136,7 +135,7 @@ int nfnl_counter_each(struct nfnl *nf,
                       void *ctx, struct err *err)
 {
     struct counter_visit v = {nf, item, ctx};
-    return dump(nf, NFT_MSG_GETOBJ, NFPROTO_INET, NFTA_OBJ_TABLE, NFT_OBJECT_COUNTER, visit_counter,
+    return dump(nf, NFT_MSG_GETOBJ, nf->family, NFTA_OBJ_TABLE, NFT_OBJECT_COUNTER, visit_counter,
                 &v, NULL, "cannot list packet counters", err);
 }
 
@@ -150,7 +149,7 @@ int nfnl_counter_get(struct nfnl *nf, const char *name, struct nfnl_counter *ret
 {
     struct nfnl_counter c = {0};
     struct counter_visit v = {nf, one_counter, &c};
-    struct nlmsghdr *h = nfnl_question(nf, NFNL_SUBSYS_NFTABLES, NFT_MSG_GETOBJ, 0, NFPROTO_INET);
+    struct nlmsghdr *h = nfnl_question(nf, NFNL_SUBSYS_NFTABLES, NFT_MSG_GETOBJ, 0, nf->family);
     mnl_attr_put_strz(h, NFTA_OBJ_TABLE, nf->table);
     mnl_attr_put_strz(h, NFTA_OBJ_NAME, name);
     mnl_attr_put_u32(h, NFTA_OBJ_TYPE, htonl(NFT_OBJECT_COUNTER));
@@ -189,7 +188,7 @@ int nfnl_chain_each(struct nfnl *nf, int (*item)(void *ctx, const char *name, st
                     void *ctx, struct err *err)
 {
     struct chain_visit v = {nf, item, ctx};
-    return dump(nf, NFT_MSG_GETCHAIN, NFPROTO_INET, 0, 0, visit_chain, &v, NULL,
+    return dump(nf, NFT_MSG_GETCHAIN, nf->family, 0, 0, visit_chain, &v, NULL,
                 "cannot list packet chains", err);
 }
 

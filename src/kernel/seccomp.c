@@ -14,13 +14,16 @@
 
 #define FILTER_MAX 4096 /* BPF_MAXINSNS */
 
-static const struct {
+static const struct table {
     const struct sock_filter *filter;
     size_t len;
-} tables[] = {
-    [SECCOMP_APPLICATION] = {seccomp_application, ARRAY_SIZE(seccomp_application)},
-    [SECCOMP_SYSTEM] = {seccomp_system, ARRAY_SIZE(seccomp_system)},
-    [SECCOMP_NESTING] = {seccomp_nesting, ARRAY_SIZE(seccomp_nesting)},
+} tables[][SECCOMP_TOLD__COUNT] = {
+    [SECCOMP_APPLICATION] = {{seccomp_application, ARRAY_SIZE(seccomp_application)},
+                             {seccomp_application_disk, ARRAY_SIZE(seccomp_application_disk)}},
+    [SECCOMP_SYSTEM] = {{seccomp_system, ARRAY_SIZE(seccomp_system)},
+                        {seccomp_system_disk, ARRAY_SIZE(seccomp_system_disk)}},
+    [SECCOMP_NESTING] = {{seccomp_nesting, ARRAY_SIZE(seccomp_nesting)},
+                         {seccomp_nesting_disk, ARRAY_SIZE(seccomp_nesting_disk)}},
 };
 _Static_assert(ARRAY_SIZE(tables) == SECCOMP__COUNT, "a policy without a filter");
 
@@ -39,23 +42,25 @@ static int load(const struct sock_filter *filter, size_t len, bool listen)
 static int load_unheard(enum seccomp_policy policy)
 {
     struct sock_filter filter[FILTER_MAX];
-    size_t len = tables[policy].len;
+    const struct table *t = &tables[policy][SECCOMP_TOLD_MACHINE];
+    size_t len = t->len;
     if (len > FILTER_MAX) {
         errno = EINVAL;
         return -1;
     }
-    memcpy(filter, tables[policy].filter, len * sizeof(*filter));
+    memcpy(filter, t->filter, len * sizeof(*filter));
     for (size_t i = 0; i < len; i++)
         if (filter[i].code == (BPF_RET | BPF_K) && filter[i].k == SECCOMP_RET_USER_NOTIF)
             filter[i].k = SECCOMP_RET_ALLOW;
     return load(filter, len, false);
 }
 
-int seccomp_load_policy(enum seccomp_policy policy, int *ret_listener, struct err *err)
+int seccomp_load_policy(enum seccomp_policy policy, enum seccomp_told told, int *ret_listener,
+                        struct err *err)
 {
     int fd = -1;
     if (ret_listener)
-        fd = load(tables[policy].filter, tables[policy].len, true);
+        fd = load(tables[policy][told].filter, tables[policy][told].len, true);
     if (fd < 0 && load_unheard(policy) < 0)
         return err_sys(err, "cannot load the system call filter");
     if (ret_listener)

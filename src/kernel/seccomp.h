@@ -8,8 +8,8 @@
  *
  * A call that is answered waits until somebody answers at the filter's listener:
  *
- *     seccomp_load_policy(SECCOMP_SYSTEM, &listener, err);    // in the VE's process
- *     …                                                       // the listener goes outside
+ *     seccomp_load_policy(SECCOMP_SYSTEM, SECCOMP_TOLD_MACHINE, &listener, err); // in the VE's
+ * process …                                                       // the listener goes outside
  *     struct seccomp_notif call = {0};
  *     while (seccomp_pending(listener, NULL) && seccomp_receive(listener, &call) == 0)
  *         seccomp_answer(listener, call.id, 0, 0);            // or seccomp_pass_on()
@@ -35,11 +35,19 @@ enum seccomp_policy {
     SECCOMP__COUNT
 };
 
+/* Which calls wait for an answer.  A caller that gets none goes on in the kernel's own way. */
+enum seccomp_told {
+    SECCOMP_TOLD_MACHINE, /* sysinfo(2) */
+    SECCOMP_TOLD_DISK, /* statfs(2) too, by path; fstatfs(2), which systemd calls often, is not */
+    SECCOMP_TOLD__COUNT
+};
+
 /* For the calling thread and all that it becomes.  Needs CAP_SYS_ADMIN in the user namespace, or
  * no_new_privs.  ret_listener NULL: the calls that would be answered go to the kernel.  Else it
  * gets a descriptor, or -1 where the kernel gives none, as below another's filter that has a
  * listener (a node that runs in a container): then they go to the kernel too. */
-int seccomp_load_policy(enum seccomp_policy policy, int *ret_listener, struct err *err);
+int seccomp_load_policy(enum seccomp_policy policy, enum seccomp_told told, int *ret_listener,
+                        struct err *err);
 
 bool seccomp_is_listener(int fd);
 /* Is there a call to receive?  *ret_ended: no process has this filter any more. */

@@ -100,6 +100,8 @@ static const struct {
  * processes the machine has, and how long it runs, where the VE's own are meant; /proc's files of
  * lxcfs do not reach it. */
 static const char *const told[] = {"sysinfo"};
+/* The same for VEs with a limit on disk space where the file system does not say it itself. */
+static const char *const told_disk[] = {"statfs"};
 
 /* Puts characters into the input of another program on the same terminal (TIOCSTI), or asks a
  * virtual console to (TIOCLINUX).  The kernel takes 32 bits of the number: compare only those. */
@@ -160,7 +162,12 @@ static int add_conditional(scmp_filter_ctx ctx, unsigned policy)
     return r;
 }
 
-static int build(scmp_filter_ctx ctx, unsigned policy)
+static int add_told(scmp_filter_ctx ctx, const char *name)
+{
+    return seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, seccomp_syscall_resolve_name(name), 0);
+}
+
+static int build(scmp_filter_ctx ctx, unsigned policy, bool disk)
 {
     /* Another architecture's numbers (x32) mean other calls: they do not exist here. */
     int r = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_ERRNO(ENOSYS));
@@ -189,15 +196,17 @@ static int build(scmp_filter_ctx ctx, unsigned policy)
             fprintf(stderr, "seccomp_gen: %s: %s\n", denied[i].name, strerror(-r));
     }
     for (size_t i = 0; i < ARRAY_SIZE(told) && r == 0; i++)
-        r = seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, seccomp_syscall_resolve_name(told[i]), 0);
+        r = add_told(ctx, told[i]);
+    for (size_t i = 0; i < ARRAY_SIZE(told_disk) && r == 0 && disk; i++)
+        r = add_told(ctx, told_disk[i]);
     return r < 0 ? r : add_conditional(ctx, policy);
 }
 
-static int write_table(FILE *out, const char *name, unsigned policy)
+static int write_table(FILE *out, const char *name, unsigned policy, bool disk)
 {
     scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ALLOW);
     auto_file FILE *tmp = tmpfile();
-    int r = ctx && tmp ? build(ctx, policy) : -ENOMEM;
+    int r = ctx && tmp ? build(ctx, policy, disk) : -ENOMEM;
     if (r == 0)
         r = seccomp_export_bpf(ctx, fileno(tmp));
     if (ctx)
@@ -205,7 +214,7 @@ static int write_table(FILE *out, const char *name, unsigned policy)
     if (r < 0)
         return r;
     rewind(tmp);
-    fprintf(out, "static const struct sock_filter seccomp_%s[] = {\n", name);
+    fprintf(out, "static const struct sock_filter seccomp_%s%s[] = {\n", name, disk ? "_disk" : "");
     struct sock_filter f;
     while (fread(&f, sizeof(f), 1, tmp) == 1)
         fprintf(out, "    {0x%04x, %u, %u, 0x%08xu},\n", f.code, f.jt, f.jf, f.k);
@@ -221,11 +230,14 @@ int main(int argc, char **argv)
         return 2;
     }
     fprintf(out, "/* Made by seccomp_gen; do not edit. */\n#include <linux/filter.h>\n");
-    int r = write_table(out, "application", A);
-    if (r == 0)
-        r = write_table(out, "system", S);
-    if (r == 0)
-        r = write_table(out, "nesting", N);
+    int r = 0;
+    for (int disk = 0; disk < 2 && r == 0; disk++) {
+        r = write_table(out, "application", A, disk);
+        if (r == 0)
+            r = write_table(out, "system", S, disk);
+        if (r == 0)
+            r = write_table(out, "nesting", N, disk);
+    }
     if (r == 0 && fflush(out) != 0)
         r = -errno;
     if (r < 0)

@@ -72,21 +72,29 @@ static __always_inline struct counts_event *event(__u64 ve, __u32 row, __u64 fai
     return e;
 }
 
+/* The number of its process in the PID namespace below the host's, which is the VE's; 0: in none.
+ * The size of numbers[] is the running kernel's. */
+static __always_inline __u32 pid_inside(struct task_struct *task)
+{
+    __u32 nr = 0;
+    struct pid *pid = BPF_CORE_READ(task, group_leader, thread_pid);
+    if (BPF_CORE_READ(pid, level) >= 1) {
+        char *at = (char *)__builtin_preserve_access_index(&pid->numbers[0]);
+        bpf_core_read(&nr, sizeof(nr),
+                      &((struct upid *)(at + bpf_core_type_size(struct upid)))->nr);
+    }
+    return nr;
+}
+
 static __always_inline void say(__u64 ve, __u32 row, __u64 failcnt, struct task_struct *task)
 {
     struct counts_event *e = event(ve, row, failcnt);
     if (!e)
         return;
     if (task) {
-        struct pid *pid = BPF_CORE_READ(task, group_leader, thread_pid);
         e->pid = (__u32)BPF_CORE_READ(task, tgid);
         BPF_CORE_READ_STR_INTO(&e->comm, task, comm);
-        /* numbers[1]: the namespace below the host's, which is the VE's. */
-        if (BPF_CORE_READ(pid, level) >= 1) {
-            char *at = (char *)__builtin_preserve_access_index(&pid->numbers[0]);
-            bpf_core_read(&e->pid_inside, sizeof(e->pid_inside),
-                          &((struct upid *)(at + bpf_core_type_size(struct upid)))->nr);
-        }
+        e->pid_inside = pid_inside(task);
     }
     bpf_ringbuf_submit(e, 0);
 }
@@ -96,6 +104,9 @@ static __always_inline void refuse(struct counts_ve *c, __u64 ve, __u32 row,
                                    struct task_struct *task)
 {
     __u64 now = bpf_ktime_get_boot_ns();
+    barrier_var(row); /* see charge() */
+    if (row >= COUNTS_ROWS)
+        return;
     __u64 failcnt = __sync_fetch_and_add(&c->row[row].failcnt, 1) + 1;
     __u64 said = *(volatile __u64 *)&c->row[row].said_ns;
     if (said && now - said < COUNTS_SPACE_NS)
@@ -109,12 +120,23 @@ static __always_inline struct task_struct *me(void)
     return (struct task_struct *)bpf_get_current_task();
 }
 
+static __always_inline void raise_maxheld(struct counts_ve *c, __u32 row, __u64 held)
+{
+    barrier_var(row); /* see charge() */
+    for (int i = 0; i < TRIES && row < COUNTS_ROWS; i++) {
+        __u64 most = *(volatile __u64 *)&c->row[row].maxheld;
+        if (most >= held || __sync_val_compare_and_swap(&c->row[row].maxheld, most, held) == most)
+            break;
+    }
+}
+
 /* Takes one of the row: true, and it must be given back once; or it is refused and said so.
  * force: it exists already, whatever the limit says.  A VE that is not ours is never refused. */
 static __always_inline bool charge(__u64 ve, __u32 row, struct task_struct *task, bool force)
 {
     struct counts_limits *l = bpf_map_lookup_elem(&limits, &ve);
     struct counts_ve *c = bpf_map_lookup_elem(&counts, &ve);
+    barrier_var(row); /* or clang drops the check, and the verifier of 6.1 has forgotten it */
     if (!l || !c || row >= COUNTS_ROWS)
         return true;
     __u64 limit = force ? COUNTS_UNLIMITED : l->limit[row], now = 0;
@@ -130,11 +152,7 @@ static __always_inline bool charge(__u64 ve, __u32 row, struct task_struct *task
         refuse(c, ve, row, task);
         return false;
     }
-    for (int i = 0; i < TRIES; i++) {
-        __u64 most = *(volatile __u64 *)&c->row[row].maxheld;
-        if (most > now || __sync_val_compare_and_swap(&c->row[row].maxheld, most, now + 1) == most)
-            break;
-    }
+    raise_maxheld(c, row, now + 1);
     return true;
 }
 

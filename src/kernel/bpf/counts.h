@@ -6,7 +6,7 @@
 
 #include <linux/types.h>
 
-#define COUNTS_LAYOUT 2
+#define COUNTS_LAYOUT 4
 
 enum counts_row {
     COUNTS_TCP,
@@ -16,6 +16,10 @@ enum counts_row {
     COUNTS_PROCESSES, /* failcnt alone; the pids controller counts them */
     COUNTS_INOTIFY,
     COUNTS_WATCHES,
+    COUNTS_SIGNALS,
+    COUNTS_PTYS,
+    COUNTS_SPACE, /* failcnt alone, like the next: quotas of file systems hold them */
+    COUNTS_INODES,
     COUNTS_NAMESPACES, /* the first of its types, in the kernel's order (enum ucount_type) */
     COUNTS_ROWS = COUNTS_NAMESPACES + 8
 };
@@ -35,7 +39,17 @@ struct counts_ve {
 /* map "limits": the same keys.  Only teremd writes it. */
 struct counts_limits {
     __u64 limit[COUNTS_ROWS];
-    __u64 guarded; /* 1: its processes cannot write the sysctls of terem_sysctl */
+    __u64 guarded; /* which of the sysctls of terem_sysctl its processes cannot write: */
+#define COUNTS_GUARD_LIMITS  1
+#define COUNTS_GUARD_BUFFERS 2 /* the ceilings of TCP's buffers */
+};
+
+/* What the program of COUNTS_PART_HELD reads; only rows that the kernel counts by user namespace.
+ * Never below zero, but for an instant. */
+struct counts_held {
+    __u64 ve; /* id of its cgroup */
+    __s64 row[COUNTS_ROWS];
+    __u64 queues, semaphores, segments; /* System V, of its own IPC namespace */
 };
 
 /* To which VE and row something belongs that was counted. */

@@ -199,6 +199,8 @@ int terem_sysctl(struct bpf_sysctl *ctx)
     struct counts_limits *l = bpf_map_lookup_elem(&limits, &ve);
     if (!ctx->write || !l || !l->guarded || bpf_sysctl_get_name(ctx, name, sizeof(name), 0) < 0)
         return 1;
+    if (STARTS(name, "net/ipv4/tcp_rmem") || STARTS(name, "net/ipv4/tcp_wmem"))
+        return !(l->guarded & COUNTS_GUARD_BUFFERS);
     return !(STARTS(name, "user/max_") || STARTS(name, "kernel/shm") ||
              STARTS(name, "kernel/msg") || STARTS(name, "kernel/sem") ||
              STARTS(name, "fs/mqueue/"));

@@ -1,50 +1,29 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * ucount — what a VE holds of the things that the kernel counts by user namespace, and who was
- * refused: namespaces, inotify.
- *
- * The kernel keeps these counters to itself.  A VE's own user namespace is the second below the
- * host's (container/outer.c): what is counted there or deeper is the VE's, and is bounded in the
- * namespace around it.  Taken by a process of the VE; given back by whoever comes to it, often a
- * thread of the kernel, so the VE is found by its user namespace then.
+ * ucount — the most that a VE held of the things that the kernel counts by user namespace, and
+ * who was refused: namespaces, inotify, queued signals; and ptys, which it counts by their file
+ * system.
  */
+#include "kernel/bpf/ucount.bpf.h"
 #include "kernel/bpf/charge.bpf.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
-#define INNER_LEVEL 2
-#define DEPTH_MAX   32 /* as the kernel nests user namespaces */
-
-enum ucount_type {
-    UCOUNT_TIME_NAMESPACES,
-    UCOUNT_INOTIFY_INSTANCES,
-    UCOUNT_INOTIFY_WATCHES,
-};
+#define ENOSPC      28
+#define PTYS_NO_MAX (1 << 20) /* NR_UNIX98_PTY_MAX: the file system has no bound of its own */
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-struct user_namespace;
-typedef struct {
-    long counter;
-} atomic_long_t;
-struct ucounts {
-    struct user_namespace *ns;
-    atomic_long_t ucount[16];
+struct super_block {
+    struct user_namespace *s_user_ns;
 };
-struct user_namespace {
-    struct user_namespace *parent;
-    int level;
-    struct ucounts *ucounts;
-    long ucount_max[16];
+struct pts_mount_opts {
+    int max;
+};
+struct pts_fs_info {
+    struct pts_mount_opts mount_opts;
+    struct super_block *sb;
 };
 #pragma clang attribute pop
-
-/* The VE's own user namespace, by its address → the id of the VE's cgroup. */
-struct {
-    __uint(type, BPF_MAP_TYPE_LRU_HASH);
-    __uint(max_entries, COUNTS_VES_MAX);
-    __type(key, __u64);
-    __type(value, __u64);
-} owners SEC(".maps");
 
 /* The row of a type; COUNTS_ROWS: none. */
 static __always_inline __u32 row_of(__u32 type)
@@ -58,29 +37,17 @@ static __always_inline __u32 row_of(__u32 type)
     return COUNTS_ROWS;
 }
 
-static __always_inline struct user_namespace *inner_of(struct user_namespace *ns)
+/* The current process took what makes `held`, or was refused: by a bound of the VE when that is
+ * full, else by one that the VE or the host has set elsewhere. */
+static __always_inline void note(__u32 row, bool taken, long held, long most)
 {
-    for (int i = 0; i < DEPTH_MAX && ns; i++) {
-        int level = BPF_CORE_READ(ns, level);
-        if (level <= INNER_LEVEL)
-            return level == INNER_LEVEL ? ns : NULL;
-        ns = BPF_CORE_READ(ns, parent);
-    }
-    return NULL;
-}
-
-/* Was it the bound of the VE, and not one that it or the host has set elsewhere? */
-static __always_inline bool is_full(struct user_namespace *inner, __u32 type)
-{
-    long now = 0, most = 0;
-    struct ucounts *u = BPF_CORE_READ(inner, ucounts);
-    struct user_namespace *outer = BPF_CORE_READ(inner, parent);
-    char *at = (char *)__builtin_preserve_access_index(&u->ucount[0]);
-    char *max = (char *)__builtin_preserve_access_index(&outer->ucount_max[0]);
-    if (type >= 16 || bpf_probe_read_kernel(&now, sizeof(now), at + type * sizeof(long)) < 0 ||
-        bpf_probe_read_kernel(&most, sizeof(most), max + type * sizeof(long)) < 0)
-        return false;
-    return now >= most;
+    struct task_struct *task = me();
+    __u64 ve = cgroup_ve(BPF_CORE_READ(task, cgroups, dfl_cgrp));
+    struct counts_ve *c = known(ve) ? bpf_map_lookup_elem(&counts, &ve) : NULL;
+    if (c && taken)
+        raise_maxheld(c, row, held < 0 ? 0 : held);
+    else if (c && held >= most)
+        refuse(c, ve, row, task);
 }
 
 /* struct ucounts *inc_ucount(struct user_namespace *ns, kuid_t uid, enum ucount_type type) */
@@ -91,29 +58,43 @@ int terem_inc_ucount(unsigned long long *ctx)
     struct user_namespace *inner = inner_of((struct user_namespace *)ctx[0]);
     if (row >= COUNTS_ROWS || !inner)
         return 0;
-    struct task_struct *task = me();
-    __u64 ve = cgroup_ve(BPF_CORE_READ(task, cgroups, dfl_cgrp)), key = (__u64)inner;
-    if (!known(ve))
-        return 0;
-    struct counts_ve *c = bpf_map_lookup_elem(&counts, &ve);
-    if (ctx[3]) {
-        bpf_map_update_elem(&owners, &key, &ve, BPF_ANY);
-        charge(ve, row, task, true);
-    } else if (c && is_full(inner, type)) {
-        refuse(c, ve, row, task);
-    }
+    struct user_namespace *outer = BPF_CORE_READ(inner, parent);
+    note(row, ctx[3], held_ucount(inner, type),
+         read_long((char *)__builtin_preserve_access_index(&outer->ucount_max[0]), type));
     return 0;
 }
 
-/* void dec_ucount(struct ucounts *ucounts, enum ucount_type type) */
-SEC("fentry/dec_ucount")
-int terem_dec_ucount(unsigned long long *ctx)
+/* long inc_rlimit_get_ucounts(struct ucounts *ucounts, enum rlimit_type type …): 0 is a refusal.
+ * The bound of the VE is kept where its own namespace begins, not in the one around it. */
+SEC("fexit/inc_rlimit_get_ucounts")
+int terem_inc_rlimit(unsigned long long *ctx)
 {
-    __u32 row = row_of((__u32)ctx[1]);
+    __u32 type = (__u32)ctx[1];
+    __u64 got = 0;
+    if (type != bpf_core_enum_value(enum rlimit_type, UCOUNT_RLIMIT_SIGPENDING))
+        return 0;
     struct user_namespace *inner = inner_of(BPF_CORE_READ((struct ucounts *)ctx[0], ns));
-    __u64 key = (__u64)inner;
-    __u64 *ve = inner ? bpf_map_lookup_elem(&owners, &key) : NULL;
-    if (row < COUNTS_ROWS && ve)
-        give_back(*ve, row);
+    if (!inner || bpf_get_func_ret(ctx, &got) < 0)
+        return 0;
+    note(COUNTS_SIGNALS, got, held_rlimit(inner, type),
+         read_long((char *)__builtin_preserve_access_index(&inner->rlimit_max[0]), type));
+    return 0;
+}
+
+/* int devpts_new_index(struct pts_fs_info *fsi): the lowest number that is free, so the highest
+ * one ever given tells how many there were at once; number 0 is the VE's console.  Containers
+ * inside with user namespaces of their own have their own bounds. */
+SEC("fexit/devpts_new_index")
+int terem_new_pty(unsigned long long *ctx)
+{
+    struct pts_fs_info *fs = (struct pts_fs_info *)ctx[0];
+    int got = (int)ctx[1], max = BPF_CORE_READ(fs, mount_opts.max);
+    struct user_namespace *ns = BPF_CORE_READ(fs, sb, s_user_ns);
+    if ((got < 0 && got != -ENOSPC) || BPF_CORE_READ(ns, level) != INNER_LEVEL)
+        return 0;
+    if (got >= 0)
+        note(COUNTS_PTYS, true, got, 0);
+    else if (max < PTYS_NO_MAX)
+        note(COUNTS_PTYS, false, max, max);
     return 0;
 }
