@@ -1,16 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "storage/storage.h"
-
+/*
+ * pool — opening a pool, the names in it, its spare trees and its trash.
+ */
 #include "base/cleanup.h"
 #include "base/number.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "kernel/btrfs.h"
+#include "kernel/process.h"
+#include "storage/driver.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/fs.h>
 #include <linux/magic.h>
-#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/xattr.h>
@@ -24,34 +31,92 @@
  * deleted in the last seconds (recently_deleted() in fs/ext4/ialloc.c): up to 0.5 ms was seen for
  * one directory, where a rename takes 0.02 ms. */
 #define SPARE_TREES 16
-#define ID_TEXT     24
-#define TRASH_TEXT  96
 
-struct storage_pool {
-    int dir;   /* STATE/pool */
-    int trash; /* STATE/pool/.trash */
-    int spare; /* STATE/pool/.spare */
-};
+static const struct storage_ops *const drivers[] = {&storage_dir, &storage_btrfs, &storage_xfs};
 
-int storage_pool_open(const char *state, struct storage_pool **ret, struct err *err)
+const struct storage_ops *storage_driver(const char *name, struct err *err)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(drivers); i++)
+        if (str_eq(drivers[i]->name, name))
+            return drivers[i];
+    err_set(err, ERR_USAGE, "there is no driver \"%.32s\" of pools; take dir, btrfs or xfs", name);
+    return NULL;
+}
+
+int storage_driver_check(const char *name, struct err *err)
+{
+    return storage_driver(name, err) ? 0 : -err->kind;
+}
+
+uint64_t storage_image_min(const char *driver)
+{
+    const struct storage_ops *ops = storage_driver(driver, NULL);
+    return ops && ops->image ? ops->image->min : 0;
+}
+
+static void close_pool(struct storage_pool **p)
+{
+    storage_pool_close(*p);
+}
+
+/*
+ * Trees have nothing to do with each other: ext4 puts what is made in here far apart.  Else all
+ * trees are in one group of inodes, where it looks at each that was deleted in the last minutes
+ * before it takes one (recently_deleted() in 6.18: a tenth of a start beside a thousand others).
+ * Other file systems do not know the flag.
+ */
+static void spread(int dir)
+{
+    int flags;
+    if (ioctl(dir, FS_IOC_GETFLAGS, &flags) < 0 || flags & FS_TOPDIR_FL)
+        return;
+    flags |= FS_TOPDIR_FL;
+    ioctl(dir, FS_IOC_SETFLAGS, &flags);
+}
+
+static int open_dirs(struct storage_pool *p, struct err *err)
+{
+    int r = path_make_dirs(p->path, 0700, err);
+    if (r < 0)
+        return r;
+    p->dir = open(p->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (p->dir < 0)
+        return err_sys(err, "cannot open its directory");
+    /* The root of a new file system is open to everybody. */
+    if (p->image && fchmod(p->dir, 0700) < 0 && errno != EROFS)
+        return err_sys(err, "cannot set the mode of its directory");
+    if ((r = path_make_dir_at(p->dir, ".trash", 0700, &p->trash, err)) < 0)
+        return r;
+    spread(p->trash);
+    if ((r = path_make_dir_at(p->dir, ".saved", 0700, &p->saved, err)) < 0)
+        return r;
+    if ((r = path_make_dir_at(p->dir, ".spare", 0700, &p->spare, err)) < 0)
+        return r;
+    return btrfs_is(p->dir) ? btrfs_sysfs(p->dir, &p->sysfs, err) : 0;
+}
+
+int storage_pool_open(const struct storage_spec *spec, struct storage_pool **ret, struct err *err)
 {
     struct err own = {0}; /* err_wrap() keeps the kind only where there is a struct err */
     err = err ? err : &own;
-    auto_free char *path = str_format("%s/pool", state);
-    auto_free struct storage_pool *p = malloc(sizeof(*p));
-    if (!path || !p)
+    const struct storage_ops *ops = storage_driver(spec->driver, err);
+    if (!ops)
+        return -err->kind;
+    auto_clean(close_pool) struct storage_pool *p = calloc(1, sizeof(*p));
+    if (spec->image && !ops->image)
+        return err_set(err, ERR_USAGE, "a pool with the driver %s lives in no image", ops->name);
+    if (!p)
         return err_set(err, ERR_EXHAUSTED, "out of memory");
-    int r = path_make_dirs(path, 0700, err);
-    if (r < 0)
-        return err_wrap(err, "cannot open the pool");
-    auto_fd int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir < 0)
-        return err_sys(err, "cannot open the pool %s", path);
-    auto_fd int trash = -1, spare = -1;
-    if ((r = path_make_dir_at(dir, ".trash", 0700, &trash, err)) < 0 ||
-        (r = path_make_dir_at(dir, ".spare", 0700, &spare, err)) < 0)
-        return err_wrap(err, "cannot open the pool %s", path);
-    *p = (struct storage_pool){steal_fd(&dir), steal_fd(&trash), steal_fd(&spare)};
+    p->dir = p->saved = p->spare = p->trash = p->sysfs = -1;
+    p->ops = ops;
+    p->path = strdup(spec->path);
+    p->image = spec->image ? strdup(spec->image) : NULL;
+    p->name = strdup(spec->name ? spec->name : spec->path);
+    if (!p->path || !p->name || (spec->image && !p->image))
+        return err_set(err, ERR_EXHAUSTED, "out of memory");
+    if ((spec->image && image_mount(spec, ops->image, err) < 0) || open_dirs(p, err) < 0 ||
+        ops->start(p, err) < 0 || tree_settle_all(p, err) < 0)
+        return err_wrap(err, "cannot open the pool %s", spec->path);
     *ret = steal_ptr(&p);
     return 0;
 }
@@ -61,133 +126,80 @@ void storage_pool_close(struct storage_pool *p)
     if (!p)
         return;
     cleanup_fd(&p->dir);
-    cleanup_fd(&p->trash);
+    cleanup_fd(&p->saved);
     cleanup_fd(&p->spare);
+    cleanup_fd(&p->trash);
+    cleanup_fd(&p->sysfs);
+    free(p->path);
+    free(p->image);
+    free(p->name);
     free(p);
 }
 
-/* What to do about a full file system belongs into the sentence. */
-static int full(struct err *err, int sys, const char *what, const char *name)
+size_t storage_pool_fds(const struct storage_pool *p, int ret[STORAGE_FDS])
 {
-    if (sys == ENOSPC || sys == EDQUOT)
-        return err_set(err, ERR_EXHAUSTED,
-                       "cannot %s %s: the pool's file system has no space or no inodes left; "
-                       "free some and try again",
-                       what, name);
-    return err_sysno(err, sys, "cannot %s %s", what, name);
+    const int fds[STORAGE_FDS] = {p->dir, p->saved, p->spare, p->trash, p->sysfs};
+    memcpy(ret, fds, sizeof(fds));
+    return STORAGE_FDS;
 }
 
-static int check_id(int64_t id, char name[ID_TEXT], struct err *err)
+const struct storage_can *storage_can(const struct storage_pool *p)
+{
+    return &p->can;
+}
+
+/* ---- names ---- */
+
+static bool is_full(int sys)
+{
+    return sys == ENOSPC || sys == EDQUOT;
+}
+
+int pool_sys(struct err *err, int sys, const char *fmt, ...)
+{
+    char what[256];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof(what), fmt, ap);
+    va_end(ap);
+    if (!is_full(sys))
+        return err_sysno(err, sys, "%s", what);
+    err_set(err, ERR_EXHAUSTED, "%s", what);
+    if (err)
+        err->sys = sys;
+    return -ERR_EXHAUSTED;
+}
+
+int storage_full(const struct storage_pool *p, struct err *err)
+{
+    char cause[sizeof(err->text)];
+    if (err->kind != ERR_EXHAUSTED || !is_full(err->sys))
+        return -err->kind;
+    memcpy(cause, err->text, sizeof(cause));
+    return err_set(
+        err, ERR_EXHAUSTED,
+        "%.300s: pool %.160s has no space or no inodes left; remove VEs or snapshots in it%s "
+        "and try again",
+        cause, p->name, p->image ? ", or let it grow (terem pool grow)," : "");
+}
+
+int pool_name(int64_t id, char name[STORAGE_ID_TEXT], struct err *err)
 {
     if (id <= 0)
         return err_set(err, ERR_INTERNAL, "%" PRId64 " is not the id of a tree", id);
-    str_print(name, ID_TEXT, "%" PRId64, id);
+    str_print(name, STORAGE_ID_TEXT, "%" PRId64, id);
     return 0;
 }
 
-static int make_parts(int trash, const char *tmp, struct err *err)
+int pool_open_tree(int dir, const char *name, int *ret_fd, struct err *err)
 {
-    if (mkdirat(trash, tmp, 0700) < 0)
-        return full(err, errno, "make tree", tmp);
-    auto_fd int fd = openat(trash, tmp, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0)
-        return err_sys(err, "cannot open tree %s", tmp);
-    if (mkdirat(fd, "upper", 0755) < 0 || mkdirat(fd, "work", 0700) < 0)
-        return full(err, errno, "make tree", tmp);
-    /* Not left to the umask: upper's mode is what the VE sees as the mode of its "/". */
-    if (fchmodat(fd, "upper", 0755, 0) < 0)
-        return err_sys(err, "cannot set the mode of tree %s", tmp);
-    return 0;
-}
-
-/* Makes an empty tree in the trash and renames it to `name` in `dir`. */
-static int make_tree(struct storage_pool *p, int dir, const char *name, struct err *err)
-{
-    char tmp[TRASH_TEXT];
-    str_print(tmp, sizeof(tmp), NEW_PREFIX "%d-%s", (int)getpid(), name);
-    int r = make_parts(p->trash, tmp, err);
-    /* A left-over of a process that had our pid. */
-    if (r == -ERR_EXISTS && path_remove_tree_at(p->trash, tmp, NULL) == 0)
-        r = make_parts(p->trash, tmp, err);
-    if (r == 0) {
-        if (renameat2(p->trash, tmp, dir, name, RENAME_NOREPLACE) == 0)
-            return 0;
-        if (errno == EEXIST)
-            r = err_set(err, ERR_EXISTS, "tree %s exists already", name);
-        else
-            r = full(err, errno, "make tree", name);
-    }
-    path_remove_tree_at(p->trash, tmp, NULL);
-    return r;
-}
-
-/*
- * No fsync: the registry's commit that makes the VE known comes after it, and on a journalling
- * file system carries the directories with it; a tree without a VE is found by storage_list().
- */
-int storage_create(struct storage_pool *p, int64_t id, struct err *err)
-{
-    char name[ID_TEXT], spare[ID_TEXT];
-    int r = check_id(id, name, err);
-    if (r < 0)
-        return r;
-    for (int i = 0; i < SPARE_TREES; i++) {
-        str_print(spare, sizeof(spare), "%d", i);
-        if (renameat2(p->spare, spare, p->dir, name, RENAME_NOREPLACE) == 0)
-            return 0;
-        if (errno != ENOENT)
-            break;
-    }
-    return make_tree(p, p->dir, name, err);
-}
-
-int storage_open(struct storage_pool *p, int64_t id, int *ret_fd, struct err *err)
-{
-    char name[ID_TEXT];
-    int r = check_id(id, name, err);
-    if (r < 0)
-        return r;
-    int fd = openat(p->dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT)
         return err_set(err, ERR_NOT_FOUND, "there is no tree %s in the pool", name);
     if (fd < 0)
         return err_sys(err, "cannot open tree %s", name);
     *ret_fd = fd;
     return 0;
-}
-
-int storage_remove(struct storage_pool *p, int64_t id, struct err *err)
-{
-    char name[ID_TEXT], gone[TRASH_TEXT];
-    int r = check_id(id, name, err);
-    if (r < 0)
-        return r;
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    for (unsigned n = 0; n < 1000; n++) {
-        str_print(gone, sizeof(gone), "%s-%lld-%ld-%u", name, (long long)now.tv_sec, now.tv_nsec,
-                  n);
-        if (renameat2(p->dir, name, p->trash, gone, RENAME_NOREPLACE) == 0 || errno == ENOENT)
-            return 0;
-        if (errno != EEXIST)
-            break;
-    }
-    return err_sys(err, "cannot move tree %s into the trash", name);
-}
-
-/* Is it a tree that a living process is just making?  Our own are not: we are here. */
-static bool being_made(const char *name)
-{
-    if (!str_starts(name, NEW_PREFIX))
-        return false;
-    char text[ID_TEXT];
-    const char *from = name + strlen(NEW_PREFIX);
-    if (str_print(text, sizeof(text), "%.*s", (int)strcspn(from, "-"), from) < 0)
-        return false;
-    uint64_t pid;
-    if (number_parse(text, 1, INT32_MAX, &pid, NULL) < 0 || (pid_t)pid == getpid())
-        return false;
-    return kill((pid_t)pid, 0) == 0 || errno == EPERM;
 }
 
 static DIR *list(int dirfd)
@@ -199,49 +211,9 @@ static DIR *list(int dirfd)
     return d;
 }
 
-int storage_empty_trash(struct storage_pool *p, struct err *err)
+int pool_list(int dir, int64_t **ret, size_t *ret_n, struct err *err)
 {
-    struct err own = {0}; /* err_wrap() keeps the kind only where there is a struct err */
-    err = err ? err : &own;
-    auto_dir DIR *d = list(p->trash);
-    if (!d)
-        return err_sys(err, "cannot list the trash");
-    int worst = 0;
-    struct dirent *e;
-    while ((e = readdir(d))) {
-        if (str_eq(e->d_name, ".") || str_eq(e->d_name, "..") || being_made(e->d_name))
-            continue;
-        /* One tree that cannot go must not keep the others. */
-        int r = path_remove_tree_at(p->trash, e->d_name, worst ? NULL : err);
-        if (r < 0 && !worst)
-            worst = r;
-    }
-    if (worst < 0)
-        return err_wrap(err, "cannot empty the trash");
-    /* Spares are a convenience: no room for them is no failure. */
-    for (int i = 0; i < SPARE_TREES; i++) {
-        char spare[ID_TEXT];
-        str_print(spare, sizeof(spare), "%d", i);
-        if (faccessat(p->spare, spare, F_OK, AT_SYMLINK_NOFOLLOW) < 0 &&
-            make_tree(p, p->spare, spare, NULL) < 0)
-            break;
-    }
-    return 0;
-}
-
-bool storage_has_trash(struct storage_pool *p)
-{
-    auto_dir DIR *d = list(p->trash);
-    struct dirent *e;
-    while (d && (e = readdir(d)))
-        if (!str_eq(e->d_name, ".") && !str_eq(e->d_name, "..") && !being_made(e->d_name))
-            return true;
-    return false;
-}
-
-int storage_list(struct storage_pool *p, int64_t **ret, size_t *ret_n, struct err *err)
-{
-    auto_dir DIR *d = list(p->dir);
+    auto_dir DIR *d = list(dir);
     if (!d)
         return err_sys(err, "cannot list the pool");
     auto_free int64_t *ids = NULL;
@@ -265,6 +237,211 @@ int storage_list(struct storage_pool *p, int64_t **ret, size_t *ret_n, struct er
     return 0;
 }
 
+int storage_list(struct storage_pool *p, int64_t **ret, size_t *ret_n, struct err *err)
+{
+    return pool_list(p->dir, ret, ret_n, err);
+}
+
+int storage_saved_list(struct storage_pool *p, int64_t **ret, size_t *ret_n, struct err *err)
+{
+    return pool_list(p->saved, ret, ret_n, err);
+}
+
+int storage_open(struct storage_pool *p, int64_t id, int *ret_fd, struct err *err)
+{
+    char name[STORAGE_ID_TEXT];
+    int r = pool_name(id, name, err);
+    return r < 0 ? r : pool_open_tree(p->dir, name, ret_fd, err);
+}
+
+int storage_saved_open(struct storage_pool *p, int64_t saved, int *ret_fd, struct err *err)
+{
+    char name[STORAGE_ID_TEXT];
+    int r = pool_name(saved, name, err);
+    if (r < 0)
+        return r;
+    r = pool_open_tree(p->saved, name, ret_fd, err);
+    return r == -ERR_NOT_FOUND
+               ? err_set(err, ERR_NOT_FOUND, "there is no saved tree %s in the pool", name)
+               : r;
+}
+
+/* ---- new trees ---- */
+
+int pool_make_parts(int tree, struct err *err)
+{
+    if (mkdirat(tree, "upper", 0755) < 0 || mkdirat(tree, "work", 0700) < 0)
+        return pool_sys(err, errno, "cannot make a tree");
+    /* Not left to the umask: upper's mode is what the VE sees as the mode of its "/". */
+    if (fchmodat(tree, "upper", 0755, 0) < 0)
+        return err_sys(err, "cannot set the mode of a tree");
+    return 0;
+}
+
+void pool_draft_path(const char *what, char ret[POOL_TRASH_TEXT])
+{
+    str_print(ret, POOL_TRASH_TEXT, NEW_PREFIX "%d.%" PRIu64 "-%s", (int)getpid(),
+              kernel_process_birth(AT_FDCWD, "/proc/self/stat"), what);
+}
+
+int pool_draft_name(struct storage_pool *p, const char *what, char ret[POOL_TRASH_TEXT],
+                    struct err *err)
+{
+    pool_draft_path(what, ret);
+    return p->ops->remove(p, p->trash, ret, err); /* of a process that had our pid */
+}
+
+/* Makes an empty tree in the trash and renames it to `name` in `dir`. */
+static int make_tree(struct storage_pool *p, int dir, const char *name, struct err *err)
+{
+    char tmp[POOL_TRASH_TEXT];
+    int r = pool_draft_name(p, name, tmp, err);
+    if (r < 0)
+        return r;
+    if ((r = p->ops->make(p, p->trash, tmp, err)) == 0) {
+        if (renameat2(p->trash, tmp, dir, name, RENAME_NOREPLACE) == 0)
+            return 0;
+        if (errno == EEXIST)
+            r = err_set(err, ERR_EXISTS, "tree %s exists already", name);
+        else
+            r = pool_sys(err, errno, "cannot make its directory");
+    }
+    p->ops->remove(p, p->trash, tmp, NULL);
+    return r;
+}
+
+/*
+ * No fsync: the registry's commit that makes the VE known comes after it, and on a journalling
+ * file system carries the directories with it; a tree without a VE is found by storage_list().
+ */
+int storage_create(struct storage_pool *p, int64_t id, struct err *err)
+{
+    struct err own = {0}; /* err_wrap() keeps the kind only where there is a struct err */
+    err = err ? err : &own;
+    char name[STORAGE_ID_TEXT], spare[STORAGE_ID_TEXT];
+    int r = pool_name(id, name, err);
+    if (r < 0)
+        return r;
+    for (int i = 0; i < SPARE_TREES; i++) {
+        str_print(spare, sizeof(spare), "%d", i);
+        if (renameat2(p->spare, spare, p->dir, name, RENAME_NOREPLACE) == 0)
+            return 0;
+        if (errno != ENOENT)
+            break;
+    }
+    return make_tree(p, p->dir, name, err) < 0 ? storage_full(p, err) : 0;
+}
+
+/* ---- the trash ---- */
+
+int pool_discard(struct storage_pool *p, int dir, const char *name, struct err *err)
+{
+    char gone[POOL_TRASH_TEXT];
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    for (unsigned n = 0; n < 1000; n++) {
+        str_print(gone, sizeof(gone), "%s-%lld-%ld-%u", name, (long long)now.tv_sec, now.tv_nsec,
+                  n);
+        if (renameat2(dir, name, p->trash, gone, RENAME_NOREPLACE) == 0 || errno == ENOENT)
+            return 0;
+        if (errno != EEXIST)
+            break;
+    }
+    /* A full file system may have no room for a rename, and has some for removing. */
+    if (errno == ENOSPC || errno == EDQUOT)
+        return p->ops->remove(p, dir, name, err);
+    return err_sys(err, "cannot move tree %s into the trash", name);
+}
+
+int storage_commit(struct storage_pool *p, struct err *err)
+{
+    struct err own = {0}; /* err_wrap() keeps the kind only where there is a struct err */
+    err = err ? err : &own;
+    return p->ops->commit(p, err) < 0 ? storage_full(p, err) : 0;
+}
+
+int storage_remove(struct storage_pool *p, int64_t id, struct err *err)
+{
+    char name[STORAGE_ID_TEXT];
+    int r = pool_name(id, name, err);
+    return r < 0 ? r : pool_discard(p, p->dir, name, err);
+}
+
+int storage_saved_remove(struct storage_pool *p, int64_t saved, struct err *err)
+{
+    char name[STORAGE_ID_TEXT];
+    auto_fd int tree = -1;
+    int r = storage_saved_open(p, saved, &tree, err);
+    if (r == -ERR_NOT_FOUND)
+        return 0;
+    if (r < 0 || (r = pool_name(saved, name, err)) < 0)
+        return r;
+    r = p->ops->protect ? p->ops->protect(p, tree, false, err) : 0;
+    if (r == -ERR_EXHAUSTED)
+        return p->ops->remove(p, p->saved, name, err);
+    return r < 0 ? r : pool_discard(p, p->saved, name, err);
+}
+
+/* Is it a tree that a living process is just making?  Our own are not, since we are here, but for
+ * drafts.  After a reboot another process may have its number, but was not born then. */
+static bool being_made(const char *name)
+{
+    char path[48];
+    uint64_t birth;
+    int pid, len = 0;
+    if (sscanf(name, NEW_PREFIX "%d.%" SCNu64 "-%n", &pid, &birth, &len) < 2 || len == 0)
+        return false;
+    if (pid == getpid())
+        return str_starts(name + len, POOL_DRAFT);
+    str_print(path, sizeof(path), "/proc/%d/stat", pid);
+    return birth != 0 && kernel_process_birth(AT_FDCWD, path) == birth;
+}
+
+int storage_empty_trash(struct storage_pool *p, struct err *err)
+{
+    struct err own = {0}; /* err_wrap() keeps the kind only where there is a struct err */
+    err = err ? err : &own;
+    auto_dir DIR *d = list(p->trash);
+    if (!d)
+        return err_sys(err, "cannot list the trash");
+    int worst = 0;
+    struct dirent *e;
+    while ((e = readdir(d))) {
+        if (str_eq(e->d_name, ".") || str_eq(e->d_name, "..") || being_made(e->d_name))
+            continue;
+        /* One tree that cannot go must not keep the others. */
+        int r = p->ops->remove(p, p->trash, e->d_name, worst ? NULL : err);
+        if (r < 0 && !worst)
+            worst = r;
+    }
+    if (!worst && p->ops->tidy)
+        worst = p->ops->tidy(p, err);
+    if (worst < 0)
+        return err_wrap(err, "cannot empty the trash");
+    ballast_fill(p);
+    /* Spares are a convenience: no room for them is no failure. */
+    for (int i = 0; i < SPARE_TREES; i++) {
+        char spare[STORAGE_ID_TEXT];
+        str_print(spare, sizeof(spare), "%d", i);
+        if (faccessat(p->spare, spare, F_OK, AT_SYMLINK_NOFOLLOW) < 0 &&
+            make_tree(p, p->spare, spare, NULL) < 0)
+            break;
+    }
+    return 0;
+}
+
+bool storage_has_trash(struct storage_pool *p)
+{
+    auto_dir DIR *d = list(p->trash);
+    struct dirent *e;
+    while (d && (e = readdir(d)))
+        if (!str_eq(e->d_name, ".") && !str_eq(e->d_name, "..") && !being_made(e->d_name))
+            return true;
+    return false;
+}
+
+/* ---- the file system ---- */
+
 static const char *file_system_name(const struct statfs *fs)
 {
     static const struct {
@@ -286,6 +463,26 @@ static const char *file_system_name(const struct statfs *fs)
         if ((uint32_t)fs->f_type == known[i].magic)
             return known[i].name;
     return "unknown";
+}
+
+const char *storage_file_system(const char *path)
+{
+    struct statfs fs;
+    return statfs(path, &fs) == 0 ? file_system_name(&fs) : "unknown";
+}
+
+/* Each subvolume of btrfs has a device number, and an f_fsid, of its own. */
+int storage_file_system_id(const char *path, uint64_t ret[2], struct err *err)
+{
+    struct stat st;
+    auto_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return err_sys(err, "cannot look at %s", path);
+    if (!btrfs_fsid(fd, ret)) {
+        ret[0] = st.st_dev;
+        ret[1] = 0;
+    }
+    return 0;
 }
 
 /* What fs/overlayfs/super.c asks of an upper: user xattrs (we mount with userxattr) and entry
@@ -320,5 +517,19 @@ int storage_space(struct storage_pool *p, struct storage_space *ret, struct err 
     };
     str_print(s.file_system, sizeof(s.file_system), "%s", file_system_name(&fs));
     *ret = s;
+    return 0;
+}
+
+int storage_free(struct storage_pool *p, uint64_t *ret_size, uint64_t *ret_free, struct err *err)
+{
+    struct statfs fs;
+    uint64_t waits = 0;
+    if (fstatfs(p->dir, &fs) < 0)
+        return err_sys(err, "cannot measure the pool");
+    uint64_t free_bytes = fs.f_bavail * (uint64_t)fs.f_bsize;
+    if (p->sysfs >= 0)
+        btrfs_reserved(p->sysfs, &waits, &(struct err){0});
+    *ret_size = fs.f_blocks * (uint64_t)fs.f_bsize;
+    *ret_free = free_bytes > waits ? free_bytes - waits : 0;
     return 0;
 }

@@ -4,16 +4,22 @@
 #include "base/cleanup.h"
 #include "base/path.h"
 #include "base/str.h"
+#include "kernel/process.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -25,6 +31,12 @@ struct fixture {
     struct err err;
 };
 
+static int open_pool(struct fixture *f, struct storage_pool **ret)
+{
+    auto_free char *path = str_format("%s/pool", f->dir);
+    return storage_pool_open(&(struct storage_spec){.driver = "dir", .path = path}, ret, &f->err);
+}
+
 static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
@@ -32,7 +44,7 @@ static int setup(void **state)
     if (!mkdtemp(f->dir))
         return -1;
     *state = f;
-    return storage_pool_open(f->dir, &f->pool, &f->err);
+    return open_pool(f, &f->pool);
 }
 
 static int teardown(void **state)
@@ -51,7 +63,8 @@ static size_t entries(const char *dir, const char *below)
     size_t n = 0;
     struct dirent *e;
     while (d && (e = readdir(d)))
-        n += !str_eq(e->d_name, ".") && !str_eq(e->d_name, "..");
+        n += !str_eq(e->d_name, ".") && !str_eq(e->d_name, "..") &&
+             !str_starts(e->d_name, "ballast-");
     return n;
 }
 
@@ -144,7 +157,7 @@ static void test_killed(void **state)
         }
     }
     assert_int_equal(storage_empty_trash(f->pool, &f->err), 0);
-    assert_int_equal(entries(f->dir, "pool"), 2); /* .trash and .spare */
+    assert_int_equal(entries(f->dir, "pool"), 3); /* .trash, .saved and .spare */
     assert_int_equal(entries(f->dir, "pool/.trash"), 0);
 }
 
@@ -167,35 +180,64 @@ static void test_trash_beside_create(void **state)
     assert_int_equal(status, 0);
 }
 
-static double micros(const struct timespec *a, const struct timespec *b)
-{
-    return (double)(b->tv_sec - a->tv_sec) * 1e6 + (double)(b->tv_nsec - a->tv_nsec) / 1e3;
-}
-
-static void test_fast(void **state)
+/* What a power cut left of a process whose number another one has now is nobody's. */
+static void test_trash_of_the_dead(void **state)
 {
     struct fixture *f = *state;
-    struct timespec a, b;
-    enum { ROUNDS = 500 };
-    clock_gettime(CLOCK_MONOTONIC, &a);
-    for (int64_t id = 1; id <= ROUNDS; id++) {
-        assert_int_equal(storage_create(f->pool, id, &f->err), 0);
-        assert_int_equal(storage_remove(f->pool, id, &f->err), 0);
-    }
-    clock_gettime(CLOCK_MONOTONIC, &b);
-    double us = micros(&a, &b) / ROUNDS;
-    print_message("# create + remove: %.1f us\n", us);
-    assert_true(us < 20000); /* a busy machine must not fail it; the bench tells */
-
+    char name[64];
+    uint64_t birth = kernel_process_birth(AT_FDCWD, "/proc/1/stat");
+    assert_true(birth > 0);
+    auto_free char *trash = str_format("%s/pool/.trash", f->dir);
+    auto_fd int dir = open(trash, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    assert_int_equal(mkdirat(dir, "new-1-9", 0700), 0);
+    str_print(name, sizeof(name), "new-1.%" PRIu64 "-8", birth + 1);
+    assert_int_equal(mkdirat(dir, name, 0700), 0);
+    str_print(name, sizeof(name), "new-1.%" PRIu64 "-7", birth);
+    assert_int_equal(mkdirat(dir, name, 0700), 0);
+    assert_true(storage_has_trash(f->pool));
     assert_int_equal(storage_empty_trash(f->pool, &f->err), 0);
-    clock_gettime(CLOCK_MONOTONIC, &a);
-    for (int64_t id = 1; id <= 16; id++) {
+    assert_int_equal(faccessat(dir, name, F_OK, 0), 0); /* a living process makes it */
+    assert_int_equal(entries(f->dir, "pool/.trash"), 1);
+    assert_false(storage_has_trash(f->pool));
+    assert_int_equal(unlinkat(dir, name, AT_REMOVEDIR), 0);
+}
+
+/* Each birth takes one of those that were made while the trash was emptied. */
+static void test_spares(void **state)
+{
+    struct fixture *f = *state;
+    enum { SPARES = 16 };
+    for (int64_t id = 1; id <= 500; id++) {
         assert_int_equal(storage_create(f->pool, id, &f->err), 0);
         assert_int_equal(storage_remove(f->pool, id, &f->err), 0);
     }
-    clock_gettime(CLOCK_MONOTONIC, &b);
-    print_message("# create from a spare + remove: %.1f us\n", micros(&a, &b) / 16);
-    assert_int_equal(entries(f->dir, "pool/.spare"), 0);
+    assert_int_equal(storage_empty_trash(f->pool, &f->err), 0);
+    assert_int_equal(entries(f->dir, "pool/.spare"), SPARES);
+    for (int64_t id = 1; id <= SPARES; id++) {
+        assert_int_equal(storage_create(f->pool, id, &f->err), 0);
+        assert_int_equal(storage_remove(f->pool, id, &f->err), 0);
+        assert_int_equal(entries(f->dir, "pool/.spare"), SPARES - id);
+    }
+}
+
+/* Where the file system takes it (ext4), and whatever else was set on the directory stays. */
+static void test_spread(void **state)
+{
+    struct fixture *f = *state;
+    auto_free char *path = str_format("%s/pool/.trash", f->dir);
+    auto_fd int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int flags, plain = FS_NODUMP_FL;
+    struct statfs fs;
+    assert_true(dir >= 0);
+    if (ioctl(dir, FS_IOC_SETFLAGS, &plain) < 0)
+        skip();
+    storage_pool_close(f->pool);
+    f->pool = NULL;
+    assert_int_equal(open_pool(f, &f->pool), 0);
+    assert_int_equal(ioctl(dir, FS_IOC_GETFLAGS, &flags), 0);
+    assert_true(flags & FS_NODUMP_FL);
+    if (fstatfs(dir, &fs) == 0 && fs.f_type == EXT4_SUPER_MAGIC)
+        assert_true(flags & FS_TOPDIR_FL);
 }
 
 static void test_space(void **state)
@@ -234,7 +276,7 @@ static int in_small_tmpfs(struct fixture *f, const char *options, int (*try)(str
 static int try_no_inodes(struct fixture *f)
 {
     struct storage_pool *p = NULL;
-    MUST(storage_pool_open(f->dir, &p, &f->err) == 0);
+    MUST(open_pool(f, &p) == 0);
     int64_t id = 0;
     int r;
     while ((r = storage_create(p, ++id, &f->err)) == 0)
@@ -251,7 +293,7 @@ static int try_no_inodes(struct fixture *f)
 static int try_read_only(struct fixture *f)
 {
     struct storage_pool *p = NULL;
-    MUST(storage_pool_open(f->dir, &p, &f->err) == 0);
+    MUST(open_pool(f, &p) == 0);
     MUST(storage_create(p, 1, &f->err) == 0);
     MUST(mount(NULL, f->dir, NULL, MS_REMOUNT | MS_RDONLY, NULL) == 0);
     MUST(storage_create(p, 2, &f->err) == -ERR_DENIED);
@@ -262,6 +304,24 @@ static int try_read_only(struct fixture *f)
     MUST(str_eq(s.file_system, "tmpfs"));
     storage_pool_close(p);
     return 0;
+}
+
+/* What is held back is made while the trash is emptied, and kept while there is room. */
+static void test_ballast(void **state)
+{
+    struct fixture *f = *state;
+    assert_true(storage_is_short(f->pool));
+    assert_int_equal(storage_empty_trash(f->pool, &f->err), 0);
+    assert_false(storage_is_short(f->pool));
+    assert_false(storage_yield(f->pool));
+    auto_free char *piece = str_format("%s/pool/.spare/ballast-3", f->dir);
+    struct stat st;
+    assert_int_equal(stat(piece, &st), 0);
+    assert_true(st.st_blocks > 0);
+    assert_int_equal(unlink(piece), 0);
+    assert_true(storage_is_short(f->pool));
+    assert_int_equal(storage_empty_trash(f->pool, &f->err), 0);
+    assert_false(storage_is_short(f->pool));
 }
 
 static void test_bad_luck(void **state)
@@ -281,8 +341,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_list, setup, teardown),
         cmocka_unit_test_setup_teardown(test_killed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_trash_beside_create, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_fast, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_trash_of_the_dead, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_spares, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_spread, setup, teardown),
         cmocka_unit_test_setup_teardown(test_space, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_ballast, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bad_luck, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

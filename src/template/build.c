@@ -14,20 +14,34 @@
 #include <unistd.h>
 
 /* The record of a system of one layer. */
-static int commit_system(struct template_store *s, const char *name, enum template_init init,
-                         const char *source, struct layer *layer, struct err *err)
+static int commit_system(struct template_store *s, const struct template_request *rq,
+                         enum template_init init, const char *source, struct layer *layer,
+                         struct err *err)
 {
     auto_template struct template *t = calloc(1, sizeof(*t));
     if (!t || !(t->init_path = strdup("/sbin/init")) || !(t->source = strdup(source)))
         return err_set(err, ERR_EXHAUSTED, "out of memory");
-    str_print(t->name, sizeof(t->name), "%s", name);
     t->start = TEMPLATE_SYSTEM;
     t->init = init;
-    t->created = time(NULL);
     t->size = layer->bytes;
     t->n_layers = 1;
     str_print(t->layers[0], TEMPLATE_DIGEST, "%s", layer->digest);
-    return store_commit(s, t, layer, 1, err);
+    return store_commit(s, t, rq, layer, 1, err);
+}
+
+static int open_busybox(struct stream **ret, int *ret_fd, struct err *err)
+{
+    auto_fd int tar = -1;
+    int r = busybox_tar(&tar, err);
+    if (r < 0)
+        return r;
+    struct stat st;
+    if (fstat(tar, &st) < 0)
+        return err_sys(err, "cannot read the archive");
+    if ((r = stream_open(tar, (uint64_t)st.st_size, ret, err)) < 0)
+        return r;
+    *ret_fd = steal_fd(&tar);
+    return 0;
 }
 
 static int build_busybox(struct template_store *s, const struct template_request *rq,
@@ -37,20 +51,48 @@ static int build_busybox(struct template_store *s, const struct template_request
         return err_set(err, ERR_USAGE,
                        "busybox has no packages to include; build debian-12 or debian-13");
     auto_fd int tar = -1;
-    int r = busybox_tar(&tar, err);
-    if (r < 0)
-        return r;
-    struct stat st;
-    if (fstat(tar, &st) < 0)
-        return err_sys(err, "cannot read the archive");
     auto_stream struct stream *in = NULL;
-    if ((r = stream_open(tar, (uint64_t)st.st_size, &in, err)) < 0)
+    int r = open_busybox(&in, &tar, err);
+    if (r < 0)
         return r;
     struct unpack_watch watch = {rq->progress, rq->ctx, "unpacking busybox", 0, 100};
     auto_clean(layer_done) struct layer layer = LAYER_NONE;
     if ((r = unpack_layer(s, in, limits, &watch, &layer, NULL, err)) < 0)
         return r;
-    return commit_system(s, rq->name, TEMPLATE_INIT_BUSYBOX, "built-in", &layer, err);
+    return commit_system(s, rq, TEMPLATE_INIT_BUSYBOX, "built-in", &layer, err);
+}
+
+/* What the layer would be called, without writing it. */
+static int busybox_digest(char ret[TEMPLATE_DIGEST], struct err *err)
+{
+    auto_fd int tar = -1;
+    auto_stream struct stream *in = NULL;
+    char raw[STREAM_DIGEST];
+    int r = open_busybox(&in, &tar, err);
+    if (r == 0)
+        r = stream_drain(in, err);
+    return r < 0 ? r : stream_digests(in, ret, raw, err);
+}
+
+int template_rescue(struct template_store *s, template_progress progress, void *ctx,
+                    char ret[TEMPLATE_DIGEST], struct err *err)
+{
+    auto_clean(layer_done) struct layer layer = LAYER_NONE;
+    const struct template_request rq = {.name = "rescue"};
+    struct tree_limits limits;
+    int r = busybox_digest(ret, err);
+    if (r < 0)
+        return err_wrap(err, "cannot make the rescue system");
+    if (layer_find(s, ret, &layer, NULL) == 0)
+        return 0;
+    auto_fd int tar = -1;
+    auto_stream struct stream *in = NULL;
+    struct unpack_watch watch = {progress, ctx, "making the rescue system", 0, 100};
+    if ((r = store_limits(s, &rq, &limits, err)) < 0 || (r = open_busybox(&in, &tar, err)) < 0 ||
+        (r = unpack_layer(s, in, &limits, &watch, &layer, NULL, err)) < 0 ||
+        (r = store_place(s, &layer, 1, err)) < 0)
+        return err_wrap(err, "cannot make the rescue system");
+    return 0;
 }
 
 /* The tar goes from mmdebstrap's pipe straight into the layer. */
@@ -84,7 +126,7 @@ static int build_debian(struct template_store *s, const struct debian *d,
                                         rq->include ? rq->include : "");
     if (!source)
         return err_set(err, ERR_EXHAUSTED, "out of memory");
-    return commit_system(s, rq->name, TEMPLATE_INIT_SYSTEMD, source, &layer, err);
+    return commit_system(s, rq, TEMPLATE_INIT_SYSTEMD, source, &layer, err);
 }
 
 static const char *next_base(void *ctx, size_t i)
@@ -112,7 +154,7 @@ int template_build(struct template_store *s, const char *base, const struct temp
     struct err own = {0}; /* err_wrap() keeps the kind only where there is a struct err */
     err = err ? err : &own;
     struct tree_limits limits;
-    int r = store_check_name(s, rq->name, err);
+    int r = store_check_name(s, rq, err);
     if (r < 0)
         return r;
     if ((r = store_limits(s, rq, &limits, err)) == 0) {

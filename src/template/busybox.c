@@ -129,7 +129,9 @@ static const struct {
      "export PAGER=less ENV=/etc/profile\n"
      "reboot() { /sbin/reboot \"$@\"; }\n"
      "[ \"$PS1\" ] && PS1='\\u@\\h:\\w\\$ '\n"
-     "umask 022\n"},
+     "umask 022\n"
+     "# What whoever logs in should know, as pam_motd(8) has it.\n"
+     "case $0 in -*) cat /run/motd.d/* 2>/dev/null ;; esac\n"},
     {"etc/shells", 0644, "/bin/sh\n/bin/ash\n"},
     {"etc/hostname", 0644, "localhost\n"},
     {"etc/hosts", 0644, "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"},

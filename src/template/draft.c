@@ -100,16 +100,34 @@ int layer_find(struct template_store *s, const char *digest, struct layer *ret, 
     return 0;
 }
 
-int store_check_name(struct template_store *s, const char *name, struct err *err)
+int store_check_name(struct template_store *s, const struct template_request *rq, struct err *err)
 {
-    int r = name_check_template(name, err);
-    if (r < 0)
-        return r;
+    auto_template struct template *t = NULL;
+    int r = name_check_template(rq->name, err);
+    if (r < 0 || rq->replace)
+        return r < 0 ? r : template_get(s, rq->name, &t, err);
     char file[NAME_SIZE + 8];
-    str_print(file, sizeof(file), "%s.json", name);
+    str_print(file, sizeof(file), "%s.json", rq->name);
     if (faccessat(s->templates, file, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
         return err_set(err, ERR_EXISTS,
-                       "template %s exists already; choose another name or remove it first", name);
+                       "template %s exists already; choose another name or remove it first",
+                       rq->name);
+    return 0;
+}
+
+/* What a record says of its making. */
+static int sign(struct template_store *s, const struct template_request *rq, struct template *t,
+                struct err *err)
+{
+    auto_template struct template *before = NULL;
+    int r = rq->replace ? template_get(s, rq->name, &before, err) : 0;
+    if (r < 0)
+        return r;
+    str_print(t->name, sizeof(t->name), "%s", rq->name);
+    t->revision = before ? before->revision + 1 : 1;
+    t->created = time(NULL);
+    if (rq->recipe && !(t->recipe = strdup(rq->recipe)))
+        return err_set(err, ERR_EXHAUSTED, "out of memory");
     return 0;
 }
 
@@ -140,16 +158,27 @@ static int write_record(struct template_store *s, const struct template *t, int 
     return 0;
 }
 
-static int link_record(struct template_store *s, int fd, const char *name, struct err *err)
+/* Under its name; replace: in the place of the record that has it now. */
+static int link_record(struct template_store *s, int fd, const char *name, bool replace,
+                       struct err *err)
 {
     char file[NAME_SIZE + 8], path[FD_PATH_MAX];
+    const char *first = replace ? ".next" : file;
     str_print(file, sizeof(file), "%s.json", name);
-    if (linkat(AT_FDCWD, fd_path(fd, path), s->templates, file, AT_SYMLINK_FOLLOW) < 0) {
+    if (replace) /* of somebody who was killed here */
+        unlinkat(s->templates, first, 0);
+    if (linkat(AT_FDCWD, fd_path(fd, path), s->templates, first, AT_SYMLINK_FOLLOW) < 0) {
         if (errno == EEXIST)
             return err_set(err, ERR_EXISTS, "template %s exists already", name);
         return tree_sys(err, s->templates, errno, "write the record of", name);
     }
-    if (fsync(s->templates) == 0)
+    if (replace && faccessat(s->templates, file, F_OK, AT_SYMLINK_NOFOLLOW) < 0) {
+        unlinkat(s->templates, first, 0);
+        return err_set(err, ERR_BUSY, "template %s was removed in the meantime", name);
+    }
+    if (replace && renameat(s->templates, first, s->templates, file) < 0)
+        return err_sys(err, "cannot replace the record of %s", name);
+    if (fsync(s->templates) == 0 || replace) /* renamed: there is no way back */
         return 0;
     int r = err_sys(err, "cannot sync the templates");
     unlinkat(s->templates, file, 0);
@@ -178,8 +207,9 @@ static int place_layers(struct template_store *s, struct layer *layers, size_t n
     return fsync(s->layers) < 0 ? err_sys(err, "cannot sync the layers") : 0;
 }
 
-int store_commit(struct template_store *s, const struct template *t, struct layer *layers, size_t n,
-                 struct err *err)
+/* Once for all files, not once for each. */
+static int sync_layers(struct template_store *s, const struct layer *layers, size_t n,
+                       const char *what, struct err *err)
 {
     int r;
     bool any = false;
@@ -190,19 +220,13 @@ int store_commit(struct template_store *s, const struct template *t, struct laye
         if ((r = write_layer_json(&layers[i], err)) < 0)
             return r;
     }
-    /* Once for all files, not once for each. */
-    if (any && syncfs(s->layers) < 0)
-        return tree_sys(err, s->layers, errno, "write out", t->name);
-    auto_fd int record = -1;
-    if ((r = write_record(s, t, &record, err)) < 0)
-        return r;
-    auto_fd int lock = openat(s->templates, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (lock < 0 || flock(lock, LOCK_EX) < 0)
-        return err_sys(err, "cannot lock the templates");
-    bool placed[TEMPLATE_LAYERS_MAX] = {0};
-    r = place_layers(s, layers, n, placed, err);
-    if (r == 0)
-        r = link_record(s, record, t->name, err);
+    return any && syncfs(s->layers) < 0 ? tree_sys(err, s->layers, errno, "write out", what) : 0;
+}
+
+/* r: how it went; then what was put in place stays, or goes back. */
+static void settle_layers(struct template_store *s, struct layer *layers, size_t n,
+                          const bool *placed, int r)
+{
     for (size_t i = 0; i < n; i++) {
         char name[TEMPLATE_DIGEST];
         layer_dir_name(layers[i].digest, name);
@@ -211,6 +235,33 @@ int store_commit(struct template_store *s, const struct template *t, struct laye
         else if (placed[i])
             renameat(s->layers, name, s->layers, layers[i].draft.name);
     }
+}
+
+int store_place(struct template_store *s, struct layer *layers, size_t n, struct err *err)
+{
+    auto_fd int lock = -1;
+    bool placed[TEMPLATE_LAYERS_MAX] = {0};
+    int r = sync_layers(s, layers, n, "a layer", err);
+    if (r < 0 || (r = store_lock(s, true, &lock, err)) < 0)
+        return r;
+    r = place_layers(s, layers, n, placed, err);
+    settle_layers(s, layers, n, placed, r);
+    return r;
+}
+
+int store_commit(struct template_store *s, struct template *t, const struct template_request *rq,
+                 struct layer *layers, size_t n, struct err *err)
+{
+    auto_fd int record = -1, lock = -1;
+    int r = sign(s, rq, t, err);
+    if (r < 0 || (r = sync_layers(s, layers, n, t->name, err)) < 0 ||
+        (r = write_record(s, t, &record, err)) < 0 || (r = store_lock(s, true, &lock, err)) < 0)
+        return r;
+    bool placed[TEMPLATE_LAYERS_MAX] = {0};
+    r = place_layers(s, layers, n, placed, err);
+    if (r == 0)
+        r = link_record(s, record, t->name, rq->replace, err);
+    settle_layers(s, layers, n, placed, r);
     return r;
 }
 

@@ -2,19 +2,13 @@
 #include "template/image.h"
 
 #include "base/cleanup.h"
+#include "base/json.h"
 #include "base/str.h"
 #include "template/record.h"
 
-#include <jansson.h>
 #include <string.h>
 
 #define REF_NAME "org.opencontainers.image.ref.name"
-
-static void json_drop(json_t **j)
-{
-    json_decref(*j);
-}
-#define auto_json auto_clean(json_drop)
 
 void image_free(struct image *i)
 {

@@ -115,13 +115,12 @@ static int commit(struct import *im, struct err *err)
     int r = set_start(im, err);
     if (r < 0)
         return r;
-    t->created = time(NULL);
     for (size_t i = 0; i < im->n; i++) {
         str_print(t->layers[i], TEMPLATE_DIGEST, "%s", im->layers[i].digest);
         t->size += im->layers[i].bytes;
     }
     t->n_layers = im->n;
-    return store_commit(im->store, t, im->layers, im->n, err);
+    return store_commit(im->store, t, im->rq, im->layers, im->n, err);
 }
 
 static int damaged_layer(size_t i, const char *what, struct err *err)
@@ -319,7 +318,7 @@ int template_import(struct template_store *s, const struct template_request *rq,
 {
     struct err own = {0}; /* err_wrap() keeps the kind only where there is a struct err */
     err = err ? err : &own;
-    int r = store_check_name(s, rq->name, err);
+    int r = store_check_name(s, rq, err);
     if (r < 0)
         return r;
     auto_free struct import *im = calloc(1, sizeof(*im));

@@ -31,7 +31,7 @@ static bool opaque_above(int root, const char *path)
 
 /* `path` has no link in it that the stack would follow.  Opens it (O_PATH) in the layer that shows
  * it. */
-static int open_shown(const int *roots, size_t n, const char *path, int *ret_fd, struct stat *st)
+int look_open(const int *roots, size_t n, const char *path, int *ret_fd, struct stat *st)
 {
     for (size_t i = n; i-- > 0;) {
         auto_fd int fd = -1;
@@ -75,7 +75,7 @@ int look_find(const int *roots, size_t n, const char *path, char ret_path[PATH_M
         return err_set(err, ERR_USAGE, "the path is too long");
     auto_fd int fd = -1;
     struct stat st;
-    if (open_shown(roots, n, "", &fd, &st) < 0)
+    if (look_open(roots, n, "", &fd, &st) < 0)
         return err_set(err, ERR_CORRUPT, "a layer has no root");
     int links = 0;
     for (char *p = rest; *(p += strspn(p, "/"));) {
@@ -87,7 +87,7 @@ int look_find(const int *roots, size_t n, const char *path, char ret_path[PATH_M
             continue;
         }
         cleanup_fd(&fd);
-        if (!step(at, p, len) || open_shown(roots, n, at, &fd, &st) < 0)
+        if (!step(at, p, len) || look_open(roots, n, at, &fd, &st) < 0)
             return err_set(err, ERR_NOT_FOUND, "%s is not there", path);
         p += len;
         if (!S_ISLNK(st.st_mode))

@@ -16,5 +16,8 @@
 int look_find(const int *roots, size_t n, const char *path, char ret_path[PATH_MAX],
               struct stat *ret_stat, struct err *err);
 
+/* Opens (O_PATH) what the stack shows at a path without links to follow: "etc/passwd". */
+int look_open(const int *roots, size_t n, const char *path, int *ret_fd, struct stat *ret_stat);
+
 /* Which init the stack has, and where; TEMPLATE_INIT_NONE when there is none. */
 enum template_init look_init(const int *roots, size_t n, const char **ret_path);

@@ -2,13 +2,14 @@
 #include "template/record.h"
 
 #include "base/cleanup.h"
+#include "base/json.h"
 #include "base/str.h"
 
 #include <inttypes.h>
-#include <jansson.h>
+#include <limits.h>
 #include <string.h>
 
-#define RECORD_VERSION 1
+#define RECORD_VERSION 2 /* 1: without revision and recipe */
 
 static const char *const start_names[] = {[TEMPLATE_SYSTEM] = "system", [TEMPLATE_APP] = "app"};
 static const char *const init_names[] = {
@@ -35,6 +36,7 @@ void template_free(struct template *t)
     free(t->workdir);
     free(t->user);
     free(t->source);
+    free(t->recipe);
     free(t);
 }
 
@@ -43,12 +45,6 @@ bool digest_ok(const char *digest)
     return digest && str_starts(digest, "sha256:") && strlen(digest) == TEMPLATE_DIGEST - 1 &&
            strspn(digest + 7, "0123456789abcdef") == 64;
 }
-
-static void json_drop(json_t **j)
-{
-    json_decref(*j);
-}
-#define auto_json auto_clean(json_drop)
 
 static json_t *text_or_null(const char *s)
 {
@@ -68,6 +64,11 @@ static json_t *list_or_null(char *const *list)
     return a;
 }
 
+static json_t *recipe_or_null(const char *text)
+{
+    return text ? json_loads(text, JSON_REJECT_DUPLICATES, NULL) : json_null();
+}
+
 int record_write(const struct template *t, char **ret, struct err *err)
 {
     auto_json json_t *layers = json_array();
@@ -75,11 +76,12 @@ int record_write(const struct template *t, char **ret, struct err *err)
         json_array_append_new(layers, json_string(t->layers[i]));
     /* "o" takes its value over, and fails as a whole if one of them is NULL. */
     auto_json json_t *j = json_pack(
-        "{s:i, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:O}", "version",
+        "{s:i, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:i, s:I, s:I, s:O}", "version",
         RECORD_VERSION, "name", t->name, "start", start_names[t->start], "init",
         init_names[t->init], "init_path", text_or_null(t->init_path), "command",
         list_or_null(t->command), "env", list_or_null(t->env), "workdir", text_or_null(t->workdir),
-        "user", text_or_null(t->user), "source", text_or_null(t->source), "created",
+        "user", text_or_null(t->user), "source", text_or_null(t->source), "recipe",
+        recipe_or_null(t->recipe), "revision", (int)(t->revision ? t->revision : 1), "created",
         (json_int_t)t->created, "size", (json_int_t)t->size, "layers", layers);
     char *text = j ? json_dumps(j, JSON_INDENT(2)) : NULL;
     if (!text)
@@ -165,27 +167,33 @@ int record_read(const char *text, size_t len, const char *name, struct template 
             "the file is of version %d and this Terem reads up to %d; use the newer Terem", version,
             RECORD_VERSION);
     const char *said, *start, *init;
-    json_t *init_path, *command, *env, *workdir, *user, *source, *layers;
-    json_int_t created, size;
-    if (json_unpack_ex(j, &je, JSON_STRICT,
-                       "{s:i, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:o}",
-                       "version", &version, "name", &said, "start", &start, "init", &init,
-                       "init_path", &init_path, "command", &command, "env", &env, "workdir",
-                       &workdir, "user", &user, "source", &source, "created", &created, "size",
-                       &size, "layers", &layers) < 0)
+    json_t *init_path, *command, *env, *workdir, *user, *source, *layers, *recipe = NULL;
+    json_int_t created, size, revision = 1;
+    if (json_unpack_ex(
+            j, &je, JSON_STRICT,
+            "{s:i, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s?o, s?I, s:I, s:I, s:o}",
+            "version", &version, "name", &said, "start", &start, "init", &init, "init_path",
+            &init_path, "command", &command, "env", &env, "workdir", &workdir, "user", &user,
+            "source", &source, "recipe", &recipe, "revision", &revision, "created", &created,
+            "size", &size, "layers", &layers) < 0)
         return bad(err, je.text);
     auto_template struct template *t = calloc(1, sizeof(*t));
     if (!t)
         return err_set(err, ERR_EXHAUSTED, "out of memory");
     int s = find(start_names, ARRAY_SIZE(start_names), start);
     int i = find(init_names, ARRAY_SIZE(init_names), init);
-    if (version != RECORD_VERSION || s < 0 || i < 0 || created < 0 || size < 0)
+    bool told = recipe && revision > 0 && revision <= INT_MAX;
+    if (version < 1 || (version > 1 && !told) || s < 0 || i < 0 || created < 0 || size < 0)
         return bad(err, "a value that no Terem writes");
     if (!str_eq(said, name) || str_print(t->name, sizeof(t->name), "%s", said) < 0)
         return bad(err, "it is of another template");
     t->start = (enum template_start)s;
     t->init = (enum template_init)i;
     t->created = created;
+    t->revision = (unsigned)revision;
+    if (recipe && !json_is_null(recipe) &&
+        (!json_is_object(recipe) || !(t->recipe = json_dumps(recipe, JSON_COMPACT))))
+        return bad(err, "recipe");
     t->size = (uint64_t)size;
     int r;
     if ((r = read_text(init_path, "init_path", &t->init_path, err)) < 0 ||

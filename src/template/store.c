@@ -8,6 +8,8 @@
 #include "template/record.h"
 
 #include <fcntl.h>
+#include <jansson.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -309,14 +311,35 @@ static int retire_layers(struct template_store *s, const char *const *used, size
     return r;
 }
 
-/* Deletes what was renamed out of the way; the lock is not needed any more. */
-int template_empty_trash(struct template_store *s, struct err *err)
+/* What the file of a layer on its way out says of its size. */
+static void count_freed(struct template_store *s, const char *name, struct template_freed *f)
+{
+    char path[NAME_MAX + 16];
+    auto_free char *text = NULL;
+    json_int_t bytes = 0;
+    str_print(path, sizeof(path), "%s/layer.json", name);
+    if (!strstr(name, "-sha256-") || fd_read_file_at(s->layers, path, 4096, &text, NULL, NULL) < 0)
+        return;
+    json_t *j = json_loads(text, 0, NULL);
+    if (json_unpack(j, "{s:I}", "bytes", &bytes) == 0 && bytes >= 0) {
+        f->layers++;
+        f->bytes += (uint64_t)bytes;
+    }
+    json_decref(j);
+}
+
+/* The lock is not needed any more. */
+int template_empty_trash(struct template_store *s, struct template_freed *ret_freed,
+                         struct err *err)
 {
     char **names = NULL;
     size_t n = 0;
     int r = list_names(s->layers, is_old, &names, &n, err);
-    for (size_t i = 0; i < n && r == 0; i++)
+    for (size_t i = 0; i < n && r == 0; i++) {
+        if (ret_freed)
+            count_freed(s, names[i], ret_freed);
         r = path_remove_tree_at(s->layers, names[i], err);
+    }
     template_names_free(names, n);
     return r;
 }
@@ -330,18 +353,19 @@ bool template_has_trash(struct template_store *s)
     return any;
 }
 
-static int lock_templates(struct template_store *s, int *ret_fd, struct err *err)
+int store_lock(struct template_store *s, bool wait, int *ret_fd, struct err *err)
 {
     /* A descriptor of its own: those that fork shares would share the lock, too. */
     auto_fd int fd = openat(s->templates, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 || flock(fd, LOCK_EX) < 0)
-        return err_sys(err, "cannot lock the templates");
+    if (fd < 0 || flock(fd, LOCK_EX | (wait ? 0 : LOCK_NB)) < 0)
+        return fd >= 0 && errno == EWOULDBLOCK
+                   ? err_set(err, ERR_BUSY, "the templates are being changed")
+                   : err_sys(err, "cannot lock the templates");
     *ret_fd = steal_fd(&fd);
     return 0;
 }
 
-int template_remove(struct template_store *s, const char *name, const char *const *used,
-                    size_t n_used, struct err *err)
+int template_remove(struct template_store *s, const char *name, struct err *err)
 {
     struct err own = {0}; /* err_wrap() keeps the kind only where there is a struct err */
     err = err ? err : &own;
@@ -351,18 +375,12 @@ int template_remove(struct template_store *s, const char *name, const char *cons
     char file[NAME_SIZE + 8];
     str_print(file, sizeof(file), "%s" JSON_SUFFIX, name);
     auto_fd int lock = -1;
-    if ((r = lock_templates(s, &lock, err)) < 0)
+    if ((r = store_lock(s, true, &lock, err)) < 0)
         return r;
     if (unlinkat(s->templates, file, 0) < 0)
         return errno == ENOENT ? not_there(s, name, err)
                                : err_sys(err, "cannot remove template %s", name);
-    if (fsync(s->templates) < 0)
-        return err_sys(err, "cannot remove template %s", name);
-    r = retire_layers(s, used, n_used, err);
-    cleanup_fd(&lock);
-    if (r == 0)
-        r = template_empty_trash(s, err);
-    return r < 0 ? err_wrap(err, "template %s is removed, its layers are not", name) : 0;
+    return fsync(s->templates) < 0 ? err_sys(err, "cannot remove template %s", name) : 0;
 }
 
 /* Renames the drafts whose makers are gone out of the way. */
@@ -379,15 +397,16 @@ static int retire_drafts(struct template_store *s, struct err *err)
             openat(s->layers, names[i], O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0)
             continue;
-        if (retire(s, names[i]) < 0)
+        /* Gone: it was put in place meanwhile, or its maker dropped it. */
+        if (retire(s, names[i]) < 0 && errno != ENOENT)
             r = err_sys(err, "cannot rename %s", names[i]);
     }
     template_names_free(names, n);
     return r;
 }
 
-int template_recover(struct template_store *s, const char *const *used, size_t n_used,
-                     struct err *err)
+static int collect(struct template_store *s, bool wait, const char *const *used, size_t n_used,
+                   struct err *err)
 {
     struct err own = {0}; /* err_wrap() keeps the kind only where there is a struct err */
     err = err ? err : &own;
@@ -395,8 +414,19 @@ int template_recover(struct template_store *s, const char *const *used, size_t n
     if (r < 0)
         return err_wrap(err, "cannot remove a half-made layer");
     auto_fd int lock = -1;
-    if ((r = lock_templates(s, &lock, err)) < 0)
+    if ((r = store_lock(s, wait, &lock, err)) < 0)
         return r;
-    r = retire_layers(s, used, n_used, err);
-    return r;
+    return retire_layers(s, used, n_used, err);
+}
+
+int template_collect(struct template_store *s, const char *const *used, size_t n_used,
+                     struct err *err)
+{
+    return collect(s, false, used, n_used, err);
+}
+
+int template_recover(struct template_store *s, const char *const *used, size_t n_used,
+                     struct err *err)
+{
+    return collect(s, true, used, n_used, err);
 }

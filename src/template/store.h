@@ -13,8 +13,8 @@
  */
 #pragma once
 
+#include "archive/tree.h"
 #include "template/template.h"
-#include "template/tree.h"
 
 struct template_store {
     int layers, templates;
@@ -47,15 +47,23 @@ static inline void layer_done(struct layer *l)
     draft_drop(&l->draft);
 }
 
+/* The lock of short commits and of removals; it goes with the descriptor.  wait false: ERR_BUSY
+ * when somebody has it. */
+int store_lock(struct template_store *s, bool wait, int *ret_fd, struct err *err);
+
 /* Is the layer there?  Fills bytes and entries. */
 int layer_find(struct template_store *s, const char *digest, struct layer *ret, struct err *err);
 
-/* Makes everything durable, puts the layers in place and writes the record under its name.  A name
- * in use: ERR_EXISTS.  On failure nothing has changed. */
-int store_commit(struct template_store *s, const struct template *t, struct layer *layers, size_t n,
-                 struct err *err);
-/* Refuses a bad name, and one in use (before the long work begins). */
-int store_check_name(struct template_store *s, const char *name, struct err *err);
+/* Makes everything durable, puts the layers in place and writes the record under rq's name, with
+ * time, revision and recipe.  A name in use: ERR_EXISTS, unless it is to be replaced.  On failure
+ * nothing has changed. */
+int store_commit(struct template_store *s, struct template *t, const struct template_request *rq,
+                 struct layer *layers, size_t n, struct err *err);
+/* The same without a record: nobody but the caller knows of the layers yet. */
+int store_place(struct template_store *s, struct layer *layers, size_t n, struct err *err);
+/* Refuses a bad name, and one in use (before the long work begins), or, when it is to be replaced,
+ * one that is not there. */
+int store_check_name(struct template_store *s, const struct template_request *rq, struct err *err);
 /* What an import may use: free space less a reserve; the request's own limits if lower. */
 int store_limits(struct template_store *s, const struct template_request *rq,
                  struct tree_limits *ret, struct err *err);

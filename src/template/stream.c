@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "template/stream.h"
 
+#include "archive/hash.h"
 #include "base/cleanup.h"
-#include "template/hash.h"
 
 #include <lzma.h>
 #include <string.h>

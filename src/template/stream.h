@@ -10,8 +10,8 @@
  */
 #pragma once
 
+#include "archive/hash.h"
 #include "base/err.h"
-#include "template/hash.h"
 
 #include <stdbool.h>
 #include <stdint.h>

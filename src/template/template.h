@@ -48,15 +48,17 @@ struct template
     char name[NAME_SIZE];
     enum template_start start;
     enum template_init init;
-    char *init_path; /* "/sbin/init", or NULL for app templates */
-    char **command;  /* NULL-terminated: OCI entrypoint + cmd, or NULL */
-    char **env;      /* NULL-terminated KEY=VALUE, or NULL */
-    char *workdir;   /* or NULL */
-    char *user;      /* "1000:1000", "www-data", or NULL for root */
-    char *source;    /* "built-in", "mmdebstrap bookworm", "oci:…", "tar:…" */
-    int64_t created; /* seconds since the epoch */
-    uint64_t size;   /* bytes of file data in all its layers */
-    size_t n_layers; /* lowest first */
+    char *init_path;   /* "/sbin/init", or NULL for app templates */
+    char **command;    /* NULL-terminated: OCI entrypoint + cmd, or NULL */
+    char **env;        /* NULL-terminated KEY=VALUE, or NULL */
+    char *workdir;     /* or NULL */
+    char *user;        /* "1000:1000", "www-data", or NULL for root */
+    char *source;      /* "built-in", "mmdebstrap bookworm", "oci:…", "tar:…" */
+    char *recipe;      /* JSON object of who made it, kept for the next time; or NULL */
+    unsigned revision; /* 1, and one more each time that it is made again */
+    int64_t created;   /* seconds since the epoch */
+    uint64_t size;     /* bytes of file data in all its layers */
+    size_t n_layers;   /* lowest first */
     char layers[TEMPLATE_LAYERS_MAX][TEMPLATE_DIGEST];
 };
 void template_free(struct template *t);
@@ -81,6 +83,8 @@ struct template_request {
     const char *source;  /* import: absolute file or directory, or "oci:/path[:tag]" */
     template_progress progress;
     void *ctx;
+    const char *recipe;   /* for the record, or NULL */
+    bool replace;         /* a new revision of what has this name already */
     uint64_t max_bytes;   /* of file data; 0: what is free, less a reserve */
     uint64_t max_entries; /* 0: 5,000,000 */
 };
@@ -88,6 +92,20 @@ struct template_request {
 int template_build(struct template_store *s, const char *base, const struct template_request *rq,
                    struct err *err);
 int template_import(struct template_store *s, const struct template_request *rq, struct err *err);
+/* A template that stands on another's layers: those of `base` and one more, whose tar is read from
+ * a descriptor.  command, env: instead of base's (NULL: as base has them); a command makes it an
+ * application template. */
+struct template_stack {
+    const struct template *base;
+    int tar;
+    char *const *command, *const *env; /* NULL-terminated */
+    const char *source;
+};
+int template_stack(struct template_store *s, const struct template_stack *st,
+                   const struct template_request *rq, struct err *err);
+/* Sees to it that the layer of the built-in busybox is there, which rescue systems stand on. */
+int template_rescue(struct template_store *s, template_progress progress, void *ctx,
+                    char ret[TEMPLATE_DIGEST], struct err *err);
 
 /* ERR_NOT_FOUND with "did you mean" and how to build it. */
 int template_get(struct template_store *s, const char *name, struct template **ret,
@@ -95,18 +113,42 @@ int template_get(struct template_store *s, const char *name, struct template **r
 /* Names, sorted; freed by template_names_free(). */
 int template_list(struct template_store *s, char ***ret, size_t *ret_n, struct err *err);
 void template_names_free(char **names, size_t n);
-/* Removes the template, then every layer that no other template and no digest in `used` has.
- * used: digests that VEs stand on (the caller knows). */
-int template_remove(struct template_store *s, const char *name, const char *const *used,
-                    size_t n_used, struct err *err);
+/* Removes the record; its layers stay until they are collected. */
+int template_remove(struct template_store *s, const char *name, struct err *err);
 
 /* Directory descriptors (O_PATH) of layers, for storage and the container, in the given order.
  * A missing layer: ERR_CORRUPT with its digest. */
 int template_open_layers(struct template_store *s, const char *const *digests, size_t n,
                          int *ret_fds, struct err *err);
-/* After a crash: renames out of the way what was half made, and layers that nothing refers to.
- * template_empty_trash() deletes them, which can take a minute. */
+/* Which files of `upper`, an overlay's own, hide one that differs between two stacks of layers:
+ * path without a leading "/", and how: "modified" (there), "added", "removed" (there), "deleted"
+ * (here, and modified there), "type" (another kind of file).  A negative return ends it. */
+typedef int (*template_conflict_fn)(void *ctx, const char *path, const char *kind, struct err *err);
+int template_conflicts(struct template_store *s, int upper, const char *const *before,
+                       size_t n_before, const char *const *after, size_t n_after,
+                       template_conflict_fn fn, void *ctx, struct err *err);
+/* Renames out of the way what was half made by somebody who is gone, and every layer that neither a
+ * template nor a digest in `used` names.  Only who knows all users may call it, and nobody begins
+ * to use a layer meanwhile.  ERR_BUSY: the templates are being changed. */
+int template_collect(struct template_store *s, const char *const *used, size_t n_used,
+                     struct err *err);
+/* The same, which waits instead: after a crash. */
 int template_recover(struct template_store *s, const char *const *used, size_t n_used,
                      struct err *err);
+/* Deletes what is out of the way, which can take a minute.  ret_freed: NULL, or what that was. */
+struct template_freed {
+    uint64_t layers, bytes;
+};
 bool template_has_trash(struct template_store *s);
-int template_empty_trash(struct template_store *s, struct err *err);
+int template_empty_trash(struct template_store *s, struct template_freed *ret_freed,
+                         struct err *err);
+/* Is the layer here? */
+bool template_has_layer(struct template_store *s, const char *digest);
+/* A file without a name for such a layer's tar of this size, in the file system of the layers: no
+ * room for it: ERR_EXHAUSTED. */
+int template_layer_file(struct template_store *s, const char *digest, uint64_t size, int *ret_fd,
+                        struct err *err);
+/* A layer without a template, for a VE that comes with its own: fd is a tar with this digest, which
+ * is checked; there already: fine. */
+int template_layer_import(struct template_store *s, int fd, const char *digest,
+                          const struct template_request *rq, struct err *err);

@@ -230,7 +230,7 @@ static void test_layout(void **state)
     for (size_t i = 0; i < ARRAY_SIZE(sources); i++) {
         OK(f, import(f, sources[i]));
         check_image(f);
-        OK(f, template_remove(f->store, "t", NULL, 0, &f->err));
+        OK(f, fixture_remove(f, "t", NULL, 0));
         fixture_assert_nothing(f);
     }
     assert_int_equal(import(f, wrong), -ERR_NOT_FOUND);
@@ -240,10 +240,10 @@ static void test_layout(void **state)
     pack_gzip(&tar, &packed);
     OK(f, import_bytes(f, &tar, NULL));
     check_image(f);
-    OK(f, template_remove(f->store, "t", NULL, 0, &f->err));
+    OK(f, fixture_remove(f, "t", NULL, 0));
     OK(f, import_bytes(f, &packed, NULL));
     check_image(f);
-    OK(f, template_remove(f->store, "t", NULL, 0, &f->err));
+    OK(f, fixture_remove(f, "t", NULL, 0));
     for (size_t n = 0; n < tar.n; n += 512) {
         struct bytes cut = {tar.p, n, n};
         assert_int_equal(import_bytes(f, &cut, NULL), -ERR_CORRUPT);
@@ -270,7 +270,7 @@ static void test_no_end(void **state)
             fixture_assert_nothing(f);
             continue;
         }
-        OK(f, template_remove(f->store, "t", NULL, 0, &f->err));
+        OK(f, fixture_remove(f, "t", NULL, 0));
     }
 }
 
@@ -297,9 +297,9 @@ static void test_shared(void **state)
     OK(f, template_get(f->store, "u", &t, &f->err));
     assert_int_equal(t->n_layers, 1);
     assert_null(t->command);
-    OK(f, template_remove(f->store, "t", NULL, 0, &f->err));
+    OK(f, fixture_remove(f, "t", NULL, 0));
     assert_int_equal(fixture_entries(f, "layers"), 1);
-    OK(f, template_remove(f->store, "u", NULL, 0, &f->err));
+    OK(f, fixture_remove(f, "u", NULL, 0));
     fixture_assert_nothing(f);
 }
 
@@ -452,7 +452,7 @@ static void test_choice(void **state)
     auto_free char *tagged = str_format("oci:%s:latest", l.dir);
     OK(f, import(f, tagged));
     check_image(f);
-    OK(f, template_remove(f->store, "t", NULL, 0, &f->err));
+    OK(f, fixture_remove(f, "t", NULL, 0));
 
     /* The same manifest behind a nested index, between other machines'. */
     auto_free char *index = NULL, *outer = NULL;
@@ -518,7 +518,7 @@ static void test_docker(void **state)
         }
         OK(f, import_bytes(f, &tar, NULL));
         check_image(f);
-        OK(f, template_remove(f->store, "t", NULL, 0, &f->err));
+        OK(f, fixture_remove(f, "t", NULL, 0));
     }
 }
 

@@ -289,7 +289,7 @@ static void test_truncated(void **state)
         char digest[HASH_TEXT];
         sha256_of(&tar, digest);
         assert_string_equal(t->layers[0], digest);
-        OK(f, template_remove(f->store, "t", NULL, 0, &f->err));
+        OK(f, fixture_remove(f, "t", NULL, 0));
         fixture_assert_nothing(f);
     }
 }
@@ -317,7 +317,7 @@ static void test_flipped(void **state)
                 OK(f, template_get(f->store, "t", &t, &f->err));
                 if (!str_eq(t->layers[0], digest))
                     fail_msg("byte %zu of form %zu may be wrong", n, p);
-                OK(f, template_remove(f->store, "t", NULL, 0, &f->err));
+                OK(f, fixture_remove(f, "t", NULL, 0));
             }
             fixture_assert_nothing(f);
         }
@@ -399,7 +399,7 @@ static void test_sparse(void **state)
     assert_int_equal(fstatat(root, "sparse", &st, 0), 0);
     assert_int_equal(st.st_size, 1073741824);
     assert_true(st.st_blocks < 100);
-    OK(f, template_remove(f->store, "t", NULL, 0, &f->err));
+    OK(f, fixture_remove(f, "t", NULL, 0));
     sparse_tar(&bomb, "9000000000000000000", "0");
     refuse(f, &bomb, ERR_EXHAUSTED, "holes included");
     sparse_tar(&outside, "100", "200");

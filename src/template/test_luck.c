@@ -46,7 +46,7 @@ static void test_killed(void **state)
         kill(pid, SIGKILL);
         assert_int_equal(waitpid(pid, NULL, 0), pid);
         OK(f, template_recover(f->store, NULL, 0, &f->err));
-        OK(f, template_empty_trash(f->store, &f->err));
+        OK(f, template_empty_trash(f->store, NULL, &f->err));
         auto_template struct template *t = NULL;
         if (template_get(f->store, "t", &t, &f->err) == 0) {
             const char *digest = t->layers[0];
@@ -54,7 +54,7 @@ static void test_killed(void **state)
             OK(f, template_open_layers(f->store, &digest, 1, &fd, &f->err));
             close(fd);
             whole++;
-            OK(f, template_remove(f->store, "t", NULL, 0, &f->err));
+            OK(f, fixture_remove(f, "t", NULL, 0));
         } else {
             nothing++;
         }
@@ -328,8 +328,19 @@ static void test_damaged_record(void **state)
         assert_int_equal(template_get(f->store, "t", &t, &f->err), -ERR_CORRUPT);
     }
     struct template *t = NULL;
-    spoil(f, "{\"version\": 2, \"more\": true}");
+    spoil(f, "{\"version\": 3, \"more\": true}");
     assert_int_equal(template_get(f->store, "t", &t, &f->err), -ERR_UNSUPPORTED);
+    /* A record as the first version wrote it, and one of the second that lacks what is new. */
+    auto_free char *old = str_format("{\"version\": 1%s", strstr(text, ",\n"));
+    char *from = strstr(old, "\"recipe\""), *to = strstr(old, "\"created\"");
+    memmove(from, to, strlen(to) + 1);
+    spoil(f, old);
+    auto_template struct template *first = NULL;
+    OK(f, template_get(f->store, "t", &first, &f->err));
+    assert_true(first->revision == 1 && !first->recipe);
+    old[strcspn(old, "1")] = '2';
+    spoil(f, old);
+    assert_int_equal(template_get(f->store, "t", &t, &f->err), -ERR_CORRUPT);
     /* With an unknown member, a wrong name, a digest that leads elsewhere. */
     auto_free char *unknown = str_format("{\"extra\": 1, %s", text + 1);
     spoil(f, unknown);
@@ -346,7 +357,7 @@ static void test_damaged_record(void **state)
     assert_int_equal(template_recover(f->store, NULL, 0, &f->err), -ERR_CORRUPT);
     assert_non_null(strstr(f->err.text, "layers are kept"));
     assert_int_equal(fixture_entries(f, "layers"), 1);
-    OK(f, template_remove(f->store, "t", NULL, 0, &f->err));
+    OK(f, fixture_remove(f, "t", NULL, 0));
     fixture_assert_nothing(f);
 }
 

@@ -225,3 +225,11 @@ int import_bytes(struct fixture *f, const struct bytes *b, const struct template
     f->err = (struct err){0};
     return template_import(f->store, &r, &f->err);
 }
+
+int fixture_remove(struct fixture *f, const char *name, const char *const *used, size_t n_used)
+{
+    int r = template_remove(f->store, name, &f->err);
+    if (r == 0)
+        r = template_collect(f->store, used, n_used, &f->err);
+    return r < 0 ? r : template_empty_trash(f->store, NULL, &f->err);
+}

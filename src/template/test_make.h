@@ -4,9 +4,9 @@
  */
 #pragma once
 
+#include "archive/hash.h"
 #include "base/cleanup.h"
 #include "base/str.h"
-#include "template/hash.h"
 #include "template/template.h"
 
 #include <setjmp.h>
@@ -26,6 +26,8 @@ int fixture_teardown(void **state);
 size_t fixture_entries(struct fixture *f, const char *below);
 /* Nothing in layers/ and templates/, and "outside" untouched. */
 void fixture_assert_nothing(struct fixture *f);
+/* The template, and then whatever nobody stands on. */
+int fixture_remove(struct fixture *f, const char *name, const char *const *used, size_t n_used);
 /* Root of the i-th layer of a template; the caller closes it. */
 int fixture_root(struct fixture *f, const char *name, size_t i);
 

@@ -57,18 +57,18 @@ static void test_busybox(void **state)
 
     /* Layers go with the last that stands on them, template or VE. */
     const char *used[] = {t->layers[0]};
-    OK(f, template_remove(f->store, "box", NULL, 0, &f->err));
+    OK(f, fixture_remove(f, "box", NULL, 0));
     assert_int_equal(fixture_entries(f, "layers"), 1);
-    OK(f, template_remove(f->store, "box2", used, 1, &f->err));
+    OK(f, fixture_remove(f, "box2", used, 1));
     assert_int_equal(fixture_entries(f, "layers"), 1);
-    assert_int_equal(template_remove(f->store, "box2", NULL, 0, &f->err), -ERR_NOT_FOUND);
+    assert_int_equal(fixture_remove(f, "box2", NULL, 0), -ERR_NOT_FOUND);
     OK(f, template_recover(f->store, used, 1, &f->err));
     assert_int_equal(fixture_entries(f, "layers"), 1);
     assert_false(template_has_trash(f->store));
     OK(f, template_recover(f->store, NULL, 0, &f->err));
     assert_int_equal(fixture_entries(f, "layers"), 1); /* renamed: deleting takes its time */
     assert_true(template_has_trash(f->store));
-    OK(f, template_empty_trash(f->store, &f->err));
+    OK(f, template_empty_trash(f->store, NULL, &f->err));
     assert_int_equal(fixture_entries(f, "layers"), 0);
     assert_int_equal(fixture_entries(f, "templates"), 0);
 }

@@ -2,10 +2,7 @@
 /*
  * unpack — a tar stream into a tree.
  *
- * libarchive reads the headers (ustar, pax, GNU, sparse files); tree.h writes.  A tar that has no
- * end marker (two blocks of zeros) was cut short: ERR_CORRUPT, which tar itself lets pass.  Only
- * where a digest will tell, as in images, it may be missing, and the padding of the last file with
- * it: `umoci insert` (0.4.7) leaves both out.
+ * archive/untar.h reads it, archive/tree.h writes; here a stream becomes a layer.
  */
 #pragma once
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "template/tree.h"
+#include "archive/tree.h"
 
+#include "archive/attr.h"
 #include "base/cleanup.h"
 #include "base/number.h"
 #include "base/path.h"
 #include "base/str.h"
-#include "template/attr.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -21,13 +21,12 @@
 #define DEFAULT_ACL  "system.posix_acl_default"
 #define DIR_FLAGS    (O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
 
-/* A name for a sentence: escaped, and cut. */
-#define SHOWN 96
-static const char *shown(const char *name, char buf[SHOWN])
+const char *tree_shown(const char *name, char buf[TREE_SHOWN])
 {
     auto_str struct str s = str_init(4 * PATH_MAX + 1);
     str_escape(&s, name, strnlen(name, 64));
-    str_print(buf, SHOWN, "%.80s%s", str_c(&s), strnlen(name, 65) > 64 || s.len > 80 ? "…" : "");
+    str_print(buf, TREE_SHOWN, "%.80s%s", str_c(&s),
+              strnlen(name, 65) > 64 || s.len > 80 ? "…" : "");
     return buf;
 }
 
@@ -52,23 +51,26 @@ void tree_done(struct tree *t)
 
 int tree_sys(struct err *err, int dirfd, int sys, const char *what, const char *name)
 {
-    char text[SHOWN];
+    char text[TREE_SHOWN];
     if (sys == ENOSPC || sys == EDQUOT) {
         struct statfs fs;
         bool inodes = fstatfs(dirfd, &fs) == 0 && fs.f_files > 0 && fs.f_ffree < 2;
-        return err_set(err, ERR_EXHAUSTED,
-                       "cannot %s %s: the file system of Terem's state has no %s left; remove "
-                       "templates or other files there and try again",
-                       what, shown(name, text), inodes ? "inodes" : "space");
+        err_set(err, ERR_EXHAUSTED,
+                "cannot %s %s: the file system of Terem's state has no %s left; remove templates "
+                "or other files there and try again",
+                what, tree_shown(name, text), inodes ? "inodes" : "space");
+        if (err) /* for one who unpacks elsewhere */
+            err->sys = sys;
+        return -ERR_EXHAUSTED;
     }
-    return err_sysno(err, sys, "cannot %s %s", what, shown(name, text));
+    return err_sysno(err, sys, "cannot %s %s", what, tree_shown(name, text));
 }
 
 static int refuse(struct err *err, const char *name, const char *why)
 {
-    char text[SHOWN];
-    return err_set(err, ERR_CORRUPT, "the archive has an entry \"%s\" that %s", shown(name, text),
-                   why);
+    char text[TREE_SHOWN];
+    return err_set(err, ERR_CORRUPT, "the archive has an entry \"%s\" that %s",
+                   tree_shown(name, text), why);
 }
 
 /* "./a//b/" → "a/b"; the root is "". */
@@ -223,20 +225,28 @@ static int set_xattrs(struct tree *t, int fd, const struct tree_entry *e, struct
         unsigned char buf[ATTR_CAPABILITY_V2];
         const void *value = x->value;
         size_t size = x->size;
-        if (!attr_keep(x->name, &value, &size, buf))
+        if (!attr_keep(x->name, t->exact, &value, &size, buf))
             continue;
         if (S_ISDIR(e->mode) && str_eq(x->name, "security.capability"))
             continue;
         if (fsetxattr(fd, x->name, value, size, 0) == 0)
             continue;
-        char text[SHOWN], attr[SHOWN];
+        char text[TREE_SHOWN], attr[TREE_SHOWN];
         if (errno == EINVAL) /* an ACL that contradicts itself */
             return refuse(err, e->name, "has a damaged extended attribute");
         /* ext4 says ENOSPC for a value that is larger than a block. */
-        return err_sys(err, "cannot keep the attribute %s (%zu bytes) of %s", shown(x->name, attr),
-                       size, shown(e->name, text));
+        return err_sys(err, "cannot keep the attribute %s (%zu bytes) of %s",
+                       tree_shown(x->name, attr), size, tree_shown(e->name, text));
     }
     return 0;
+}
+
+static void clear_xattrs(int fd)
+{
+    char names[65536];
+    ssize_t n = flistxattr(fd, names, sizeof(names));
+    for (const char *p = names; n > 0 && p < names + n; p += strlen(p) + 1)
+        fremovexattr(fd, p);
 }
 
 /* Owner first: chown(2) takes set-id bits and capabilities away. */
@@ -248,6 +258,8 @@ static int set_meta(struct tree *t, int fd, const struct tree_entry *e, struct e
         fremovexattr(fd, ACCESS_ACL);
         fremovexattr(fd, DEFAULT_ACL);
     }
+    if (t->exact && S_ISDIR(e->mode))
+        clear_xattrs(fd); /* of an earlier backup, over which this one comes */
     int r = set_xattrs(t, fd, e, err);
     if (r < 0)
         return r;
@@ -292,7 +304,10 @@ static int add_hard(struct tree *t, const char *path, const struct tree_entry *e
     if (!*target || open_dir(t, dir, &from) < 0 ||
         fstatat(from, last, &st, AT_SYMLINK_NOFOLLOW) < 0)
         return refuse(err, e->name, "is a hard link to a file that is not in the layer");
-    if (!S_ISREG(st.st_mode) && !S_ISFIFO(st.st_mode))
+    /* The overlay makes its whiteouts as links to one. */
+    bool linkable = S_ISREG(st.st_mode) || S_ISFIFO(st.st_mode) ||
+                    (t->exact && (S_ISLNK(st.st_mode) || is_whiteout(&st)));
+    if (!linkable)
         return refuse(err, e->name, "is a hard link to something that is not a file");
     if (str_eq(path, target))
         return 0;
@@ -319,9 +334,10 @@ static int add_node(struct tree *t, const char *path, const struct tree_entry *e
             return refuse(err, e->name, "is a symbolic link to nothing or of more than 4095 bytes");
         if (symlinkat(e->link, t->parent, base) < 0)
             return tree_sys(err, t->root, errno, "make symbolic link", e->name);
-    } else if (mknodat(t->parent, base, S_IFIFO | (e->mode & 07777), 0) < 0 ||
+    } else if (mknodat(t->parent, base, (e->mode & S_IFMT) | 0600, makedev(0, 0)) < 0 ||
                fchmodat(t->parent, base, e->mode & 07777, 0) < 0) {
-        return tree_sys(err, t->root, errno, "make fifo", e->name);
+        return tree_sys(err, t->root, errno, S_ISFIFO(e->mode) ? "make fifo" : "make whiteout",
+                        e->name);
     }
     struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, e->mtime};
     if (fchownat(t->parent, base, (uid_t)e->uid, (gid_t)e->gid, AT_SYMLINK_NOFOLLOW) < 0 ||
@@ -383,6 +399,40 @@ static int add_whiteout(struct tree *t, const char *path, const char *base,
     return 0;
 }
 
+/* What a tree that is exact cannot take whoever it is written for. */
+static int check_exact(const struct tree_entry *e, struct err *err)
+{
+    char attr[TREE_SHOWN], text[TREE_SHOWN];
+    for (size_t i = 0; i < e->n_xattrs; i++)
+        if (!attr_exact(e->xattrs[i].name, e->xattrs[i].value, e->xattrs[i].size, S_ISDIR(e->mode)))
+            return err_set(err, ERR_CORRUPT,
+                           "the archive has an entry \"%s\" with the attribute %s, which no VE's "
+                           "layer has there",
+                           tree_shown(e->name, text), tree_shown(e->xattrs[i].name, attr));
+    bool node = S_ISCHR(e->mode) || S_ISBLK(e->mode) || S_ISSOCK(e->mode);
+    if (!e->hard && node && !(S_ISCHR(e->mode) && e->device == makedev(0, 0)))
+        return refuse(err, e->name, "is a device or a socket");
+    return 0;
+}
+
+int tree_check(const struct tree_entry *e, bool exact, char path[PATH_MAX], struct err *err)
+{
+    int r = normalise(e->name, path, err);
+    if (r < 0)
+        return r;
+    if (e->uid > TREE_ID_MAX || e->gid > TREE_ID_MAX) {
+        char text[TREE_SHOWN];
+        return err_set(err, ERR_UNSUPPORTED,
+                       "%s belongs to %llu:%llu and a VE has only the ids 0–65535; shift the ids "
+                       "down before packing",
+                       tree_shown(e->name, text), (unsigned long long)e->uid,
+                       (unsigned long long)e->gid);
+    }
+    if (!*path && !S_ISDIR(e->mode))
+        return refuse(err, e->name, "would replace the root");
+    return exact ? check_exact(e, err) : 0;
+}
+
 int tree_add(struct tree *t, const struct tree_entry *e, int *ret_fd, struct err *err)
 {
     *ret_fd = -1;
@@ -390,21 +440,11 @@ int tree_add(struct tree *t, const struct tree_entry *e, int *ret_fd, struct err
         return err_set(err, ERR_EXHAUSTED, "the archive has more than %llu entries",
                        (unsigned long long)t->max.entries);
     char path[PATH_MAX];
-    int r = normalise(e->name, path, err);
+    int r = tree_check(e, t->exact, path, err);
     if (r < 0)
         return r;
-    if (e->uid > TREE_ID_MAX || e->gid > TREE_ID_MAX) {
-        char text[SHOWN];
-        return err_set(err, ERR_UNSUPPORTED,
-                       "%s belongs to %llu:%llu and a VE has only the ids 0–65535; shift the ids "
-                       "down before packing",
-                       shown(e->name, text), (unsigned long long)e->uid,
-                       (unsigned long long)e->gid);
-    }
-    if (!*path && !S_ISDIR(e->mode))
-        return refuse(err, e->name, "would replace the root");
     const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
-    if (str_starts(base, WHITEOUT))
+    if (!t->exact && str_starts(base, WHITEOUT))
         return add_whiteout(t, path, base, e, err);
     if (e->hard)
         return add_hard(t, path, e, err);
@@ -419,10 +459,40 @@ int tree_add(struct tree *t, const struct tree_entry *e, int *ret_fd, struct err
     case S_IFCHR:
     case S_IFBLK:
     case S_IFSOCK:
+        if (t->exact)
+            return add_node(t, path, e, err);
         t->skipped++;
         return 0;
     }
     return refuse(err, e->name, "is of an unknown type");
+}
+
+int tree_remove(struct tree *t, const char *name, struct err *err)
+{
+    char path[PATH_MAX], dir[PATH_MAX] = "";
+    int r = normalise(name, path, err);
+    if (r < 0)
+        return r;
+    if (!*path)
+        return refuse(err, name, "would remove the root");
+    const char *slash = strrchr(path, '/');
+    if (slash) {
+        memcpy(dir, path, (size_t)(slash - path));
+        dir[slash - path] = '\0';
+    }
+    leave_parent(t);
+    auto_fd int fd = -1;
+    struct stat st;
+    struct err why = {0};
+    if (path_open_beneath(t->root, *dir ? dir : ".", DIR_FLAGS, 0, &fd, &why) < 0)
+        return why.sys == ENOENT ? 0
+                                 : refuse(err, name, "cannot be removed: its directory is not one");
+    if (fstat(fd, &st) < 0)
+        return tree_sys(err, t->root, errno, "look at", name);
+    r = path_remove_tree_at(fd, slash ? slash + 1 : path, err);
+    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, st.st_mtim};
+    futimens(fd, times);
+    return r;
 }
 
 int tree_write(struct tree *t, int fd, const void *buf, size_t len, uint64_t offset,
@@ -430,10 +500,13 @@ int tree_write(struct tree *t, int fd, const void *buf, size_t len, uint64_t off
 {
     if (!number_add(t->bytes, len, &t->bytes) || t->bytes > t->max.bytes) {
         char size[NUMBER_TEXT];
-        return err_set(err, ERR_EXHAUSTED,
-                       "its files need more than the %s that may be used for it; free space on the "
-                       "file system of Terem's state or raise the limit",
-                       number_format_size(t->max.bytes, size));
+        err_set(err, ERR_EXHAUSTED,
+                "its files need more than the %s that may be used for it; free space on the file "
+                "system of Terem's state or raise the limit",
+                number_format_size(t->max.bytes, size));
+        if (err) /* as in tree_sys() */
+            err->sys = EDQUOT;
+        return -ERR_EXHAUSTED;
     }
     const char *p = buf;
     while (len) {

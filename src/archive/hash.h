@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define HASH_TEXT 72 /* "sha256:" + 64 hex + NUL */
 
@@ -18,3 +19,9 @@ struct hash *hash_new(void); /* NULL: out of memory */
 void hash_free(struct hash *h);
 void hash_add(struct hash *h, const void *p, size_t n);
 bool hash_end(struct hash *h, char ret[HASH_TEXT]);
+#define HASH_RAW 32
+/* The bytes themselves; the hash begins anew. */
+void hash_end_raw(struct hash *h, uint8_t ret[HASH_RAW]);
+void hash_to_text(const uint8_t sum[HASH_RAW], char ret[HASH_TEXT]);
+/* The sum of both pieces, one behind the other; at once. */
+void hash_bytes(const void *a, size_t a_len, const void *b, size_t b_len, uint8_t ret[HASH_RAW]);

@@ -13,6 +13,10 @@
  *
  * OCI whiteouts (image-spec, layer.md) become overlayfs's: ".wh.NAME" a character device 0:0,
  * ".wh..wh..opq" the attribute user.overlay.opaque=y.
+ *
+ * An exact tree (a backup's) is what the overlay itself wrote: whiteouts are character devices 0:0
+ * in the archive, those of the overlay's attributes that it writes itself are kept and all others
+ * refused (attr.h), ".wh." is a name like any other; other devices and sockets are refused.
  */
 #pragma once
 
@@ -35,7 +39,8 @@ struct tree_limits {
 };
 
 struct tree {
-    int root; /* the caller's */
+    int root;   /* the caller's */
+    bool exact; /* set after tree_init() */
     struct tree_limits max;
     uint64_t bytes, logical, entries;
     uint64_t skipped; /* device nodes and sockets */
@@ -49,6 +54,10 @@ struct tree {
 void tree_init(struct tree *t, int root, const struct tree_limits *max);
 /* Puts the last directory's time back and closes it; the root stays open. */
 void tree_done(struct tree *t);
+
+/* Of one entry: more is refused by who writes an archive and by who reads one. */
+#define TREE_XATTRS_MAX  1024
+#define TREE_XATTRS_SIZE ((size_t)1 << 20) /* of all values */
 
 struct tree_xattr {
     const char *name;
@@ -64,13 +73,22 @@ struct tree_entry {
     const char *link; /* target of a symbolic or hard link */
     bool hard;        /* `link` is a hard link's */
     uint64_t size;    /* of a regular file */
+    dev_t device;     /* of a device node */
     const struct tree_xattr *xattrs;
     size_t n_xattrs;
 };
 
+/* A name for a sentence: escaped, and cut. */
+#define TREE_SHOWN 96
+const char *tree_shown(const char *name, char buf[TREE_SHOWN]);
+
+/* What tree_add() refuses whatever is there already; its name below the root. */
+int tree_check(const struct tree_entry *e, bool exact, char path[PATH_MAX], struct err *err);
 /* Makes the entry.  A regular file is left open for its data in *ret_fd (else -1): write it with
  * tree_write() and end it with tree_finish(). */
 int tree_add(struct tree *t, const struct tree_entry *e, int *ret_fd, struct err *err);
+/* Removes `name` and what is below it; not there: fine. */
+int tree_remove(struct tree *t, const char *name, struct err *err);
 int tree_write(struct tree *t, int fd, const void *buf, size_t len, uint64_t offset,
                struct err *err);
 /* Sets size, owner, mode, attributes and time, and closes the descriptor. */

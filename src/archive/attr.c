@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "template/attr.h"
+#include "archive/attr.h"
 
+#include "archive/tree.h"
 #include "base/str.h"
-#include "template/tree.h"
 
 #include <endian.h>
 #include <linux/capability.h>
@@ -59,16 +59,34 @@ static bool keep_acl(const void *value, size_t size)
     return true;
 }
 
-bool attr_keep(const char *name, const void **value, size_t *size,
+#define UUID_SIZE 16
+
+bool attr_keep(const char *name, bool exact, const void **value, size_t *size,
                unsigned char buf[ATTR_CAPABILITY_V2])
 {
     if (strlen(name) > XATTR_NAME_MAX || *size > XATTR_SIZE_MAX)
         return false;
     if (str_starts(name, "user."))
-        return !str_starts(name, "user.overlay.") && name[5] != '\0';
+        return (exact || !str_starts(name, "user.overlay.")) && name[5] != '\0';
     if (str_eq(name, "security.capability"))
         return keep_capability(value, size, buf);
     if (str_eq(name, "system.posix_acl_access") || str_eq(name, "system.posix_acl_default"))
         return keep_acl(*value, *size);
     return false;
+}
+
+bool attr_exact(const char *name, const void *value, size_t size, bool dir)
+{
+    static const char overlay[] = "user.overlay.";
+    if (!str_starts(name, overlay))
+        return true;
+    const char *what = name + strlen(overlay), *v = value;
+    bool yes = dir && size == 1 && v[0] == 'y';
+    if (str_eq(what, "opaque") || str_eq(what, "impure"))
+        return yes;
+    if (str_eq(what, "uuid"))
+        return dir && size == UUID_SIZE;
+    if (str_eq(what, "protattr"))
+        return size >= 1 && size <= 2 && memchr("ia", v[0], 2) && memchr("ia", v[size - 1], 2);
+    return str_eq(what, "origin");
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "template/acl.h"
+#include "archive/acl.h"
 
 #include "base/cleanup.h"
 
