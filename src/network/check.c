@@ -48,9 +48,28 @@ static int find_droppers(const struct network_node *n, char *text, const struct 
     return r;
 }
 
+/* nft tells nothing of the older iptables' tables. */
+static int check_legacy(const struct network_node *n, const struct teller *t, struct err *err)
+{
+    static const struct {
+        int family;
+        const char *command;
+    } rows[] = {{AF_INET, "iptables-legacy"}, {AF_INET6, "ip6tables-legacy"}};
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < ARRAY_SIZE(rows); i++)
+        if (network_legacy_drops(rows[i].family))
+            r = tell(t,
+                     str_format("the policy of the chain FORWARD of the older iptables drops what "
+                                "is forwarded: let packets from and to %s-+ pass there (%s -I "
+                                "FORWARD; Docker's chain for that is DOCKER-USER)",
+                                n->name, rows[i].command),
+                     err);
+    return r;
+}
+
 static int check_nft(const struct network_node *n, const struct teller *t, struct err *err)
 {
-    auto_str struct str guard = str_init(8192);
+    auto_str struct str guard = str_init(1 << 20);
     auto_free char *chains = NULL;
     struct err why = {0};
     int r = network_guard_text(n, false, false, &guard, err);
@@ -71,8 +90,27 @@ static int check_resolver(const struct network_node *n, const struct teller *t, 
         return r;
     return tell(t,
                 str_format("VEs resolve no names: /etc/resolv.conf has no server that they can "
-                           "reach"),
+                           "reach; name one in terem.conf with network.dns"),
                 err);
+}
+
+/* Once the node is set up: somebody has turned it off since. */
+static int check_forwarding(const struct network_node *n, const struct teller *t, struct err *err)
+{
+    const struct {
+        bool wanted;
+        const char *sysctl;
+    } rows[] = {{n->pool4.base.family, "net.ipv4.ip_forward"},
+                {n->pool6.base.family, "net.ipv6.conf.all.forwarding"}};
+    int r = 0;
+    for (size_t i = 0; r == 0 && if_nametoindex(n->name) && i < ARRAY_SIZE(rows); i++)
+        if (rows[i].wanted && !network_forwards(i == 1))
+            r = tell(t,
+                     str_format("packets of VEs are not forwarded: %s is 0; look for who sets it, "
+                                "then restart teremd",
+                                rows[i].sysctl),
+                     err);
+    return r;
 }
 
 int network_check(struct network_node *n,
@@ -82,10 +120,16 @@ int network_check(struct network_node *n,
     struct teller t = {item, ctx};
     int r = check_nft(n, &t, err);
     if (r == 0)
+        r = check_legacy(n, &t, err);
+    if (r == 0)
+        r = check_forwarding(n, &t, err);
+    if (r == 0)
         r = check_resolver(n, &t, err);
     const char *lack = network_connections_lack(n);
     if (r == 0 && lack)
         r = tell(&t, str_format("the parameter connections is refused: %s", lack), err);
+    if (r == 0 && network_ipv6_why(n))
+        r = tell(&t, str_format("VEs have no IPv6: %s", network_ipv6_why(n)), err);
     if (r == 0 && !n->has_way_out)
         r = tell(&t, str_format("VEs have no way out: the host has no default route"), err);
     return r;

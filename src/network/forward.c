@@ -9,12 +9,12 @@
  */
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/json.h"
 #include "network/internal.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <jansson.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -22,12 +22,6 @@
 #define VALUE_MAX  16
 #define SYSCTL_DIR "/proc/sys/net/"
 static const char memory_name[] = "network.json";
-
-static void json_freep(json_t **j)
-{
-    json_decref(*j);
-}
-#define auto_json auto_clean(json_freep)
 
 /* The memory is {"sysctls": [{"path": "ipv4/ip_forward", "was": "0", "set": "1"}, …]} in the order
  * in which they are put back.  "set" equal to "was" means: changed only as a consequence. */
@@ -130,7 +124,7 @@ static int remember_interfaces(struct network_node *n, json_t *list, const char 
     for (struct dirent *e; d && r == 0 && (e = readdir(d));) {
         int64_t id;
         if (e->d_name[0] == '.' || str_eq(e->d_name, "all") || str_eq(e->d_name, n->name) ||
-            network_end_id(n, e->d_name, &id))
+            network_end_id(n, e->d_name, &id) || network_private_link(n, e->d_name))
             continue;
         str_print(path, sizeof(path), "%s/conf/%s/forwarding", family, e->d_name);
         if (has_value(path, "1"))
@@ -158,9 +152,46 @@ static int plan_family(struct network_node *n, json_t *list, const char *family,
     return r < 0 ? r : remember_interfaces(n, list, family, err);
 }
 
+static int plan_value(json_t *list, const char *path, const char *value, struct err *err)
+{
+    return has_value(path, value) ? 0 : remember(list, path, value, err);
+}
+
+/*
+ * What asks for an address in the uplink's network by ND is answered for VEs only with proxy_ndp.
+ * By default an answer for somebody else waits for up to 0.8 s, so that the owner may be faster;
+ * but all that wait are thrown away whenever any interface of the machine goes down, as those of
+ * VEs do at their ends (neigh_ifdown() of Linux 6.18): where some end every second, none may ever
+ * be sent.  There is no other owner.
+ */
+static int plan_answers(struct network_node *n, json_t *list, struct err *err)
+{
+    char path[64], link[IFNAMSIZ];
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < n->n_ranges; i++) {
+        const struct network_range *range = &n->ranges[i];
+        bool six = range->base.family == AF_INET6;
+        if (!range->link || !if_indextoname((unsigned)range->link, link))
+            continue;
+        str_print(path, sizeof(path), "ipv%d/neigh/%s/proxy_delay", six ? 6 : 4, link);
+        r = plan_value(list, path, "0", err);
+        str_print(path, sizeof(path), "ipv6/conf/%s/proxy_ndp", link);
+        if (r == 0 && six)
+            r = plan_value(list, path, "1", err);
+    }
+    return r;
+}
+
+static const char *const switches[] = {"ipv4/ip_forward", "ipv6/conf/all/forwarding"};
+
 static bool is_master(const char *path)
 {
-    return str_eq(path, "ipv4/ip_forward") || str_eq(path, "ipv6/conf/all/forwarding");
+    return str_eq(path, switches[0]) || str_eq(path, switches[1]);
+}
+
+bool network_forwards(bool six)
+{
+    return !has_value(switches[six], "0");
 }
 
 /* accept_ra before forwarding: no advertisement falls between. */
@@ -202,9 +233,11 @@ int network_forward_on(struct network_node *n, struct err *err)
         return r;
     size_t before = json_array_size(list);
     if (n->pool4.base.family)
-        r = plan_family(n, list, "ipv4", "ipv4/ip_forward", err);
+        r = plan_family(n, list, "ipv4", switches[0], err);
     if (r == 0 && n->pool6.base.family)
-        r = plan_family(n, list, "ipv6", "ipv6/conf/all/forwarding", err);
+        r = plan_family(n, list, "ipv6", switches[1], err);
+    if (r == 0)
+        r = plan_answers(n, list, err);
     /* The memory is on disk before anything changes. */
     if (r == 0 && json_array_size(list) != before)
         r = memory_store(dir, list, err);

@@ -7,8 +7,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/netfilter_ipv4/ip_tables.h>
-#include <linux/netfilter_ipv6/ip6_tables.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -32,6 +30,11 @@ static uint32_t low_bits(int family, const void *address)
     return ntohl(n);
 }
 
+void network_owners_ask(struct network_node *n, const struct network_owners *owners)
+{
+    n->owners = *owners;
+}
+
 /* The slot whose address it is; 0: nobody's. */
 static uint32_t slot_of(const struct network_node *n, int family, const void *address)
 {
@@ -39,7 +42,7 @@ static uint32_t slot_of(const struct network_node *n, int family, const void *ad
     struct netlink_ip ip = {.family = family};
     memcpy(&ip.v6, address, family == AF_INET ? 4 : 16);
     if (!network_pool_overlaps(p, &ip, family == AF_INET ? 32 : 128))
-        return 0;
+        return n->owners.slot ? n->owners.slot(n->owners.ctx, &ip) : 0;
     uint32_t offset = low_bits(family, address) - low_bits(family, &p->base.v6);
     return offset < 2 || offset > HELD_SLOTS ? 0 : offset - 1;
 }
@@ -96,10 +99,11 @@ void network_held_keep(struct network_node *n, bool keep)
 {
     n->held_keep = keep;
     n->held_looked = false;
+    network_refused_keep(n, keep);
 }
 
 struct own_count {
-    const struct network_node *n;
+    struct network_node *n;
     uint32_t slot;
     bool to; /* those that others opened */
     uint64_t connections;
@@ -113,19 +117,29 @@ static int count_own(void *ctx, const struct nfnl_connection *c, struct err *err
     return 0;
 }
 
-/* Of one VE alone: the kernel picks them out, those it opened and those that came to it. */
+static int count_of(void *ctx, const struct netlink_ip *ip, struct err *err)
+{
+    struct own_count *own = ctx;
+    struct nfnl *nf;
+    int r = ip->family == AF_INET ? network_nfnl(own->n, &nf, err) : 0;
+    for (int to = 0; r == 0 && ip->family == AF_INET && to < 2; to++) {
+        own->to = to;
+        r = nfnl_connection_each(nf, &(struct nfnl_side){AF_INET, &ip->v4, to}, count_own, own,
+                                 err);
+    }
+    return r;
+}
+
+/* Of one VE alone: the kernel picks them out by address, those it opened and those that came. */
 static int count4(struct network_node *n, uint32_t slot, uint64_t *ret, struct err *err)
 {
     struct network_address a;
     struct own_count own = {.n = n, .slot = slot};
-    struct nfnl *nf;
     int r = network_address_of(n, slot, &a, err);
     if (r == 0)
-        r = network_nfnl(n, &nf, err);
-    for (int to = 0; r == 0 && to < 2; to++) {
-        own.to = to;
-        r = nfnl_connection_each(nf, &(struct nfnl_side){AF_INET, &a.v4, to}, count_own, &own, err);
-    }
+        r = count_of(&own, &(struct netlink_ip){.family = AF_INET, .v4 = a.v4}, err);
+    if (r == 0 && n->owners.each)
+        r = n->owners.each(n->owners.ctx, slot, count_of, &own, err);
     if (r == 0)
         *ret = own.connections;
     return r;
@@ -162,45 +176,6 @@ int network_held(struct network_node *n, uint32_t slot, uint64_t *ret, struct er
 
 /* ---- the VE's own firewall ---- */
 
-/* Entries of one table of iptables-legacy, without those that every table has. */
-static uint64_t legacy_entries(int sock, int family, const char *table)
-{
-    union {
-        struct ipt_getinfo v4;
-        struct ip6t_getinfo v6;
-    } info = {0};
-    socklen_t len = family == AF_INET ? sizeof(info.v4) : sizeof(info.v6);
-    str_print(info.v4.name, sizeof(info.v4.name), "%s", table);
-    if (getsockopt(sock, family == AF_INET ? SOL_IP : SOL_IPV6,
-                   family == AF_INET ? IPT_SO_GET_INFO : IP6T_SO_GET_INFO, &info, &len) < 0)
-        return 0;
-    unsigned own = (unsigned)__builtin_popcount(info.v4.valid_hooks) + 1;
-    return info.v4.num_entries > own ? info.v4.num_entries - own : 0;
-}
-
-/* There where the kernel has the older iptables, in every namespace. */
-static const char *legacy_names(int family)
-{
-    return family == AF_INET ? "/proc/thread-self/net/ip_tables_names"
-                             : "/proc/thread-self/net/ip6_tables_names";
-}
-
-/* Runs inside the namespace.  Tables that nobody has used are not in the list: asking for one
- * would make it. */
-static uint64_t legacy_rules(int family)
-{
-    auto_free char *names = NULL;
-    auto_fd int sock = -1;
-    uint64_t n = 0;
-    if (fd_read_file_at(AT_FDCWD, legacy_names(family), 4096, &names, NULL, NULL) < 0 || !*names ||
-        (sock = socket(family, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW)) < 0)
-        return 0;
-    for (char *save = NULL, *name = strtok_r(names, "\n", &save); name;
-         name = strtok_r(NULL, "\n", &save))
-        n += legacy_entries(sock, family, name);
-    return n;
-}
-
 /* The calling thread goes there and comes back once: each way costs some ten microseconds. */
 int network_rules(struct network_node *n, int netns_fd, uint64_t *ret, struct err *err)
 {
@@ -210,14 +185,14 @@ int network_rules(struct network_node *n, int netns_fd, uint64_t *ret, struct er
         n->home = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
         if (n->home < 0)
             return err_sys(err, "cannot open this process's network namespace");
-        n->has_legacy4 = access(legacy_names(AF_INET), F_OK) == 0;
-        n->has_legacy6 = access(legacy_names(AF_INET6), F_OK) == 0;
+        n->has_legacy4 = network_legacy_there(AF_INET);
+        n->has_legacy6 = network_legacy_there(AF_INET6);
     }
     if (setns(netns_fd, CLONE_NEWNET) < 0)
         return err_sys(err, "cannot enter the network namespace");
     int r = nfnl_open("", &nf, err);
-    legacy = (n->has_legacy4 ? legacy_rules(AF_INET) : 0) +
-             (n->has_legacy6 ? legacy_rules(AF_INET6) : 0);
+    legacy = (n->has_legacy4 ? network_legacy_rules(AF_INET) : 0) +
+             (n->has_legacy6 ? network_legacy_rules(AF_INET6) : 0);
     if (setns(n->home, CLONE_NEWNET) < 0)
         return err_sys(err, "cannot come back from a network namespace");
     if (r == 0)
@@ -252,6 +227,11 @@ int network_watch_read(struct network_node *n, bool *ret_gone, struct err *err)
         r = network_nfnl(n, &nf, err);
     if (r == 0 && deleted)
         r = nfnl_table_find(nf, &there, err);
+    if (r == 0 && deleted && there && n->has_privates) {
+        r = network_bridge_nfnl(n, &nf, err);
+        if (r == 0)
+            r = nfnl_table_find(nf, &there, err);
+    }
     *ret_gone = r == 0 && !there;
     return r;
 }

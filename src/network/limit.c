@@ -23,24 +23,36 @@
 #define CLASS_PART  1024
 #define CLASS_PARTS 65536
 #define NAME        48
+#define TRIES       3
 
-int network_nfnl(struct network_node *n, struct nfnl **ret, struct err *err)
+static int open_table(struct network_node *n, struct nfnl **nf, pid_t *owner, bool bridge,
+                      struct nfnl **ret, struct err *err)
 {
     char table[NETWORK_TABLE];
     pid_t me = getpid();
-    if (n->nf && n->nf_owner != me) {
-        nfnl_close(n->nf);
-        n->nf = NULL;
+    if (*nf && *owner != me) {
+        nfnl_close(*nf);
+        *nf = NULL;
     }
     network_table_name(n, table);
-    if (!n->nf) {
-        int r = nfnl_open(table, &n->nf, err);
+    if (!*nf) {
+        int r = bridge ? nfnl_open_bridge(table, nf, err) : nfnl_open(table, nf, err);
         if (r < 0)
             return r;
-        n->nf_owner = me;
+        *owner = me;
     }
-    *ret = n->nf;
+    *ret = *nf;
     return 0;
+}
+
+int network_nfnl(struct network_node *n, struct nfnl **ret, struct err *err)
+{
+    return open_table(n, &n->nf, &n->nf_owner, false, ret, err);
+}
+
+int network_bridge_nfnl(struct network_node *n, struct nfnl **ret, struct err *err)
+{
+    return open_table(n, &n->nf_bridge, &n->nf_bridge_owner, true, ret, err);
 }
 
 /* ---- classes: chains that count up to a number ---- */
@@ -286,34 +298,60 @@ static void put_counters(struct nfnl *nf, const struct own *o, bool drop, bool a
     }
 }
 
+static int change_once(struct network_node *n, const struct own *o, const struct network_limits *l,
+                       bool counters_anew, struct err *why)
+{
+    struct nfnl *nf;
+    int r = network_nfnl(n, &nf, why);
+    if (r < 0)
+        return r;
+    if (l && l->connections != NETWORK_UNLIMITED)
+        r = class_need(n, nf, l->connections, why);
+    put_limits(nf, o, l, &r, why);
+    put_counters(nf, o, counters_anew, l != NULL, &r, why);
+    if (!l)
+        drop_element(nf, o, "fragments", &r, why);
+    if (r < 0)
+        nfnl_forget(nf);
+    else
+        r = nfnl_commit(nf, why);
+    return r;
+}
+
+static bool is_laid(struct network_node *n)
+{
+    struct nfnl *nf;
+    bool laid = true;
+    return network_nfnl(n, &nf, NULL) < 0 || nfnl_table_find(nf, &laid, NULL) < 0 || laid;
+}
+
+/* Somebody may delete the table at any moment, and teremd lays it again: nothing of the VE is in
+ * it then. */
 static int change(struct network_node *n, int64_t id, const struct network_limits *l,
                   bool counters_anew, struct err *err)
 {
     struct own o;
-    struct nfnl *nf;
     struct err why = {0};
+    bool laid = true;
     int r = own_init(n, id, &o, err);
-    if (r == 0)
-        r = network_nfnl(n, &nf, err);
     if (r < 0)
         return r;
-    if (l && l->connections != NETWORK_UNLIMITED)
-        r = class_need(n, nf, l->connections, &why);
-    put_limits(nf, &o, l, &r, &why);
-    put_counters(nf, &o, counters_anew, l != NULL, &r, &why);
-    if (!l)
-        drop_element(nf, &o, "fragments", &r, &why);
-    if (r < 0)
-        nfnl_forget(nf);
-    else
-        r = nfnl_commit(nf, &why);
-    bool laid = true;
-    if (r < 0 && nfnl_table_find(nf, &laid, NULL) == 0 && !laid)
-        err_set(&why, ERR_STATE, "the node's packet rules terem_%u are gone: restart teremd",
+    for (int tries = 0; tries < TRIES; tries++) {
+        err_clear(&why);
+        r = change_once(n, &o, l, counters_anew, &why);
+        laid = r == 0 || is_laid(n);
+        if (r == 0 || (!laid && !l))
+            return 0;
+        if (r != -ERR_NOT_FOUND || !laid)
+            break;
+    }
+    if (!laid)
+        err_set(&why, ERR_STATE,
+                "the node's packet rules terem_%u are gone; teremd lays them again: try again",
                 n->instance);
-    if (r < 0 && err)
+    if (err)
         *err = why;
-    return r < 0 ? err_wrap(err, "cannot write the limits of %s", o.key) : 0;
+    return err_wrap(err, "cannot write the limits of %s", o.key);
 }
 
 int network_limits_apply(struct network_node *n, int64_t id, const struct network_limits *limits,
@@ -330,6 +368,7 @@ int network_limits_begin(struct network_node *n, int64_t id, const struct networ
 
 int network_limits_remove(struct network_node *n, int64_t id, struct err *err)
 {
+    network_count_detached(n, id);
     return change(n, id, NULL, true, err);
 }
 
@@ -359,18 +398,137 @@ int network_rate_capacity(struct network_node *n, uint64_t rate, struct err *err
 
 /* ---- what was counted ---- */
 
+struct refused_item {
+    int64_t id;
+    struct network_refused refused;
+    uint64_t in_private; /* of its packets, in private networks */
+};
+struct refused_list {
+    struct refused_item *items;
+    size_t len, cap;
+    bool in_private; /* it is their table that is read */
+};
+
+/* "ve7-rate" */
+static bool object_id(const char *name, const char *object, int64_t *ret)
+{
+    char text[NAME];
+    uint64_t id;
+    size_t len = strlen(name), tail = strlen(object) + 1;
+    if (!str_starts(name, "ve") || len < 2 + tail || name[len - tail] != '-' ||
+        !str_eq(name + len - tail + 1, object) ||
+        str_print(text, sizeof(text), "%.*s", (int)(len - 2 - tail), name + 2) < 0 ||
+        number_parse(text, 1, INT64_MAX, &id, NULL) < 0)
+        return false;
+    *ret = (int64_t)id;
+    return true;
+}
+
+static int add_refused(void *ctx, const struct nfnl_counter *c, struct err *err)
+{
+    struct refused_list *list = ctx;
+    struct refused_item item = {0};
+    uint64_t *const fields[] = {&item.refused.packets, &item.refused.rate,
+                                &item.refused.connections};
+    for (size_t i = 0; i < ARRAY_SIZE(counter_maps) && !item.id; i++)
+        if (object_id(c->name, counter_maps[i].object, &item.id))
+            *(list->in_private ? &item.in_private : fields[i]) = c->packets;
+    if (!item.id)
+        return 0;
+    if (list->len == list->cap) {
+        size_t cap = list->cap ? list->cap * 2 : 64;
+        struct refused_item *items = reallocarray(list->items, cap, sizeof(*items));
+        if (!items)
+            return err_set(err, ERR_EXHAUSTED, "out of memory");
+        list->items = items;
+        list->cap = cap;
+    }
+    list->items[list->len++] = item;
+    return 0;
+}
+
+static int by_id(const void *a, const void *b)
+{
+    const struct refused_item *x = a, *y = b;
+    return (x->id > y->id) - (x->id < y->id);
+}
+
+static void raise_to(uint64_t *to, uint64_t from)
+{
+    *to = from > *to ? from : *to;
+}
+
+/* Four objects of each VE become one item. */
+static size_t merge(struct refused_item *items, size_t n)
+{
+    size_t out = 0;
+    qsort(items, n, sizeof(*items), by_id);
+    for (size_t i = 0; i < n; i++) {
+        if (out == 0 || items[out - 1].id != items[i].id) {
+            items[out++] = items[i];
+            continue;
+        }
+        /* A dump that was disturbed by a change may tell of one twice. */
+        struct refused_item *to = &items[out - 1], *from = &items[i];
+        raise_to(&to->refused.packets, from->refused.packets);
+        raise_to(&to->refused.rate, from->refused.rate);
+        raise_to(&to->refused.connections, from->refused.connections);
+        raise_to(&to->in_private, from->in_private);
+    }
+    return out;
+}
+
+void network_refused_keep(struct network_node *n, bool keep)
+{
+    struct refused_list list = {0};
+    struct nfnl *nf;
+    cleanup_free(&n->refused);
+    if (!keep || network_nfnl(n, &nf, NULL) < 0)
+        return;
+    int r = nfnl_counter_each(nf, add_refused, &list, NULL);
+    list.in_private = true;
+    if (r < 0 || !list.items || network_bridge_nfnl(n, &nf, NULL) < 0 ||
+        nfnl_counter_each(nf, add_refused, &list, NULL) < 0) {
+        free(list.items); /* then each is asked for itself */
+        return;
+    }
+    n->refused = list.items;
+    n->n_refused = merge(list.items, list.len);
+}
+
+static uint64_t refused_in_private(struct network_node *n, int64_t id)
+{
+    struct nfnl *nf;
+    struct nfnl_counter c = {0};
+    char name[NAME];
+    if (network_bridge_nfnl(n, &nf, NULL) < 0 ||
+        nfnl_counter_get(nf, object_name(id, "packets", name), &c, NULL) < 0)
+        return 0;
+    return c.packets;
+}
+
 int network_refused(struct network_node *n, int64_t id, struct network_refused *ret,
                     struct err *err)
 {
     struct nfnl *nf;
+    if (n->refused) {
+        struct refused_item *item = bsearch(&(struct refused_item){.id = id}, n->refused,
+                                            n->n_refused, sizeof(*n->refused), by_id);
+        if (!item)
+            return err_set(err, ERR_NOT_FOUND, "nothing is counted of it");
+        *ret = item->refused;
+        ret->packets += item->in_private;
+        return 0;
+    }
     struct nfnl_counter c[ARRAY_SIZE(counter_maps)];
     char name[NAME];
     int r = network_nfnl(n, &nf, err);
     for (size_t i = 0; r == 0 && i < ARRAY_SIZE(counter_maps); i++)
         r = nfnl_counter_get(nf, object_name(id, counter_maps[i].object, name), &c[i], err);
     if (r == 0)
-        *ret = (struct network_refused){
-            .packets = c[0].packets, .rate = c[1].packets, .connections = c[2].packets};
+        *ret = (struct network_refused){.packets = c[0].packets + refused_in_private(n, id),
+                                        .rate = c[1].packets,
+                                        .connections = c[2].packets};
     return r;
 }
 
@@ -382,13 +540,8 @@ struct id_list {
 static int add_id(void *ctx, const struct nfnl_counter *c, struct err *err)
 {
     struct id_list *list = ctx;
-    char text[NAME];
-    uint64_t id;
-    if (!str_starts(c->name, "ve") || !str_ends(c->name, "-packets") ||
-        str_print(text, sizeof(text), "%s", c->name + 2) < 0)
-        return 0;
-    text[strlen(text) - strlen("-packets")] = '\0';
-    if (number_parse(text, 1, INT64_MAX, &id, NULL) < 0)
+    int64_t id;
+    if (!object_id(c->name, counter_maps[0].object, &id))
         return 0;
     if (list->len == list->cap) {
         size_t cap = list->cap ? list->cap * 2 : 64;
@@ -398,7 +551,7 @@ static int add_id(void *ctx, const struct nfnl_counter *c, struct err *err)
         list->ids = ids;
         list->cap = cap;
     }
-    list->ids[list->len++] = (int64_t)id;
+    list->ids[list->len++] = id;
     return 0;
 }
 

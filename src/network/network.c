@@ -2,9 +2,14 @@
 #include "network/network.h"
 
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/number.h"
+#include "kernel/announce.h"
+#include "kernel/classify.h"
 #include "network/internal.h"
+#include "network/shape.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <linux/if_addr.h>
 #include <linux/if_link.h>
@@ -100,13 +105,21 @@ static int survey_family(struct survey *s, struct netlink *nl, int family, struc
     return err_set(err, ERR_EXISTS, "%s", s->conflict.text);
 }
 
-static int survey_mtu(void *ctx, const struct netlink_link *l, struct err *err)
+/* Of that interface alone: with a thousand cables a list of all is long. */
+static int survey_mtu(struct network_node *n, struct netlink *nl, int ifindex, struct err *err)
 {
-    const struct survey *s = ctx;
-    if ((l->ifindex == s->out4 || l->ifindex == s->out6) && !(l->flags & IFF_LOOPBACK) &&
-        l->mtu >= 1280 && (s->n->mtu == 0 || l->mtu < s->n->mtu))
-        s->n->mtu = l->mtu;
-    return 0;
+    char name[IFNAMSIZ];
+    struct netlink_link l;
+    if (!ifindex || !if_indextoname((unsigned)ifindex, name))
+        return 0;
+    int r = netlink_link_get(nl, name, &l, err);
+    if (r == -ERR_NOT_FOUND) { /* gone meanwhile */
+        err_clear(err);
+        return 0;
+    }
+    if (r == 0 && !(l.flags & IFF_LOOPBACK) && l.mtu >= 1280 && (n->mtu == 0 || l.mtu < n->mtu))
+        n->mtu = l.mtu;
+    return r;
 }
 
 static int survey(struct network_node *n, struct err *err)
@@ -118,12 +131,45 @@ static int survey(struct network_node *n, struct err *err)
         r = survey_family(&s, nl, AF_INET, err);
     if (r == 0)
         r = survey_family(&s, nl, AF_INET6, err);
-    if (r == 0 && (s.out4 || s.out6))
-        r = netlink_link_each(nl, NULL, survey_mtu, &s, err);
+    if (r == 0)
+        r = survey_mtu(n, nl, s.out4, err);
+    if (r == 0 && s.out6 != s.out4)
+        r = survey_mtu(n, nl, s.out6, err);
     n->has_way_out = s.out4 || s.out6;
+    n->uplink = s.out4 ? s.out4 : s.out6;
     if (n->mtu == 0)
         n->mtu = 1500;
     return r;
+}
+
+/* Without IPv6 on the machine no interface takes such an address: VEs have IPv4 alone then. */
+static int look_for_ipv6(struct network_node *n, struct err *err)
+{
+    static const struct {
+        const char *path, *name;
+    } offs[] = {
+        {"/proc/sys/net/ipv6/conf/all/disable_ipv6", "on this machine: set net.ipv6.conf.all"},
+        {"/proc/sys/net/ipv6/conf/default/disable_ipv6",
+         "for new interfaces: set net.ipv6.conf.default"}};
+    for (size_t i = 0; n->pool6.base.family && i < ARRAY_SIZE(offs); i++) {
+        auto_free char *text = NULL;
+        if (fd_read_file_at(AT_FDCWD, offs[i].path, 64, &text, NULL, NULL) < 0)
+            str_print(n->why6, sizeof(n->why6),
+                      "IPv6 is off: this kernel runs without it; start it without ipv6.disable=1");
+        else if (str_trim(text)[0] == '1')
+            str_print(n->why6, sizeof(n->why6),
+                      "IPv6 is off %s.disable_ipv6 to 0 and restart teremd", offs[i].name);
+        if (*n->why6)
+            n->pool6 = (struct network_pool){0};
+    }
+    if (*n->why6 && !n->pool4.base.family)
+        return err_set(err, ERR_UNSUPPORTED, "VEs have no IPv4, and %s", n->why6);
+    return 0;
+}
+
+const char *network_ipv6_why(const struct network_node *n)
+{
+    return *n->why6 ? n->why6 : NULL;
 }
 
 static void node_freep(struct network_node **n)
@@ -137,7 +183,7 @@ int network_node_open(const struct network_config *config, struct network_node *
     auto_clean(node_freep) struct network_node *n = calloc(1, sizeof(*n));
     if (!n)
         return err_set(err, ERR_EXHAUSTED, "out of memory");
-    n->home = -1;
+    n->home = n->announcer = -1;
     n->instance = config->instance;
     /* Nine characters leave five digits for the id at least. */
     if (config->instance > 9999)
@@ -152,9 +198,14 @@ int network_node_open(const struct network_config *config, struct network_node *
     if (r == 0 && !n->pool4.base.family && !n->pool6.base.family)
         r = err_set(err, ERR_USAGE, "there is neither an IPv4 nor an IPv6 network for VEs");
     if (r == 0)
+        r = look_for_ipv6(n, err);
+    if (r == 0)
+        r = network_resolv_config(n, config->dns, config->search, err);
+    if (r == 0)
         r = survey(n, err);
     if (r < 0)
         return r;
+    announce_open(&n->announcer, NULL);
     *ret = steal_ptr(&n);
     return 0;
 }
@@ -163,13 +214,21 @@ void network_node_close(struct network_node *n)
 {
     if (!n)
         return;
+    free(n->ranges);
     netlink_close(n->nl);
     nfnl_close(n->nf);
+    nfnl_close(n->nf_bridge);
     nfnl_close(n->watch);
     nfnl_close(n->log);
+    network_shape_close(n);
+    classify_close(n->classify);
     cleanup_fd(&n->home);
+    cleanup_fd(&n->announcer);
+    free(n->dns);
+    free(n->search);
     free(n->held4.held);
     free(n->held6.held);
+    free(n->refused);
     free(n);
 }
 
@@ -197,16 +256,7 @@ int network_address_of(const struct network_node *n, uint32_t slot, struct netwo
     return 0;
 }
 
-/* The VE's side of one cable. */
-struct cable {
-    char name[IFNAMSIZ];
-    int host, inner; /* indexes, each in its own namespace */
-    uint8_t mac[6];
-    struct netlink_ip v4, v6; /* family 0: none */
-    struct netlink_ip link6;  /* link-local, made from mac (RFC 4291, appendix A) */
-};
-
-static void cable_init(struct cable *c, const struct network_address *addr)
+void network_cable_init(struct network_cable *c, const struct network_address *addr)
 {
     if (addr->v4.s_addr)
         c->v4 = netlink_ip4(addr->v4);
@@ -217,13 +267,11 @@ static void cable_init(struct cable *c, const struct network_address *addr)
     c->mac[0] = 0x02;
     c->mac[1] = c->v4.family ? '4' : '6';
     memcpy(c->mac + 2, unique, 4);
-    const uint8_t *m = c->mac;
-    c->link6 =
-        netlink_ip6((struct in6_addr){.s6_addr = {0xfe, 0x80, 0, 0, 0, 0, 0, 0, m[0] ^ 2, m[1],
-                                                  m[2], 0xff, 0xfe, m[3], m[4], m[5]}});
+    c->link6 = network_mac_link(c->mac);
 }
 
-static int find_end(struct netlink *nl, const char *name, struct netlink_link *ret, struct err *err)
+int network_cable_find(struct netlink *nl, const char *name, struct netlink_link *ret,
+                       struct err *err)
 {
     int r = netlink_link_get(nl, name, ret, err);
     if (r == 0 && !str_eq(ret->kind, "veth"))
@@ -232,8 +280,8 @@ static int find_end(struct netlink *nl, const char *name, struct netlink_link *r
     return r;
 }
 
-static int make_pair(struct network_node *n, struct netlink *nl, struct cable *c, int netns_fd,
-                     struct err *err)
+static int make_pair(struct network_node *n, struct netlink *nl, struct network_cable *c,
+                     int netns_fd, struct err *err)
 {
     struct netlink_link l;
     struct netlink_veth v = {.name = c->name,
@@ -247,7 +295,7 @@ static int make_pair(struct network_node *n, struct netlink *nl, struct cable *c
     if (r == -ERR_EXISTS) {
         /* A host end of an earlier run, whose namespace still dies, or has died since; or eth0 is
          * there inside, and the kernel says so again. */
-        r = find_end(nl, c->name, &l, err);
+        r = network_cable_find(nl, c->name, &l, err);
         if (r < 0 && r != -ERR_NOT_FOUND)
             return r;
         err_clear(err);
@@ -265,17 +313,24 @@ static int make_pair(struct network_node *n, struct netlink *nl, struct cable *c
     return 0;
 }
 
-static void host_route(struct netlink *nl, const struct cable *c, struct netlink_ip dst,
+struct netlink_route network_cable_route(const struct network_cable *c, struct netlink_ip dst,
+                                         struct netlink_ip src)
+{
+    return (struct netlink_route){
+        .dst = dst,
+        .prefix = dst.family == AF_INET ? 32 : 128,
+        .src = src,
+        .ifindex = c->host,
+        .scope = dst.family == AF_INET ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE,
+        .protocol = NETWORK_PROTOCOL,
+    };
+}
+
+static void host_route(struct netlink *nl, const struct network_cable *c, struct netlink_ip dst,
                        struct netlink_ip src)
 {
-    netlink_route_add(nl, &(struct netlink_route){
-                              .dst = dst,
-                              .prefix = dst.family == AF_INET ? 32 : 128,
-                              .src = src,
-                              .ifindex = c->host,
-                              .scope = dst.family == AF_INET ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE,
-                              .protocol = NETWORK_PROTOCOL,
-                          });
+    struct netlink_route r = network_cable_route(c, dst, src);
+    netlink_route_add(nl, &r);
 }
 
 /*
@@ -285,7 +340,7 @@ static void host_route(struct netlink *nl, const struct cable *c, struct netlink
  * routes to the VE's addresses, link-local included, and no fe80::/64: so the one rule "routed
  * back to where it came from" also holds for link-local sources.
  */
-static int lay_host_side(struct network_node *n, struct netlink *nl, const struct cable *c,
+static int lay_host_side(struct network_node *n, struct netlink *nl, const struct network_cable *c,
                          struct err *err)
 {
     const struct netlink_devconf conf[] = {
@@ -318,8 +373,8 @@ static int lay_host_side(struct network_node *n, struct netlink *nl, const struc
     return netlink_commit(nl, err);
 }
 
-static void inner_default(struct netlink *nl, const struct cable *c, struct netlink_ip via,
-                          struct netlink_ip src)
+void network_inner_default(struct netlink *nl, const struct network_cable *c, struct netlink_ip via,
+                           struct netlink_ip src)
 {
     netlink_neighbour_add(nl, c->inner, via, host_mac);
     netlink_route_add(nl, &(struct netlink_route){.family = via.family,
@@ -330,8 +385,8 @@ static void inner_default(struct netlink *nl, const struct cable *c, struct netl
                                                   .onlink = true});
 }
 
-static void inner_address(struct netlink *nl, const struct cable *c, struct netlink_ip ip,
-                          uint8_t prefix, uint8_t scope)
+void network_inner_address(struct netlink *nl, const struct network_cable *c, struct netlink_ip ip,
+                           uint8_t prefix, uint8_t scope)
 {
     netlink_address_add(nl, &(struct netlink_address){
                                 .ifindex = c->inner,
@@ -345,7 +400,7 @@ static void inner_address(struct netlink *nl, const struct cable *c, struct netl
 /* The VE's side.  Its link-local address is given by us too, so that nothing waits for duplicate
  * address detection; afterwards the kernel's usual way of making one is put back, for when the
  * VE's owner takes the interface down and up. */
-static int lay_inner_side(const struct cable *c, int netns_fd, struct err *err)
+static int lay_inner_side(const struct network_cable *c, int netns_fd, struct err *err)
 {
     auto_netlink struct netlink *nl = NULL;
     int r = netlink_open_in(netns_fd, &nl, err);
@@ -355,13 +410,13 @@ static int lay_inner_side(const struct cable *c, int netns_fd, struct err *err)
     netlink_link_up(nl, c->inner);
     /* IPv6 first: its addresses take effect in the background while we go on. */
     if (c->v6.family) {
-        inner_address(nl, c, c->v6, 128, RT_SCOPE_UNIVERSE);
-        inner_address(nl, c, c->link6, 64, RT_SCOPE_LINK);
-        inner_default(nl, c, network_gateway6(), c->v6);
+        network_inner_address(nl, c, c->v6, 128, RT_SCOPE_UNIVERSE);
+        network_inner_address(nl, c, c->link6, 64, RT_SCOPE_LINK);
+        network_inner_default(nl, c, network_gateway6(), c->v6);
     }
     if (c->v4.family) {
-        inner_address(nl, c, c->v4, 32, RT_SCOPE_UNIVERSE);
-        inner_default(nl, c, network_gateway4(), c->v4);
+        network_inner_address(nl, c, c->v4, 32, RT_SCOPE_UNIVERSE);
+        network_inner_default(nl, c, network_gateway4(), c->v4);
     }
     netlink_link_addrgen(nl, c->inner, IN6_ADDR_GEN_MODE_EUI64);
     netlink_link_up(nl, 1); /* lo is always the first */
@@ -375,9 +430,9 @@ int network_attach(struct network_node *n, int64_t id, int netns_fd,
                    const struct network_address *addr, const struct network_limits *limits,
                    struct err *err)
 {
-    struct cable c = {0};
+    struct network_cable c = {0};
     struct netlink *nl;
-    cable_init(&c, addr);
+    network_cable_init(&c, addr);
     int r = network_end_name(n, id, c.name, err);
     if (r == 0)
         r = network_socket(n, &nl, err);
@@ -390,9 +445,13 @@ int network_attach(struct network_node *n, int64_t id, int netns_fd,
         network_limits_remove(n, id, NULL);
     if (r < 0)
         return err ? err_wrap(err, "cannot make the VE's network interface") : r;
-    r = lay_host_side(n, nl, &c, err);
+    r = network_count_attach(n, nl, id, c.host, err);
+    if (r == 0)
+        r = lay_host_side(n, nl, &c, err);
     if (r == 0)
         r = lay_inner_side(&c, netns_fd, err);
+    if (r == 0)
+        r = network_more_attach(n, nl, &c, netns_fd, addr, err);
     /* The host's end had no carrier when it went up.  The inner end needs nothing: it went up with
      * its carrier. */
     if (r == 0)
@@ -476,7 +535,7 @@ int network_counters(struct network_node *n, int64_t id, struct network_counters
     if (r == 0)
         r = network_socket(n, &nl, err);
     if (r == 0)
-        r = find_end(nl, name, &l, err);
+        r = network_cable_find(nl, name, &l, err);
     if (r < 0)
         return r;
     /* What the host's end sends is what the VE gets. */

@@ -16,7 +16,9 @@
  * pool is of a private range; a VE's limits are elements of maps.  Neighbours are permanent on both
  * sides: there is no ARP or ND to wait for, to forge, or to fill the host's tables with.  Refused
  * packets are counted in the table's counters spoofed4, spoofed6 and rogue (router advertisements,
- * redirects, DHCP answers).
+ * redirects, DHCP answers, neighbour discovery that is for another link, source routes by way of
+ * the host, IPv6 fragments that hide what they are), and stale (of no connection, or of one that
+ * was reset).
  *
  * VEs may reach each other and the host: they are separate servers on one internet, and each has
  * its own firewall.  Addresses of the pools that no VE has are unreachable, not sent out.
@@ -36,29 +38,37 @@ struct network_config {
     unsigned instance;
     const char *pool4; /* "10.88.0.0/16": the first address is the gateway's */
     const char *pool6; /* "fd54:6572:656d::/64"; either may be NULL or "": none of that family */
+    const char *dns, *search; /* servers and domains for VEs, with commas or blanks between; NULL or
+                                 "": the host's */
     const char *state; /* the instance's state directory: network.json there remembers what the
                           sysctls were.  NULL: setup and remove are refused */
 };
 
+struct netlink_ip;
 struct network_address {
     struct in_addr v4;  /* 0.0.0.0: none */
     struct in6_addr v6; /* ::: none */
+    /* Further ones of network/address.h, borrowed; network_address_of() gives none. */
+    const struct netlink_ip *more;
+    size_t n_more;
 };
 
 /* Checks the pools (overlap with a route that is there: ERR_EXISTS with that interface's name,
  * unless we hold the pool already)
- * but touches nothing yet. */
+ * but touches nothing yet.  Where IPv6 is off, pool6 counts as none. */
 int network_node_open(const struct network_config *config, struct network_node **ret,
                       struct err *err);
 void network_node_close(struct network_node *n);
+/* Why VEs have no IPv6 although there is a pool6, and what to do; or NULL. */
+const char *network_ipv6_why(const struct network_node *n);
 /* Bridge, nft table, sysctls: idempotent; done at start of teremd. */
 int network_node_setup(struct network_node *n, struct err *err);
 /* Takes all of it away; VEs' interfaces left: they are removed too. */
 int network_node_remove(struct network_node *n, struct err *err);
 
 /* For doctor: what on this machine keeps VEs from the network, one sentence each (a kernel without
- * a needed nftables expression, another table that drops what is forwarded, no default route, no
- * resolver that VEs can reach).  Touches nothing. */
+ * a needed nftables expression, another table that drops what is forwarded, forwarding turned off,
+ * no IPv6, no default route, no resolver that VEs can reach).  Touches nothing. */
 int network_check(struct network_node *n,
                   int (*item)(void *ctx, const char *sentence, struct err *err), void *ctx,
                   struct err *err);
@@ -104,7 +114,8 @@ int network_detach(struct network_node *n, int64_t id, struct err *err);
 /* Ids that have a host end. */
 int network_list(struct network_node *n, int64_t **ret, size_t *ret_n, struct err *err);
 
-/* Text for /etc/resolv.conf inside: the host's resolvers that a VE can reach; freed by caller. */
+/* Text for /etc/resolv.conf inside: of the settings, else the host's resolvers that a VE can reach;
+ * freed by caller. */
 int network_resolv_conf(const struct network_node *n, char **ret, struct err *err);
 
 struct network_counters {
@@ -133,7 +144,8 @@ int network_rules(struct network_node *n, int netns_fd, uint64_t *ret, struct er
 
 /* Somebody else may delete our table ("nft flush ruleset").  The descriptor becomes readable when
  * rules have changed; network_watch_read() tells whether ours are gone, and then
- * network_node_setup() and network_limits_apply() for every VE lay them again. */
+ * network_node_setup(), network_limits_apply() for every VE and network_privates_lay() lay them
+ * again. */
 int network_watch_fd(struct network_node *n, int *ret, struct err *err);
 int network_watch_read(struct network_node *n, bool *ret_gone, struct err *err);
 

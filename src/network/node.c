@@ -4,10 +4,13 @@
  * unused addresses of the pools from leaving.  Its nftables table is in guard.c.
  */
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "network/internal.h"
+#include "network/private.h"
 
 #include <arpa/inet.h>
 #include <ctype.h>
+#include <fcntl.h>
 #include <linux/if_addr.h>
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
@@ -42,19 +45,13 @@ struct stale {
     size_t n_addresses, n_routes;
 };
 
-static bool same_ip(const struct netlink_ip *a, const struct netlink_ip *b)
-{
-    return a->family == b->family && (a->family == AF_INET ? a->v4.s_addr == b->v4.s_addr
-                                                           : IN6_ARE_ADDR_EQUAL(&a->v6, &b->v6));
-}
-
 static int find_stale_address(void *ctx, const struct netlink_address *a, struct err *err)
 {
     struct stale *s = ctx;
     if (a->ifindex != s->bridge || s->n_addresses == ARRAY_SIZE(s->addresses))
         return 0;
     for (size_t i = 0; i < s->n_wanted; i++)
-        if (same_ip(&a->ip, &s->wanted[i].ip) && a->prefix == s->wanted[i].prefix)
+        if (network_ip_compare(&a->ip, &s->wanted[i].ip) == 0 && a->prefix == s->wanted[i].prefix)
             return 0;
     s->addresses[s->n_addresses++] = *a;
     return 0;
@@ -62,7 +59,7 @@ static int find_stale_address(void *ctx, const struct netlink_address *a, struct
 
 static bool is_pool(const struct network_pool *p, const struct netlink_route *r)
 {
-    return p->base.family && same_ip(&p->base, &r->dst) && p->prefix == r->prefix;
+    return p->base.family && network_ip_compare(&p->base, &r->dst) == 0 && p->prefix == r->prefix;
 }
 
 static int find_stale_route(void *ctx, const struct netlink_route *r, struct err *err)
@@ -70,35 +67,62 @@ static int find_stale_route(void *ctx, const struct netlink_route *r, struct err
     struct stale *s = ctx;
     if (r->protocol == NETWORK_PROTOCOL && r->metric == NETWORK_METRIC + s->n->instance &&
         r->type == RTN_UNREACHABLE && s->n_routes < ARRAY_SIZE(s->routes) &&
-        !is_pool(&s->n->pool4, r) && !is_pool(&s->n->pool6, r))
+        !is_pool(&s->n->pool4, r) && !is_pool(&s->n->pool6, r) && !network_is_range(s->n, r))
         s->routes[s->n_routes++] = *r;
+    return 0;
+}
+
+/* A few at a time: there are as many as there were address pools. */
+static int remove_stale_routes(struct netlink *nl, struct stale *s, struct err *err)
+{
+    do {
+        s->n_routes = 0;
+        int r = netlink_route_each(nl, AF_INET, find_stale_route, s, err);
+        if (r == 0)
+            r = netlink_route_each(nl, AF_INET6, find_stale_route, s, err);
+        for (size_t i = 0; r == 0 && i < s->n_routes; i++)
+            netlink_route_delete(nl, &s->routes[i]);
+        if (r == 0)
+            r = netlink_commit(nl, err);
+        if (r < 0)
+            return r;
+    } while (s->n_routes == ARRAY_SIZE(s->routes));
     return 0;
 }
 
 static int remove_stale(struct netlink *nl, struct stale *s, struct err *err)
 {
     int r = netlink_address_each(nl, find_stale_address, s, err);
-    if (r == 0)
-        r = netlink_route_each(nl, AF_INET, find_stale_route, s, err);
-    if (r == 0)
-        r = netlink_route_each(nl, AF_INET6, find_stale_route, s, err);
-    if (r < 0)
-        return r;
-    for (size_t i = 0; i < s->n_addresses; i++)
+    for (size_t i = 0; r == 0 && i < s->n_addresses; i++)
         netlink_address_delete(nl, &s->addresses[i]);
-    for (size_t i = 0; i < s->n_routes; i++)
-        netlink_route_delete(nl, &s->routes[i]);
-    return netlink_commit(nl, err);
+    if (r == 0)
+        r = netlink_commit(nl, err);
+    return r < 0 ? r : remove_stale_routes(nl, s, err);
 }
 
 /* An address of the pool that no VE has: answered "unreachable" here, not sent out. */
-static struct netlink_route unreachable(const struct network_node *n, const struct network_pool *p)
+static struct netlink_route unreachable(const struct network_node *n, struct netlink_ip base,
+                                        uint8_t prefix)
 {
-    return (struct netlink_route){.dst = p->base,
-                                  .prefix = p->prefix,
+    return (struct netlink_route){.dst = base,
+                                  .prefix = prefix,
                                   .type = RTN_UNREACHABLE,
                                   .protocol = NETWORK_PROTOCOL,
                                   .metric = NETWORK_METRIC + n->instance};
+}
+
+int network_unreachable_lay(struct network_node *n, struct netlink *nl, struct err *err)
+{
+    struct stale s = {.n = n, .bridge = -1};
+    int r = remove_stale_routes(nl, &s, err);
+    for (size_t i = 0; r == 0 && i < n->n_ranges; i++) {
+        struct netlink_route route = unreachable(n, n->ranges[i].base, n->ranges[i].prefix);
+        if (n->ranges[i].link)
+            continue;
+        netlink_route_add(nl, &route);
+        r = netlink_commit(nl, err);
+    }
+    return r;
 }
 
 static int open_bridge(struct network_node *n, struct netlink *nl, int *ret_ifindex,
@@ -136,11 +160,17 @@ static int lay_bridge(struct network_node *n, struct err *err)
     r = remove_stale(nl, &s, err);
     if (r < 0)
         return r;
+    if (n->pool6.base.family) { /* one that was made while IPv6 was off for new interfaces */
+        char path[64];
+        str_print(path, sizeof(path), "/proc/sys/net/ipv6/conf/%s/disable_ipv6", n->name);
+        fd_write_value_at(AT_FDCWD, path, NULL, "0");
+    }
     netlink_link_addrgen(nl, s.bridge, IN6_ADDR_GEN_MODE_NONE);
     netlink_link_up(nl, s.bridge);
     for (size_t i = 0; i < s.n_wanted; i++)
         netlink_address_add(nl, &s.wanted[i]);
-    struct netlink_route v4 = unreachable(n, &n->pool4), v6 = unreachable(n, &n->pool6);
+    struct netlink_route v4 = unreachable(n, n->pool4.base, n->pool4.prefix),
+                         v6 = unreachable(n, n->pool6.base, n->pool6.prefix);
     if (v4.dst.family)
         netlink_route_add(nl, &v4);
     if (v6.dst.family)
@@ -163,11 +193,16 @@ int network_node_setup(struct network_node *n, struct err *err)
     int r = need_state(n, err);
     if (r < 0)
         return r;
+    struct err why = {0};
     n->resolver = network_resolv_loopback(n);
     /* The guard first: forwarding is never on without it. */
     r = network_guard_lay(n, err);
     if (r == 0 && (r = lay_bridge(n, err)) < 0 && err)
         return err_wrap(err, "cannot lay the bridge %s", n->name);
+    if (r == 0 && network_count_probe(n, &why) < 0)
+        network_count_give_up(n, why.text);
+    if (r == 0)
+        r = network_count_renew(n, false, err);
     return r < 0 ? r : network_forward_on(n, err);
 }
 
@@ -211,6 +246,7 @@ static int remove_bridge(struct network_node *n, struct others *o, struct err *e
     /* With no pool, every route of this instance is stale. */
     struct network_node none = *n;
     none.pool4 = none.pool6 = (struct network_pool){0};
+    none.n_ranges = 0;
     struct stale s = {.n = &none, .bridge = -1};
     r = remove_stale(nl, &s, err);
     if (r < 0)
@@ -232,6 +268,10 @@ int network_node_remove(struct network_node *n, struct err *err)
     int r = need_state(n, err);
     if (r == 0)
         r = remove_ends(n, err);
+    if (r == 0)
+        r = network_privates_remove(n, err);
+    if (r == 0)
+        r = network_shape_clear(n, err);
     if (r == 0)
         r = remove_bridge(n, &o, err);
     /* Forwarding ends before the guard goes. */

@@ -8,7 +8,8 @@
 #include <fcntl.h>
 
 #define RESOLV_MAX  65536
-#define SERVERS_MAX 3 /* MAXNS of resolv.conf(5): resolvers read no more */
+#define BETWEEN     ", \t" /* words of a setting */
+#define SERVERS_MAX 3      /* MAXNS of resolv.conf(5): resolvers read no more */
 
 /* Loopback is the VE's own, link-local is the host's link, and a family that VEs do not have is
  * out of reach. */
@@ -82,18 +83,69 @@ static void resolv_done(struct network_resolv *r)
     str_done(&r->others);
 }
 
+static int add_server(const struct network_node *n, const char *word, struct str *s,
+                      struct err *err)
+{
+    struct in_addr a;
+    bool own = inet_pton(AF_INET, word, &a) == 1 && ntohl(a.s_addr) >> 24 == 127;
+    if (!reachable(word, n->pool4.base.family, n->pool6.base.family) &&
+        !(own && n->pool4.base.family))
+        return err_set(err, ERR_USAGE,
+                       "network.dns: \"%.60s\" is no address that VEs reach; give addresses of DNS "
+                       "servers such as 192.0.2.53",
+                       word);
+    str_add(s, "nameserver %s\n", word);
+    return 0;
+}
+
+static int add_domain(const char *word, struct str *s, struct err *err)
+{
+    for (const char *p = word; *p; p++)
+        if (!isalnum((unsigned char)*p) && !strchr("-_.", *p))
+            return err_set(err, ERR_USAGE, "network.search: \"%.60s\" is not the name of a domain",
+                           word);
+    str_add(s, "%s%s", s->len ? " " : "search ", word);
+    return 0;
+}
+
+int network_resolv_config(struct network_node *n, const char *servers, const char *search,
+                          struct err *err)
+{
+    auto_str struct str list = str_init(RESOLV_MAX), domains = str_init(RESOLV_MAX);
+    auto_free char *dns = strdup(servers ? servers : ""), *names = strdup(search ? search : "");
+    if (!dns || !names)
+        return err_set(err, ERR_EXHAUSTED, "out of memory");
+    for (char *save = NULL, *w = strtok_r(dns, BETWEEN, &save); w;
+         w = strtok_r(NULL, BETWEEN, &save))
+        if (add_server(n, w, &list, err) < 0)
+            return -err->kind;
+    for (char *save = NULL, *w = strtok_r(names, BETWEEN, &save); w;
+         w = strtok_r(NULL, BETWEEN, &save))
+        if (add_domain(w, &domains, err) < 0)
+            return -err->kind;
+    n->dns = str_steal(&list);
+    n->search = str_steal(&domains);
+    return n->dns && n->search ? 0 : err_set(err, ERR_EXHAUSTED, "out of memory");
+}
+
 /* systemd-resolved writes the real servers to the second file when the first has only its own. */
 static const char *const sources[] = {"/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"};
 
 static void read_sources(const struct network_node *n, struct network_resolv *r)
 {
     *r = (struct network_resolv){.servers = str_init(RESOLV_MAX), .others = str_init(RESOLV_MAX)};
-    for (size_t i = 0; i < ARRAY_SIZE(sources) && r->n_servers == 0; i++) {
+    if (*n->dns)
+        network_resolv_read(n->dns, n->pool4.base.family, n->pool6.base.family, r);
+    for (size_t i = 0; i < ARRAY_SIZE(sources) && !*n->dns && r->n_servers == 0; i++) {
         auto_free char *text = NULL;
         if (fd_read_file_at(AT_FDCWD, sources[i], RESOLV_MAX, &text, NULL, NULL) < 0)
             continue; /* a host without resolver has VEs without one */
         str_clear(&r->others);
         network_resolv_read(text, n->pool4.base.family != 0, n->pool6.base.family != 0, r);
+    }
+    if (*n->search) {
+        str_clear(&r->others);
+        str_add(&r->others, "%s\n", n->search);
     }
 }
 

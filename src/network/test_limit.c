@@ -8,6 +8,8 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <netinet/icmp6.h>
 #include <netinet/ip.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -348,6 +350,31 @@ static int raw4_open(int netns)
     return fd;
 }
 
+/* The host's end of a cable reports its groups at any time: nobody is refused anything when there
+ * is no room for that. */
+static void test_reports(void **state)
+{
+    struct stage *s = *state;
+    struct network_limits l = none;
+    l.packets = 50;
+    attach(s, 0, &l);
+    int home = go(s->host);
+    auto_fd int fd = socket(AF_INET6, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMPV6);
+    struct sockaddr_in6 to = {.sin6_family = AF_INET6,
+                              .sin6_addr = ip("ff02::16").v6,
+                              .sin6_scope_id = if_nametoindex("terem7-1")};
+    struct icmp6_hdr report = {.icmp6_type = 143}; /* version 2 */
+    unsigned dropped = 0;
+    for (int i = 0; i < 500; i++)
+        if (sendto(fd, &report, sizeof(report), 0, (void *)&to, sizeof(to)) < 0) {
+            assert_int_equal(errno, EPERM);
+            dropped++;
+        }
+    back(home);
+    assert_in_range(dropped, 100, 499);
+    assert_int_equal(refused(s, 1).packets, 0);
+}
+
 static void test_packets(void **state)
 {
     struct stage *s = *state;
@@ -517,6 +544,7 @@ int main(void)
         limit_test(test_rate),
         limit_test(test_rate_guarantee),
         limit_test(test_packets),
+        limit_test(test_reports),
         limit_test(test_fragments),
         limit_test(test_removed),
         limit_test(test_rules),

@@ -136,6 +136,85 @@ static void test_end_names(void **state)
         assert_false(network_end_id(&n, foreign[i], &id));
 }
 
+static void test_ranges(void **state)
+{
+    static const struct {
+        const char *prefix, *range, *first, *last;
+        bool public;
+    } good[] = {
+        {"203.0.113.16/28", NULL, "203.0.113.17", "203.0.113.30", false},
+        {"198.51.100.7/32", NULL, "198.51.100.7", "198.51.100.7", false},
+        {"8.8.8.0/31", NULL, "8.8.8.0", "8.8.8.1", true},
+        {"8.8.8.0/24", "8.8.8.0-8.8.8.255", "8.8.8.0", "8.8.8.255", true},
+        {"192.168.5.0/24", "192.168.5.9-192.168.5.9", "192.168.5.9", "192.168.5.9", false},
+        {"2a00:1::/64", NULL, "2a00:1::1", "2a00:1::ffff:ffff:ffff:ffff", true},
+        {"fd00::/127", NULL, "fd00::", "fd00::1", false},
+        {"2a00:1::5/128", NULL, "2a00:1::5", "2a00:1::5", true},
+    };
+    static const struct {
+        const char *prefix, *range;
+    } bad[] = {
+        {"0.0.0.0/0", NULL},
+        {"::/0", NULL},
+        {"10.0.0.0/7", NULL},
+        {"8.8.8.1/24", NULL},
+        {"8.8.8.0", NULL},
+        {"127.0.0.0/16", NULL},
+        {"fe80::/64", NULL},
+        {"ff02::/64", NULL},
+        {"8.8.8.0/24", ""},
+        {"8.8.8.0/24", "8.8.8.1"},
+        {"8.8.8.0/24", "-"},
+        {"8.8.8.0/24", "8.8.8.1-"},
+        {"8.8.8.0/24", "8.8.8.9-8.8.8.8"},
+        {"8.8.8.0/24", "8.8.7.1-8.8.8.8"},
+        {"8.8.8.0/24", "8.8.8.1-8.8.9.8"},
+        {"8.8.8.0/24", "2a00::1-2a00::2"},
+        {"8.8.8.0/24", "8.8.8.1-8.8.8.2-8.8.8.3"},
+    };
+    struct network_range r;
+    struct err e = {0};
+    for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+        if (network_range_parse(good[i].prefix, good[i].range, &r, &e) < 0)
+            fail_msg("%s: %s", good[i].prefix, e.text);
+        assert_string_equal(ip_text(&r.first), good[i].first);
+        assert_string_equal(ip_text(&r.last), good[i].last);
+        assert_int_equal(r.public, good[i].public);
+        assert_true(network_range_has(&r, &r.first) && network_range_has(&r, &r.last));
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+        if (network_range_parse(bad[i].prefix, bad[i].range, &r, &e) != -ERR_USAGE)
+            fail_msg("%s %s", bad[i].prefix, bad[i].range ? bad[i].range : "");
+}
+
+/* What is local of a range in the uplink's network: exactly its addresses. */
+static void test_range_parts(void **state)
+{
+    static const char *const parts[] = {"192.168.5.5/32", "192.168.5.6/31", "192.168.5.8/29",
+                                        "192.168.5.16/32"};
+    struct network_prefix p[NETWORK_PARTS];
+    struct network_range r;
+    char text[NETWORK_PREFIX_TEXT];
+    assert_int_equal(network_range_parse("192.168.5.0/24", "192.168.5.5-192.168.5.16", &r, NULL),
+                     0);
+    assert_int_equal(network_range_parts(&r, p), 1);
+    assert_string_equal(network_prefix_text(&p[0], text), "192.168.5.0/24");
+    r.link = 1;
+    assert_int_equal(network_range_parts(&r, p), ARRAY_SIZE(parts));
+    for (size_t i = 0; i < ARRAY_SIZE(parts); i++)
+        assert_string_equal(network_prefix_text(&p[i], text), parts[i]);
+    assert_int_equal(network_range_parse("8.0.0.0/8", "8.0.0.0-8.255.255.255", &r, NULL), 0);
+    r.link = 1;
+    assert_int_equal(network_range_parts(&r, p), 1);
+    assert_int_equal(network_range_parse("2a00::/16",
+                                         "2a00::1-2a00:ffff:ffff:ffff:ffff:ffff:ffff:"
+                                         "fffe",
+                                         &r, NULL),
+                     0);
+    r.link = 1;
+    assert_int_equal(network_range_parts(&r, p), 2 * (128 - 16) - 2);
+}
+
 static void expect_resolv(const char *text, bool v4, bool v6, const char *servers,
                           const char *others, bool unusable)
 {
@@ -172,6 +251,7 @@ int main(void)
         cmocka_unit_test(test_pool_refusals), cmocka_unit_test(test_pool_arithmetic),
         cmocka_unit_test(test_pool_overlap),  cmocka_unit_test(test_slots),
         cmocka_unit_test(test_end_names),     cmocka_unit_test(test_resolv),
+        cmocka_unit_test(test_ranges),        cmocka_unit_test(test_range_parts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -271,6 +271,52 @@ int stage_down(void **state)
     return 0;
 }
 
+static int add_link(void *ctx, const struct netlink_link *l, struct err *e)
+{
+    str_add(ctx, "link %s %s\n", l->name, l->kind);
+    return 0;
+}
+static int add_route(void *ctx, const struct netlink_route *r, struct err *e)
+{
+    char buf[NETWORK_TEXT] = "default";
+    if (r->dst.family)
+        network_ip_text(&r->dst, r->prefix, buf);
+    str_add(ctx, "route %s type %u dev %d metric %u\n", buf, r->type, r->ifindex, r->metric);
+    return 0;
+}
+char *stage_snapshot(void)
+{
+    static const char *const files[] = {
+        "ipv4/ip_forward",         "ipv6/conf/all/forwarding", "ipv4/conf/all/accept_redirects",
+        "ipv6/conf/up0/accept_ra", "ipv6/conf/up0/forwarding", "ipv4/conf/up0/forwarding",
+        "ipv4/conf/up1/forwarding"};
+    auto_netlink struct netlink *nl = NULL;
+    struct str s = str_init(1 << 20);
+    ok(netlink_open(&nl, err));
+    ok(netlink_link_each(nl, NULL, add_link, &s, err));
+    ok(netlink_route_each(nl, AF_INET, add_route, &s, err));
+    ok(netlink_route_each(nl, AF_INET6, add_route, &s, err));
+    for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+        auto_free char *text = NULL;
+        char path[128];
+        str_print(path, sizeof(path), "/proc/sys/net/%s", files[i]);
+        if (fd_read_file_at(AT_FDCWD, path, 64, &text, NULL, NULL) == 0)
+            str_add(&s, "%s %s", files[i], text);
+    }
+    auto_free char *rules = nft_text("list ruleset");
+    str_add(&s, "%s", rules);
+    char *text = str_steal(&s);
+    assert_non_null(text);
+    return text;
+}
+
+void stage_attach_both(struct stage *s)
+{
+    ok(network_node_setup(s->node, err));
+    ok(network_attach(s->node, 1, s->ve[0], &s->addr[0], &NETWORK_LIMITS_NONE, err));
+    ok(network_attach(s->node, 2, s->ve[1], &s->addr[1], &NETWORK_LIMITS_NONE, err));
+}
+
 bool stage_own(void)
 {
     if (geteuid() == 0 && unshare(CLONE_NEWNET | CLONE_NEWNS) == 0 &&

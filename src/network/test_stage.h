@@ -58,5 +58,9 @@ extern const struct network_config config;
 void uplink(struct stage *s, const char *name);
 int stage_up(void **state);
 int stage_down(void **state);
+/* The state of the machine as text: what must be the same after as before. */
+char *stage_snapshot(void);
+/* The node is set up, and each VE has its cable. */
+void stage_attach_both(struct stage *s);
 /* Namespaces of its own for the whole test; false: it must be skipped. */
 bool stage_own(void);
