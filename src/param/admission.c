@@ -4,6 +4,7 @@
 #include "base/number.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 #define WEIGHT_MAX     10000
 #define WEIGHT_DEFAULT 100 /* of every group that nobody gave another one */
@@ -26,6 +27,17 @@ static uint64_t add(uint64_t a, uint64_t b)
     return number_add(a, b, &sum) ? sum : UINT64_MAX;
 }
 
+/* Of all classes: what stays on the node takes nothing of its uplink. */
+static uint64_t net(const struct param_set *set, const char *key)
+{
+    const struct param_row *row = param_find(key);
+    uint64_t sum = 0;
+    for (size_t i = 0; i < set->n_classed; i++)
+        if (set->classed[i].row == row && strcmp(set->classed[i].class, "local") != 0)
+            sum = add(sum, param_value_first(row, set->classed[i].v));
+    return sum;
+}
+
 static uint64_t less(uint64_t a, uint64_t b)
 {
     return a > b ? a - b : 0;
@@ -37,6 +49,8 @@ void admission_add(struct admission_sum *sum, const struct param_set *set)
     sum->memory = add(sum->memory, value(set, "memory.guarantee"));
     sum->cpu = add(sum->cpu, cpu);
     sum->connections = add(sum->connections, connections(set));
+    sum->net_out = add(sum->net_out, net(set, "net.out.CLASS"));
+    sum->net_in = add(sum->net_in, net(set, "net.in.CLASS"));
     sum->weight = add(sum->weight, weight);
     if (cpu > sum->cpu_max)
         sum->cpu_max = cpu;
@@ -49,6 +63,8 @@ void admission_take(struct admission_sum *sum, const struct param_set *set)
     sum->memory = less(sum->memory, value(set, "memory.guarantee"));
     sum->cpu = less(sum->cpu, value(set, "cpu.guarantee"));
     sum->connections = less(sum->connections, connections(set));
+    sum->net_out = less(sum->net_out, net(set, "net.out.CLASS"));
+    sum->net_in = less(sum->net_in, net(set, "net.in.CLASS"));
 }
 
 static int check(const char *key, const char *what, uint64_t want, uint64_t had, uint64_t total,
@@ -91,6 +107,29 @@ static int check_connections(const struct admission_node *node, uint64_t others,
                    want, left, node->connections);
 }
 
+static int check_net(const char *key, const char *way, const char *setting, uint64_t total,
+                     uint64_t others, const struct param_set *old_set, const struct param_set *set,
+                     struct err *err)
+{
+    const struct param_row *row = param_find(key);
+    uint64_t want = net(set, key), left = less(total, others);
+    char t[3][PARAM_TEXT];
+    const uint64_t n[3] = {want, left, total};
+    if (want <= left || (old_set && want <= net(old_set, key)))
+        return 0;
+    for (size_t i = 0; i < 3; i++)
+        param_format(row, (struct param_value){.n = n[i]}, t[i]);
+    if (total == 0)
+        return err_set(err, ERR_EXHAUSTED,
+                       "cannot guarantee %sbit/s %s: nobody has said how much the node's uplink "
+                       "carries; set %s in terem.conf",
+                       t[0], way, setting);
+    return err_set(err, ERR_EXHAUSTED,
+                   "cannot guarantee %sbit/s %s: %sbit/s is left of the node's %sbit/s after other "
+                   "guarantees; lower it or move a VE",
+                   t[0], way, t[1], t[2]);
+}
+
 int admission_check(const struct admission_node *node, const struct admission_sum *others,
                     const struct param_set *old_set, const struct param_set *set, struct err *err)
 {
@@ -104,6 +143,12 @@ int admission_check(const struct admission_node *node, const struct admission_su
     if (r == 0)
         r = check_connections(node, others->connections, old_set ? connections(old_set) : 0,
                               connections(set), err);
+    if (r == 0)
+        r = check_net("net.out.CLASS", "outgoing", "network.out", node->net_out, others->net_out,
+                      old_set, set, err);
+    if (r == 0)
+        r = check_net("net.in.CLASS", "incoming", "network.in", node->net_in, others->net_in,
+                      old_set, set, err);
     return r;
 }
 

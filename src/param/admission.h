@@ -22,11 +22,13 @@
 struct admission_node {
     uint64_t memory, memory_reserve;
     uint64_t cpu, cpu_reserve;
-    uint64_t connections; /* new ones a second; 0: nobody has said how many */
+    uint64_t connections;     /* new ones a second; 0: nobody has said how many */
+    uint64_t net_out, net_in; /* bits a second of the uplink; 0: nobody has said how many */
 };
 struct admission_sum {
     uint64_t memory, cpu; /* guaranteed */
     uint64_t connections;
+    uint64_t net_out, net_in;     /* of all classes but local */
     uint64_t weight;              /* all cpu.weight */
     uint64_t cpu_max, weight_max; /* the largest of one VE */
     uint64_t withheld;            /* of A - Σg: what cpu.cores keeps from being shared evenly */

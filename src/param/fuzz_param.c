@@ -1,11 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* fuzz_param — arbitrary bytes as an assignment. */
-#include "base/cleanup.h"
+#include "base/fuzz.h"
 #include "param/param.h"
-
-#include <stdint.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void check_round_trip(const struct param_row *row, const char *text)
 {
@@ -24,13 +20,9 @@ static void check_round_trip(const struct param_row *row, const char *text)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    if (size > 4096)
-        return 0;
-    auto_free char *text = malloc(size + 1);
+    auto_free char *text = fuzz_texts(data, size, 4096, 1);
     if (!text)
         return 0;
-    memcpy(text, data, size);
-    text[size] = '\0';
 
     struct param_set set;
     struct err err = {0};

@@ -8,7 +8,7 @@
  * Synopsis
  *     const struct param_row *row = param_find("memory.limit");
  *     struct param_value v;
- *     if (param_parse(row, "512M", &v, err) < 0) …
+ *     if (param_parse(row, row->key, "512M", &v, err) < 0) …
  *     param_set_put(&set, row, v);
  *
  * Everything that names a parameter (CLI, API schema, man page, completion) walks param_table.
@@ -30,6 +30,7 @@ enum param_type {
     PARAM_TIME,    /* milliseconds */
     PARAM_CORES,   /* how many cores, "2", or which, "0-1", "0-1,exclusive" */
     PARAM_IO,      /* bytes and operations a second: "50M", "1000iops", "50M,1000iops" */
+    PARAM_RATE,    /* bits a second, with k, M, G and T for powers of 1000: "60M" */
 };
 
 /* Who enforces a row. */
@@ -39,7 +40,7 @@ enum param_backend {
     PARAM_IN_NAMESPACE, /* counters of user namespaces, rlimits, sysctls and mounts: container/ */
     PARAM_IN_NETWORK,   /* nft and tc: network/ */
     PARAM_IN_STORAGE,   /* quotas: storage/ */
-    PARAM_IN_NODE,      /* follows from all VEs of the node: ve/ */
+    PARAM_IN_NODE,      /* the VE room itself: follows from all VEs, or from who uses this one */
 };
 
 struct param_row;
@@ -66,6 +67,7 @@ enum param_flag {
     PARAM_PLANNED = 1 << 2,   /* in the table, owned by a later issue: refused with that sentence */
     PARAM_DERIVED = 1 << 3,   /* not written itself: another row's file follows from all VEs */
     PARAM_MHZ = 1 << 4,       /* may be given in MHz, too: see param_set_resolve() */
+    PARAM_V2_PART = 1 << 5,   /* where v2 has no file, v2_why says what holds all the same */
 };
 
 enum param_form {
@@ -122,10 +124,11 @@ size_t param_index(const struct param_row *row);
 const char *param_type_name(enum param_type t); /* "size", "count", … for JSON and docs */
 const char *param_kind_name(enum param_kind k);
 
-/* Strict: type, range, unit.  The error names the key and the text.  A row that is PARAM_PLANNED
- * is ERR_UNSUPPORTED, a PARAM_COUNTER is ERR_USAGE, whatever the text. */
-int param_parse(const struct param_row *row, const char *text, struct param_value *ret,
-                struct err *err);
+/* Strict: type, range, unit.  The error names the key, which of a class is not the row's, and the
+ * text.  A row that is PARAM_PLANNED is ERR_UNSUPPORTED, a PARAM_COUNTER is ERR_USAGE, whatever the
+ * text. */
+int param_parse(const struct param_row *row, const char *key, const char *text,
+                struct param_value *ret, struct err *err);
 /* The same for documentation and tests: reads values of rows that cannot be set yet, too. */
 int param_parse_value(const struct param_row *row, const char *text, struct param_value *ret,
                       struct err *err);
@@ -133,14 +136,38 @@ int param_parse_value(const struct param_row *row, const char *text, struct para
 #define PARAM_TEXT 320 /* a list of every other core */
 const char *param_format(const struct param_row *row, struct param_value v, char buf[PARAM_TEXT]);
 
-/* A value for every row; rows not set have their default. */
-#define PARAM_MAX 64
+/* A row whose key ends in .CLASS has a value for each destination class: "net.out.europe".
+ * The class that the key names; NULL: the row is not of this kind, or the key names none. */
+const char *param_class_of(const struct param_row *row, const char *key);
+
+/* A value for every row; rows not set have their default.  Rows by class have those that were
+ * given, in the order of rows and names; classes without one have the row's default. */
+#define PARAM_MAX         64
+#define PARAM_CLASS_NAME  32 /* with the NUL */
+#define PARAM_CLASSED_MAX 32
+struct param_classed {
+    const struct param_row *row;
+    char class[PARAM_CLASS_NAME];
+    struct param_value v;
+};
 struct param_set {
     bool given[PARAM_MAX];
     struct param_value v[PARAM_MAX];
+    size_t n_classed;
+    struct param_classed classed[PARAM_CLASSED_MAX];
 };
 void param_set_init(struct param_set *set); /* all defaults, none given */
 void param_set_put(struct param_set *set, const struct param_row *row, struct param_value v);
+/* The same for a row by class, too: key names the class.  Fails on a class that is missing or too
+ * long, and when there is no place for another value. */
+int param_set_put_key(struct param_set *set, const struct param_row *row, const char *key,
+                      struct param_value v, struct err *err);
+/* Of a row by class. */
+struct param_value param_set_get_class(const struct param_set *set, const char *key,
+                                       const char *class);
+/* Has any row a value for the class? */
+bool param_set_has_class(const struct param_set *set, const char *class);
+bool param_set_same(const struct param_set *a, const struct param_set *b);
 struct param_value param_set_get(const struct param_set *set, const char *key);
 /* Parses "key=value" into the set, which is unchanged on failure. */
 int param_set_parse(struct param_set *set, const char *assignment, struct err *err);

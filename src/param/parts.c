@@ -210,7 +210,8 @@ static int parse_io_part(const struct param_row *row, const char *text, struct p
 {
     static const char iops[] = "iops";
     uint64_t n;
-    if (!str_ends(text, iops)) {
+    size_t len = strlen(text), unit = strlen(iops);
+    if (len < unit || strcasecmp(text + len - unit, iops) != 0) {
         if (v->n != PARAM_NO_BOUND)
             return bad(text, "operations a second such as 1000iops", err);
         if (number_parse_size(text, &n, err) < 0)
@@ -221,7 +222,7 @@ static int parse_io_part(const struct param_row *row, const char *text, struct p
         return 0;
     }
     char digits[PART_MAX];
-    str_print(digits, sizeof(digits), "%.*s", (int)(strlen(text) - strlen(iops)), text);
+    str_print(digits, sizeof(digits), "%.*s", (int)(len - unit), text);
     if (v->n2 != PARAM_NO_BOUND || number_parse(digits, 1, UINT32_MAX, &n, NULL) < 0)
         return bad(text, "operations a second such as 1000iops", err);
     v->n2 = n;

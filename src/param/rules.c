@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* rules — what relates two rows.  What concerns one row alone stands in the table. */
+/* rules — what relates two rows, and what no field of the table can say of one. */
 #include "base/cleanup.h"
 #include "param/param.h"
 
@@ -50,6 +50,18 @@ static int check_cores(const struct param_set *set, struct err *err)
                    param_format(cores, c, tc));
 }
 
+/* Shorter is no idleness, and to look whether there is some would be all that is done. */
+static int check_sleep(const struct param_set *set, struct err *err)
+{
+    const struct param_row *sleep = param_find("idle.sleep");
+    if (!sleep)
+        return err_set(err, ERR_INTERNAL, "a rule names a row that is not there");
+    uint64_t ms = set->v[param_index(sleep)].n;
+    if (!ms || ms >= 1000)
+        return 0;
+    return err_set(err, ERR_USAGE, "idle.sleep is at least 1s; 0 never puts a VE to sleep");
+}
+
 int param_set_check(const struct param_set *set, struct err *err)
 {
     for (size_t i = 0; i < ARRAY_SIZE(order); i++) {
@@ -68,5 +80,7 @@ int param_set_check(const struct param_set *set, struct err *err)
                        low->key, param_format(low, a, ta), high->key, param_format(high, b, tb));
     }
     int r = check_cores(set, err);
-    return r < 0 ? r : check_burst(set, err);
+    if (r == 0)
+        r = check_burst(set, err);
+    return r < 0 ? r : check_sleep(set, err);
 }

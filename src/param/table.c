@@ -4,6 +4,9 @@
  *
  * A row that is PARAM_PLANNED has its name, type and meaning settled and cannot be set yet.  The
  * command line, the API's schema, the man page and completion are generated from here.
+ *
+ * Long, and whole: sets and counters are arrays beside this one, row by row, and its order is that
+ * of the man page.  Parts in files of their own would need another list of what is in them.
  */
 #include "base/cleanup.h"
 #include "param/param.h"
@@ -12,7 +15,6 @@
     {                     \
         .unlimited = true \
     }
-#define LIMIT_LATER (PARAM_UNLIMITED | PARAM_PLANNED)
 
 #define KiB 1024ull
 #define MiB (1024 * KiB)
@@ -143,7 +145,7 @@ const struct param_row param_table[] = {
                "the VE makes inside; without that it holds for processes that are in none. "
                "Where memory.limit or memory.soft is about as low, an eighth of it stays free "
                "to be reclaimed at the VE's own limit. On cgroup v1 it is refused: its soft "
-               "limit presses on those who have one and protects nobody (a third of the request "
+               "limit presses on those who have one and protects nobody (a quarter of the request "
                "rate was left in the measurement of docs/benchmarks.md). The default 0 "
                "guarantees nothing. OpenVZ's vmguarpages counted in pages of 4 KiB."},
     {.key = "memory.soft",
@@ -181,9 +183,10 @@ const struct param_row param_table[] = {
                "never one outside, is killed. The event ve.oom says which one, how "
                "much it held and why it: the kernel takes the process that weighs most by what "
                "it holds plus its oom_score_adj, a part in 1000 of the limit; a group of the VE "
-               "with memory.oom.group goes as a whole. Lowering it below what is in use and "
-               "cannot be given back is refused, unless by force: then processes inside are "
-               "killed in that order until it fits, but for the first one. "
+               "with memory.oom.group goes as a whole. Lowering it is refused, and nothing "
+               "is given back, unless what cannot be given back (all but page cache and what "
+               "fits into swap) fits with a quarter of it, at least 8M, to spare; by force "
+               "processes inside are killed in that order until it fits, but for the first one. "
                "OpenVZ's physpages and privvmpages counted pages of 4 KiB: "
                "physpages=131072 becomes memory.limit=512M."},
     {.key = "swap.limit",
@@ -221,23 +224,26 @@ const struct param_row param_table[] = {
     {.key = "memory.sockets",
      .type = PARAM_SIZE,
      .kind = PARAM_LIMIT,
-     .flags = PARAM_UNLIMITED,
+     .flags = PARAM_UNLIMITED | PARAM_V2_PART,
      .min = 64 * KiB,
      .max = SIZE_MAX_ROW,
      .def = NO_LIMIT,
      .controller = "memory",
      .v1_file = "memory.kmem.tcp.limit_in_bytes",
-     .v2_why = "cgroup v2 charges socket buffers to memory.limit and has no limit of their own; "
-               "set memory.limit, or sockets.tcp",
+     .v2_why = "it bounds each TCP socket, not all together: cgroup v2 charges socket buffers to "
+               "memory.limit and has no limit of their own; set memory.limit, or sockets.tcp",
      .ancestor = "tcpsndbuf, tcprcvbuf, othersockbuf, dgramrcvbuf",
      .summary = "memory in the VE's socket buffers",
      .detail = "In bytes, at least 64K. On cgroup v1 it bounds the buffers of TCP sockets, sent "
                "and received together: at the limit connections become slow and none is broken; "
                "a lower memory.limit bounds them, too; what other sockets hold is not counted "
-               "there. On cgroup v2 every socket's buffers are charged to memory.limit and "
-               "counted apart, and a limit of their own is refused, since the kernel has none. "
-               "net.ipv4.tcp_rmem and tcp_wmem inside, ceilings for each socket, are the VE's "
-               "root's own to change. "
+               "there. A quarter of it is what one TCP socket gets for each direction, so that one "
+               "connection does not starve the others: net.ipv4.tcp_rmem and tcp_wmem inside, "
+               "which the VE's root cannot change while there is a limit and otherwise can. A "
+               "program that asks for a buffer of a size (SO_RCVBUF, SO_SNDBUF) gets up to twice "
+               "net.core.rmem_max and wmem_max of the node all the same; UDP has no other bound. "
+               "On cgroup v2 these ceilings are all that holds: every socket's buffers are charged "
+               "to memory.limit and counted apart, and the kernel has no limit of their own. "
                "OpenVZ's four rows were one for each kind and direction."},
     {.key = "memory.locked",
      .backend = PARAM_IN_NAMESPACE,
@@ -410,7 +416,8 @@ const struct param_row param_table[] = {
                "the /dev/pts that Terem mounts, which is where logins and commands find theirs. A "
                "devpts that the VE's root mounts itself has no such bound: its memory is charged "
                "to memory.limit, and Terem widens kernel.pty.max so that one VE cannot use up "
-               "the node's. By default 1024."},
+               "the node's. What is held is read in that /dev/pts; where the VE's root has "
+               "covered it, it is not counted. By default 1024."},
     {.key = "signals",
      .backend = PARAM_IN_NAMESPACE,
      .type = PARAM_COUNT,
@@ -526,8 +533,10 @@ const struct param_row param_table[] = {
          "One that was closed does not count, a ping or a datagram counts until it is forgotten "
          "(net.netfilter.nf_conntrack_udp_timeout and the like); one between two VEs is the one's "
          "that opened it. By default 16384, or a quarter "
-         "of net.netfilter.nf_conntrack_max where that is less, so that one VE cannot fill the "
-         "table that all share. Above 2047 they are counted in equal parts of 1024 to 2047, into "
+         "of net.netfilter.nf_conntrack_max where that is less. One that was closed keeps its "
+         "place in the table that all share for up to two minutes all the same "
+         "(net.netfilter.nf_conntrack_tcp_timeout_time_wait): connections.rate bounds how many of "
+         "those a VE leaves. Above 2047 they are counted in equal parts of 1024 to 2047, into "
          "which they fall by chance: never more than the limit, but refusals may begin at nine "
          "tenths of it. A full part is looked at again after 100 ms. A limit that is changed "
          "while the VE runs counts anew: connections that are open are not counted against it. "
@@ -571,43 +580,57 @@ const struct param_row param_table[] = {
      .first = PARAM_SOFT_FIRST,
      .type = PARAM_SIZE,
      .kind = PARAM_LIMIT,
-     .flags = LIMIT_LATER,
+     .flags = PARAM_UNLIMITED,
      .max = SIZE_MAX_ROW,
      .def = NO_LIMIT,
      .ancestor = "diskspace",
      .summary = "disk space of the VE's own files",
-     .detail = "In bytes, soft:hard; the soft half may be exceeded for disk.grace. Files of the "
-               "shared template are not counted."},
+     .detail =
+         "In bytes, such as 10G, or soft:hard, such as 9G:10G. The hard half is never exceeded: "
+         "a write gets \"disk quota exceeded\" (EDQUOT) and is counted. The soft half may be "
+         "exceeded for disk.grace; the VE's users are told at login, and then nothing can be "
+         "added until enough is deleted. Files of the shared template are not counted; what "
+         "the file system needs for the VE's files may be. df inside shows the VE's own size "
+         "where its file system does, else for commands and services that were started after "
+         "the limit was set. Lowered below what is in use, with --force, it takes nothing "
+         "away. Held on btrfs, and on ext4 and xfs with project quotas; other pools refuse "
+         "it. OpenVZ's diskspace."},
     {.key = "disk.inodes",
      .backend = PARAM_IN_STORAGE,
      .first = PARAM_SOFT_FIRST,
      .type = PARAM_COUNT,
      .kind = PARAM_LIMIT,
-     .flags = LIMIT_LATER,
+     .flags = PARAM_UNLIMITED,
      .max = COUNT_MAX_ROW,
      .def = NO_LIMIT,
      .ancestor = "diskinodes",
      .summary = "number of the VE's own files and directories",
-     .detail = "A whole number, soft:hard; the soft half may be exceeded for disk.grace."},
+     .detail = "A whole number, or soft:hard, as in disk.space. Held on ext4 and xfs with project "
+               "quotas. btrfs makes inodes as it needs them and has no quota for them: refused "
+               "there, and disk.space bounds them, since each takes space."},
     {.key = "disk.grace",
      .backend = PARAM_IN_STORAGE,
      .type = PARAM_TIME,
      .kind = PARAM_SETTING,
-     .flags = PARAM_PLANNED,
      .max = 365ull * 86400000,
      .def = {.n = 7ull * 86400000},
      .ancestor = "quotatime",
      .summary = "how long the soft disk limits may be exceeded",
-     .detail = "A time such as 12h or 7d; a bare number is seconds. By default a week."},
+     .detail = "A time such as 12h or 7d; a bare number is seconds. By default a week; 0 makes the "
+               "soft half a hard one as soon as it is seen. Time in which the VE or the node is "
+               "off counts. What is used is looked at once a minute (disk.look in terem.conf), so "
+               "the time begins up to a minute late."},
     {.key = "disk.users",
      .backend = PARAM_IN_STORAGE,
      .type = PARAM_SWITCH,
      .kind = PARAM_SETTING,
-     .flags = PARAM_PLANNED,
      .max = 1,
      .ancestor = "quotaugidlimit",
      .summary = "quotas for users and groups inside the VE",
-     .detail = "on or off, by default off."},
+     .detail = "off. On is refused: quotas of the second level do not work in a pool whose file "
+               "system many VEs share. The ordinary quota tools need quotactl(2), which asks for "
+               "power over the whole file system, overlay, which the VE sees, has none, and user "
+               "1000 of one VE is user 1000 of all on disk. OpenVZ's quotaugidlimit."},
     {.key = "io.weight",
      .type = PARAM_COUNT,
      .kind = PARAM_WEIGHT,
@@ -664,27 +687,43 @@ const struct param_row param_table[] = {
     {.key = "net.out.CLASS",
      .backend = PARAM_IN_NETWORK,
      .first = PARAM_GUARANTEE_FIRST,
-     .type = PARAM_COUNT,
+     .type = PARAM_RATE,
      .kind = PARAM_LIMIT,
-     .flags = LIMIT_LATER,
+     .flags = PARAM_UNLIMITED,
      .max = RATE_MAX_ROW,
      .def = NO_LIMIT,
      .ancestor = "rate, ratebound, TOTALRATE",
      .summary = "rate of traffic from the VE to a destination class",
-     .detail = "In bits per second, guarantee:ceiling. CLASS is the name of a destination class, "
-               "such as any, local or europe."},
+     .detail =
+         "guarantee:ceiling in bits per second, with k, M, G and T for powers of 1000, such as "
+         "5M:20M; one value alone is the ceiling. CLASS is the name of a destination class (terem "
+         "network class), any for what no class holds, or local for this node's VEs. What is "
+         "guaranteed comes first, also when every VE wants all it can get, and what others "
+         "borrowed "
+         "of it comes back at once; what is left of the node's rate goes in equal parts to all who "
+         "want it, up to their ceilings. The sum of guarantees over all VEs and classes never "
+         "exceeds network.out of terem.conf: what cannot be kept is refused. Packets over the "
+         "ceiling wait in a queue of 10 ms at the ceiling's rate, at least 256 KiB, and are "
+         "dropped "
+         "when it is full; rates count Ethernet headers. Local traffic needs no uplink: it can "
+         "have "
+         "a ceiling, no guarantee. By default unlimited."},
     {.key = "net.in.CLASS",
      .backend = PARAM_IN_NETWORK,
      .first = PARAM_GUARANTEE_FIRST,
-     .type = PARAM_COUNT,
+     .type = PARAM_RATE,
      .kind = PARAM_LIMIT,
-     .flags = LIMIT_LATER,
+     .flags = PARAM_UNLIMITED,
      .max = RATE_MAX_ROW,
      .def = NO_LIMIT,
      .ancestor = "rate, ratebound, TOTALRATE",
      .summary = "rate of traffic to the VE from a destination class",
-     .detail = "In bits per second, guarantee:ceiling. CLASS is the name of a destination class, "
-               "such as any, local or europe."},
+     .detail =
+         "As net.out.CLASS, for what the VE gets from addresses of the class by the uplink; "
+         "guarantees are admitted up to network.in of terem.conf. What comes in waits before it "
+         "goes to its VE, so TCP's senders slow down to their parts; what others send without "
+         "slowing down takes its place on the line before, and what the host itself gets is not "
+         "shared. By default unlimited."},
     {.key = "net.packets",
      .backend = PARAM_IN_NETWORK,
      .type = PARAM_COUNT,
@@ -701,6 +740,33 @@ const struct param_row param_table[] = {
          "that the kernel carries as one large packet count once. By default unlimited. "
          "Fragments from a VE are bounded always: those over 200 a second, which the node would "
          "have to keep until the others come, are dropped and counted here."},
+
+    /* ---- sleep ---- */
+    {.key = "idle.sleep",
+     .backend = PARAM_IN_NODE,
+     .type = PARAM_TIME,
+     .kind = PARAM_SETTING,
+     .max = 365ull * 86400000,
+     .summary = "how long nobody uses the VE before it is put to sleep",
+     .detail =
+         "A time such as 10m or 2h, at least 1s; a bare number is seconds; the default 0 never "
+         "puts it to sleep. A VE that sleeps is frozen and its memory goes to swap (terem node "
+         "setup makes "
+         "some in compressed memory); without swap it gives "
+         "back its page cache alone. It keeps "
+         "its addresses and connections: the kernel takes packets for it, and the first one that "
+         "is use wakes it and is served. So do exec, enter, console, push, pull, and every job "
+         "but squeeze, stop, restart and kill; terem resume wakes it, too. Use is a packet to or "
+         "from an "
+         "address of the VE that is TCP with data or opens a connection, UDP, or anything else "
+         "but ICMP: not ARP and neighbour discovery, multicast, broadcast, pings, "
+         "acknowledgements, keep-alives and ends of connections. Use is also more than 0.2% of a "
+         "core (at least 20 ms) in the last three quarters of the time; cron and timers that do "
+         "little are none. While a command or terminal of terem exec, enter or console is open, "
+         "files go in or out, or a job is at work on it, it does not fall asleep. Timers of the "
+         "VE's own do not run while it sleeps: a cron job that is due waits for its waking. "
+         "Looked at once in a while, so it falls asleep up to a sixteenth of the time (10 s at "
+         "most) late."},
 
     /* ---- shown, never set ---- */
     {.key = "uptime",

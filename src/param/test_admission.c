@@ -62,6 +62,34 @@ static void test_check(void **state)
     assert_non_null(strstr(e.text, ": 0 is left of 24G"));
 }
 
+/* Of all classes together, each way; what stays on the node takes nothing of its uplink. */
+static void test_uplink(void **state)
+{
+    struct admission_node uplink = node;
+    struct admission_sum others = {0};
+    struct param_set a = of(0, 0, 100), b = a, none = a;
+    struct err e = {0};
+    assert_int_equal(param_set_parse(&a, "net.out.any=60M:unlimited", &e), 0);
+    assert_int_equal(param_set_parse(&a, "net.out.europe=30M:40M", &e), 0);
+    assert_int_equal(param_set_parse(&a, "net.out.local=5M", &e), 0);
+    assert_int_equal(param_set_parse(&b, "net.out.europe=11M:20M", &e), 0);
+    assert_int_equal(admission_check(&uplink, &others, NULL, &none, &e), 0);
+    assert_int_equal(admission_check(&uplink, &others, NULL, &a, &e), -ERR_EXHAUSTED);
+    assert_non_null(strstr(e.text, "set network.out in terem.conf"));
+    uplink.net_out = 100000000;
+    assert_int_equal(admission_check(&uplink, &others, NULL, &a, &e), 0);
+    admission_add(&others, &a);
+    assert_int_equal(others.net_out, 90000000);
+    assert_int_equal(admission_check(&uplink, &others, NULL, &b, &e), -ERR_EXHAUSTED);
+    assert_string_equal(e.text, "cannot guarantee 11Mbit/s outgoing: 10Mbit/s is left of the "
+                                "node's 100Mbit/s after other guarantees; lower it or move a VE");
+    /* What it has already is not refused, though the node may have shrunk. */
+    assert_int_equal(admission_check(&uplink, &others, &b, &b, &e), 0);
+    admission_take(&others, &a);
+    assert_int_equal(others.net_out, 0);
+    assert_int_equal(admission_check(&uplink, &others, NULL, &b, &e), 0);
+}
+
 /* What each gets when all want everything, in hundredths of a percent. */
 static void expect_kept(const struct param_set *sets, size_t n, double least)
 {
@@ -132,7 +160,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sum),   cmocka_unit_test(test_node_weight),
         cmocka_unit_test(test_check), cmocka_unit_test(test_weights),
-        cmocka_unit_test(test_spare),
+        cmocka_unit_test(test_spare), cmocka_unit_test(test_uplink),
     };
     return cmocka_run_group_tests_name("admission", tests, NULL, NULL);
 }

@@ -2,6 +2,7 @@
 #include "base/cleanup.h"
 #include "base/str.h"
 #include "param/param.h"
+#include "param/share.h"
 
 #include <inttypes.h>
 #include <setjmp.h>
@@ -18,7 +19,9 @@ static const char *const enforced[] = {
     "io.read",         "io.write",      "connections",    "connections.rate", "firewall.rules",
     "net.packets",     "memory.locked", "memory.shared",  "memory.dedup",     "ptys",
     "signals",         "ipc.queues",    "ipc.semaphores", "ipc.segments",     "inotify.instances",
-    "inotify.watches", "namespaces",    "memory.kernel",  "memory.sockets",   "hugepages.limit"};
+    "inotify.watches", "namespaces",    "memory.kernel",  "memory.sockets",   "hugepages.limit",
+    "net.out.CLASS",   "net.in.CLASS",  "disk.space",     "disk.inodes",      "disk.grace",
+    "disk.users",      "idle.sleep"};
 
 static bool is_enforced(const char *key)
 {
@@ -56,6 +59,92 @@ static void test_rows_are_whole(void **state)
         else
             assert_true(r->def.n <= r->max && (r->def.n >= r->min || r->def.n == 0));
     }
+}
+
+static void put(struct param_set *set, const char *text)
+{
+    struct err e = {0};
+    auto_free char *key = strndup(text, strcspn(text, "="));
+    const struct param_row *row = param_find(key);
+    struct param_value v;
+    assert_non_null(row);
+    assert_int_equal(param_parse_value(row, text + strlen(key) + 1, &v, &e), 0);
+    if (param_set_put_key(set, row, key, v, &e) < 0)
+        fail_msg("%s: %s", text, e.text);
+}
+
+static void test_classes(void **state)
+{
+    struct param_set a, b;
+    struct err e = {0};
+    char key[80], text[PARAM_TEXT];
+    const struct param_row *out = param_find("net.out.CLASS");
+    assert_ptr_equal(param_find("net.out.europe"), out);
+    assert_string_equal(param_class_of(out, "net.out.europe"), "europe");
+    assert_null(param_class_of(out, "net.out.CLASS"));
+    assert_null(param_class_of(param_find("net.packets"), "net.packets"));
+    param_set_init(&a);
+    param_set_init(&b);
+    put(&a, "net.out.europe=5M:20M");
+    put(&a, "net.in.any=1500k");
+    put(&a, "net.out.any=7M:unlimited");
+    assert_int_equal(a.n_classed, 3);
+    struct param_value v = param_set_get_class(&a, "net.out.CLASS", "europe");
+    assert_int_equal(v.n, 20000000);
+    assert_int_equal(param_value_first(out, v), 5000000);
+    assert_string_equal(param_format(out, v, text), "5M:20M");
+    v = param_set_get_class(&a, "net.in.CLASS", "any");
+    assert_string_equal(param_format(out, v, text), "1500k");
+    assert_int_equal(param_value_first(out, v), 0);
+    v = param_set_get_class(&a, "net.out.CLASS", "any");
+    assert_true(v.unlimited && param_value_first(out, v) == 7000000);
+    assert_true(param_set_get_class(&a, "net.in.CLASS", "europe").unlimited);
+    assert_true(param_set_has_class(&a, "europe"));
+    assert_false(param_set_has_class(&a, "asia"));
+    /* The order in which they came is no difference, another value is. */
+    put(&b, "net.out.any=7M:unlimited");
+    put(&b, "net.out.europe=9M");
+    put(&b, "net.in.any=1500k");
+    assert_false(param_set_same(&a, &b));
+    put(&b, "net.out.europe=5M:20M");
+    assert_true(param_set_same(&a, &b));
+    assert_int_equal(param_set_put_key(&a, out, "net.out.CLASS", v, &e), -ERR_USAGE);
+    assert_int_equal(param_set_put_key(&a, out, "net.out.a23456789012345678901234567890123", v, &e),
+                     -ERR_USAGE);
+    for (int i = 3; i < PARAM_CLASSED_MAX; i++) {
+        str_print(key, sizeof(key), "net.out.c%d=1M", i);
+        put(&a, key);
+    }
+    assert_int_equal(param_set_put_key(&a, out, "net.out.more", v, &e), -ERR_EXHAUSTED);
+    put(&a, "net.out.c3=2M");
+}
+
+static void test_rates(void **state)
+{
+    static const struct {
+        const char *text;
+        uint64_t n;
+    } good[] = {{"0", 0},        {"9600", 9600},     {"64k", 64000},       {"64K", 64000},
+                {"2m", 2000000}, {"1G", 1000000000}, {"1T", 1000000000000}};
+    static const char *const bad[] = {"",
+                                      "M",
+                                      "1.5M",
+                                      "1MB",
+                                      "1Mbit",
+                                      "2T",
+                                      "-1",
+                                      "1 M",
+                                      "99999999999999999999",
+                                      "18446744073709551615k"};
+    const struct param_row *row = param_find("net.out.any");
+    struct param_value v;
+    struct err e = {0};
+    for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+        assert_int_equal(param_parse_value(row, good[i].text, &v, &e), 0);
+        assert_int_equal(v.n, good[i].n);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+        assert_int_equal(param_parse_value(row, bad[i], &v, &e), -ERR_USAGE);
 }
 
 static void round_trip(const struct param_row *r, struct param_value v)
@@ -195,6 +284,9 @@ static void test_parts(void **state)
     expect_two("io.read", "50M", PARAM_TWO, 50 << 20, no);
     expect_two("io.read", "1000iops", PARAM_TWO, no, 1000);
     expect_two("io.read", "50M,1000iops", PARAM_TWO, 50 << 20, 1000);
+    struct param_value any_case;
+    assert_int_equal(param_parse(param_find("io.read"), "io.read", "1000IOPS", &any_case, NULL), 0);
+    assert_int_equal(any_case.n2, 1000);
     expect_bad("disk.space", "11G:10G",
                "disk.space: the soft half is above the limit in \"11G:10G\"");
     expect_bad("disk.space", "1G:2G:3G", "disk.space: \"1G:2G:3G\" is not soft:hard");
@@ -259,9 +351,11 @@ static void test_sentences(void **state)
     expect_error("cpu.limit=1.999", ERR_USAGE,
                  "cpu.limit: \"1.999\" is not a percentage with at most two decimals");
     expect_error("processes=many", ERR_USAGE, "processes: \"many\" is not a whole number");
-    expect_error("disk.space=5", ERR_UNSUPPORTED, "disk.space is not available in this version");
-    expect_error("net.out.europe=5", ERR_UNSUPPORTED,
-                 "net.out.CLASS is not available in this version");
+    expect_error("disk.users=2", ERR_USAGE, "disk.users: \"2\" is not on or off");
+    expect_error("net.out.CLASS=5M", ERR_USAGE,
+                 "net.out.CLASS: put the name of a class for CLASS, as in net.out.any");
+    expect_error("net.out.europe=9M:5M", ERR_USAGE,
+                 "net.out.europe: the guarantee half is above the limit in \"9M:5M\"");
     expect_error("uptime=5", ERR_USAGE, "uptime is a counter and cannot be set");
     expect_error("memory.limt=1G", ERR_USAGE,
                  "there is no parameter \"memory.limt\"; did you mean memory.limit?");
@@ -273,10 +367,9 @@ static void test_sentences(void **state)
     expect_error(
         "dcachesize=1G", ERR_USAGE,
         "there is no parameter \"dcachesize\"; memory.kernel is what dcachesize was in OpenVZ");
-    expect_error(
-        "cpu.burst=20", ERR_USAGE,
-        "cpu.burst: 20 is not between 0ms and 1s; a bare number is seconds: write 20ms for "
-        "milliseconds");
+    expect_error("cpu.burst=20", ERR_USAGE,
+                 "cpu.burst: 20 is not between 0 and 1s; a bare number is seconds: write 20ms for "
+                 "milliseconds");
     expect_error("zzz=1", ERR_USAGE, "there is no parameter \"zzz\"; terem params lists them");
     expect_error("processes", ERR_USAGE, "\"processes\" is not key=value");
     expect_error("=5", ERR_USAGE, "\"=5\" is not key=value");
@@ -346,6 +439,42 @@ static void test_rules(void **state)
     assert_int_equal(param_set_check(&set, &e), -ERR_USAGE);
 }
 
+static void test_shelf(void **state)
+{
+    struct param_shelf shelf = {0};
+    struct param_set a, b;
+    struct err e = {0};
+    const struct param_set *one = NULL, *two = NULL, *three = NULL;
+    (void)state;
+    param_set_init(&a);
+    param_set_init(&b);
+    assert_int_equal(param_share(&shelf, &a, &one, &e), 0);
+    assert_int_equal(param_share(&shelf, &b, &two, &e), 0);
+    assert_ptr_equal(one, two);
+    /* A value that equals its default was given all the same, and is kept as given. */
+    param_set_put(&b, param_find("memory.limit"), param_find("memory.limit")->def);
+    assert_int_equal(param_share(&shelf, &b, &three, &e), 0);
+    assert_ptr_not_equal(one, three);
+    assert_true(three->given[param_index(param_find("memory.limit"))]);
+    param_unshare(&shelf, three);
+    assert_int_equal(param_set_parse(&b, "net.out.europe=10M", &e), 0);
+    assert_int_equal(param_share(&shelf, &b, &three, &e), 0);
+    assert_int_equal(param_set_parse(&b, "net.out.europe=11M", &e), 0);
+    const struct param_set *four = NULL;
+    assert_int_equal(param_share(&shelf, &b, &four, &e), 0);
+    assert_ptr_not_equal(three, four);
+    assert_int_equal(shelf.n, 3);
+    param_unshare(&shelf, one);
+    assert_int_equal(shelf.n, 3); /* the second still has it */
+    param_unshare(&shelf, two);
+    assert_int_equal(shelf.n, 2);
+    param_unshare(&shelf, three);
+    param_unshare(&shelf, four);
+    param_unshare(&shelf, NULL);
+    assert_int_equal(shelf.n, 0);
+    param_shelf_done(&shelf);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -353,7 +482,8 @@ int main(void)
         cmocka_unit_test(test_bad_text),       cmocka_unit_test(test_values),
         cmocka_unit_test(test_sentences),      cmocka_unit_test(test_set),
         cmocka_unit_test(test_rules),          cmocka_unit_test(test_burst),
-        cmocka_unit_test(test_parts),
+        cmocka_unit_test(test_parts),          cmocka_unit_test(test_classes),
+        cmocka_unit_test(test_rates),          cmocka_unit_test(test_shelf),
     };
     return cmocka_run_group_tests_name("param", tests, NULL, NULL);
 }

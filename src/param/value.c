@@ -55,6 +55,39 @@ static int parse_percent(const char *text, uint64_t *ret, struct err *err)
     return 0;
 }
 
+static const struct {
+    char letter; /* either case */
+    uint64_t factor;
+} rate_units[] = {{'T', 1000000000000}, {'G', 1000000000}, {'M', 1000000}, {'k', 1000}};
+
+/* "60M", "9600": decimal, as networks count. */
+static int parse_rate(const char *text, uint64_t *ret, struct err *err)
+{
+    static const char want[] = "a rate in bits per second such as 60M or 9600";
+    char digits[32];
+    size_t n = strspn(text, "0123456789");
+    uint64_t v, factor = text[n] ? 0 : 1;
+    for (size_t i = 0; i < ARRAY_SIZE(rate_units); i++)
+        if (text[n] && !text[n + 1] && (text[n] | 0x20) == (rate_units[i].letter | 0x20))
+            factor = rate_units[i].factor;
+    if (!n || !factor || str_print(digits, sizeof(digits), "%.*s", (int)n, text) < 0 ||
+        number_parse(digits, 0, UINT64_MAX, &v, NULL) < 0 || !number_mul(v, factor, &v))
+        return bad(text, want, err);
+    *ret = v;
+    return 0;
+}
+
+static void format_rate(uint64_t n, char buf[PARAM_TEXT])
+{
+    for (size_t i = 0; n && i < ARRAY_SIZE(rate_units); i++)
+        if (n % rate_units[i].factor == 0) {
+            str_print(buf, PARAM_TEXT, "%" PRIu64 "%c", n / rate_units[i].factor,
+                      rate_units[i].letter);
+            return;
+        }
+    str_print(buf, PARAM_TEXT, "%" PRIu64, n);
+}
+
 static int parse_type(enum param_type type, const char *text, uint64_t *ret, struct err *err)
 {
     switch (type) {
@@ -66,6 +99,8 @@ static int parse_type(enum param_type type, const char *text, uint64_t *ret, str
         return parse_percent(text, ret, err);
     case PARAM_TIME:
         return number_parse_time(text, ret, err);
+    case PARAM_RATE:
+        return parse_rate(text, ret, err);
     case PARAM_SWITCH:
         if (strcmp(text, "on") != 0 && strcmp(text, "off") != 0)
             return bad(text, "on or off", err);
@@ -112,8 +147,9 @@ int value_parse_one(const struct param_row *row, const char *text, struct param_
     return 0;
 }
 
-int param_parse_value(const struct param_row *row, const char *text, struct param_value *ret,
-                      struct err *err)
+/* Of a class the key is not that of the row. */
+static int parse(const struct param_row *row, const char *key, const char *text,
+                 struct param_value *ret, struct err *err)
 {
     struct err own = {0};
     struct param_value v = {0};
@@ -135,19 +171,25 @@ int param_parse_value(const struct param_row *row, const char *text, struct para
     else
         r = value_parse_one(row, text, &v, err);
     if (r < 0)
-        return err_wrap(err, "%s", row->key);
+        return err_wrap(err, "%s", key);
     *ret = v;
     return 0;
 }
 
-int param_parse(const struct param_row *row, const char *text, struct param_value *ret,
-                struct err *err)
+int param_parse_value(const struct param_row *row, const char *text, struct param_value *ret,
+                      struct err *err)
+{
+    return parse(row, row->key, text, ret, err);
+}
+
+int param_parse(const struct param_row *row, const char *key, const char *text,
+                struct param_value *ret, struct err *err)
 {
     if (row->kind == PARAM_COUNTER)
         return err_set(err, ERR_USAGE, "%s is a counter and cannot be set", row->key);
     if (row->flags & PARAM_PLANNED)
         return err_set(err, ERR_UNSUPPORTED, "%s is not available in this version", row->key);
-    return param_parse_value(row, text, ret, err);
+    return parse(row, key, text, ret, err);
 }
 
 static void format_percent(uint64_t n, char buf[PARAM_TEXT])
@@ -169,7 +211,10 @@ static void format_time(uint64_t ms, char buf[PARAM_TEXT])
                       time_units[i].suffix);
             return;
         }
-    str_print(buf, PARAM_TEXT, "%" PRIu64 "ms", ms);
+    if (ms)
+        str_print(buf, PARAM_TEXT, "%" PRIu64 "ms", ms);
+    else
+        str_print(buf, PARAM_TEXT, "0");
 }
 
 const char *param_format(const struct param_row *row, struct param_value v, char buf[PARAM_TEXT])
@@ -198,6 +243,9 @@ const char *param_format(const struct param_row *row, struct param_value v, char
         break;
     case PARAM_TIME:
         format_time(v.n, buf);
+        break;
+    case PARAM_RATE:
+        format_rate(v.n, buf);
         break;
     }
     return buf;

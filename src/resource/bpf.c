@@ -23,18 +23,24 @@ struct resource_bpf {
     char why[256];
     void (*heard)(void *ctx, const struct resource_refusal *r);
     void *heard_ctx;
+    struct counts_item *all;  /* while the counters of all VEs are read; by rising ve, or NULL */
+    struct counts_held *held; /* the same */
+    size_t n_all, n_held;
 };
 
 static const struct bpf_row {
     const char *key;
     enum counts_row row;
     enum counts_part part;           /* that counts and limits all that the row means */
-    enum resource_bpf_state without; /* what is left without it */
+    enum resource_bpf_state without; /* what is left without it … */
+    const char *left;                /* … for whoever reads it */
 } rows[] = {
-    {"sockets.tcp", COUNTS_TCP, COUNTS_PART_SOCKET, RESOURCE_BPF_NONE},
-    {"sockets.other", COUNTS_OTHER, COUNTS_PART_OBJECT, RESOURCE_BPF_PART},
-    {"files", COUNTS_FILES, COUNTS_PART_OBJECT, RESOURCE_BPF_FALLBACK},
-    {"file-locks", COUNTS_LOCKS, COUNTS_PART_LOCK, RESOURCE_BPF_NONE},
+    {"sockets.tcp", COUNTS_TCP, COUNTS_PART_SOCKET, RESOURCE_BPF_NONE, NULL},
+    {"sockets.other", COUNTS_OTHER, COUNTS_PART_OBJECT, RESOURCE_BPF_PART,
+     "Unix, netlink and packet sockets are neither counted nor limited"},
+    {"files", COUNTS_FILES, COUNTS_PART_OBJECT, RESOURCE_BPF_FALLBACK,
+     "it limits each process instead of the VE, and is not counted"},
+    {"file-locks", COUNTS_LOCKS, COUNTS_PART_LOCK, RESOURCE_BPF_NONE, NULL},
 };
 
 /* Sets that were left when a VE's cgroup went without resource_bpf_forget(). */
@@ -44,7 +50,10 @@ static void sweep(struct resource_bpf *bpf);
 static const struct {
     const char *key;
     enum counts_row row;
-} bounded[] = {{"inotify.instances", COUNTS_INOTIFY}, {"inotify.watches", COUNTS_WATCHES}};
+} bounded[] = {{"inotify.instances", COUNTS_INOTIFY},
+               {"inotify.watches", COUNTS_WATCHES},
+               {"signals", COUNTS_SIGNALS},
+               {"ptys", COUNTS_PTYS}};
 
 int resource_bpf_open(struct resource_node *node, const char *dir, struct resource_bpf **ret,
                       struct err *err)
@@ -69,6 +78,7 @@ void resource_bpf_close(struct resource_bpf *bpf)
 {
     if (!bpf)
         return;
+    resource_bpf_counters_all(bpf, false);
     counts_close(bpf->counts);
     free(bpf);
 }
@@ -106,6 +116,14 @@ enum resource_bpf_state resource_bpf_row(const struct resource_bpf *bpf,
     return state;
 }
 
+const char *resource_bpf_partly(const struct resource_bpf *bpf, const struct param_row *row,
+                                const char **ret_why)
+{
+    enum resource_bpf_state state = resource_bpf_row(bpf, row, ret_why);
+    bool some = state == RESOURCE_BPF_PART || state == RESOURCE_BPF_FALLBACK;
+    return some ? find_row(row)->left : NULL;
+}
+
 const char *resource_bpf_why_unnamed(const struct resource_bpf *bpf)
 {
     return bpf->counts ? counts_why(bpf->counts, COUNTS_PART_REFUSAL) : bpf->why;
@@ -113,7 +131,31 @@ const char *resource_bpf_why_unnamed(const struct resource_bpf *bpf)
 
 const char *resource_bpf_why_uncounted(const struct resource_bpf *bpf)
 {
+    return bpf->counts ? counts_why(bpf->counts, COUNTS_PART_HELD) : bpf->why;
+}
+
+const char *resource_bpf_why_unrefused(const struct resource_bpf *bpf)
+{
     return bpf->counts ? counts_why(bpf->counts, COUNTS_PART_UCOUNT) : bpf->why;
+}
+
+int resource_bpf_quotas(struct resource_bpf *bpf, bool on, struct err *err)
+{
+    if (!bpf->counts)
+        return on ? err_set(err, ERR_UNSUPPORTED, "%s", bpf->why) : 0;
+    return counts_quotas(bpf->counts, on, err);
+}
+
+enum resource_bpf_wish resource_bpf_quotas_look(struct resource_bpf *bpf, bool on)
+{
+    static const enum resource_bpf_wish map[] = {
+        [COUNTS_AS_WISHED] = RESOURCE_BPF_AS_WISHED,
+        [COUNTS_TO_DO] = RESOURCE_BPF_TO_DO,
+        [COUNTS_CANNOT] = RESOURCE_BPF_CANNOT,
+    };
+    if (!bpf->counts)
+        return on ? RESOURCE_BPF_CANNOT : RESOURCE_BPF_AS_WISHED;
+    return map[counts_quotas_look(bpf->counts, on)];
 }
 
 int resource_bpf_check(const struct resource_bpf *bpf, const struct param_set *set, struct err *err)
@@ -135,22 +177,27 @@ static int open_ve(const struct resource_bpf *bpf, int64_t id, int *ret_fd, uint
                    struct err *err)
 {
     struct stat st;
-    auto_fd int fd = -1;
-    int r = ve_open(bpf->node, 0, id, &fd, err);
-    if (r < 0)
+    char name[VE_NAME_SIZE];
+    *ret = 0;
+    if (ret_fd) {
+        int r = ve_open(bpf->node, 0, id, ret_fd, err);
+        if (r < 0)
+            return r;
+    }
+    if (fstatat(bpf->node->branch[0].fd, ve_name(id, name), &st, AT_SYMLINK_NOFOLLOW) < 0) {
+        int r = err_sys(err, "cannot look at the VE's cgroup");
+        if (ret_fd)
+            cleanup_fd(ret_fd);
         return r;
-    if (fstat(fd, &st) < 0)
-        return err_sys(err, "cannot look at the VE's cgroup");
+    }
     *ret = st.st_ino;
-    if (ret_fd)
-        *ret_fd = steal_fd(&fd);
     return 0;
 }
 
 int resource_bpf_apply(struct resource_bpf *bpf, int64_t id, const struct param_set *set,
                        bool guard, struct err *err)
 {
-    struct counts_limits limits = {.guarded = guard};
+    struct counts_limits limits = {.guarded = guard ? COUNTS_GUARD_LIMITS : 0};
     uint64_t cgroup;
     auto_fd int fd = -1;
     if (!bpf->counts)
@@ -162,6 +209,8 @@ int resource_bpf_apply(struct resource_bpf *bpf, int64_t id, const struct param_
         if (!v.unlimited)
             limits.limit[rows[i].row] = v.n;
     }
+    if (guard && !param_set_get(set, "memory.sockets").unlimited)
+        limits.guarded |= COUNTS_GUARD_BUFFERS;
     int r = open_ve(bpf, id, &fd, &cgroup, err);
     if (r == 0 && limits.limit[COUNTS_TCP] != COUNTS_UNLIMITED)
         r = counts_guard(bpf->counts, fd, err);
@@ -187,32 +236,120 @@ static struct param_count count_of(uint64_t n)
     return (struct param_count){.known = true, .n = n};
 }
 
-/* Of rows that others bound.  Each type of namespace is bounded for itself: the fullest one is
- * shown.  The VE's own of each type is beside the limit; its own user namespace is not counted. */
-static void count_bounded(const struct counts_ve *now, struct param_counters *list)
+/* Of rows that others bound.  Either half may be known alone. */
+struct bounded_count {
+    bool held_known, most_known;
+    uint64_t held, maxheld, failcnt;
+};
+
+static void put_bounded(struct param_counters *list, const char *key, struct bounded_count n)
 {
-    uint64_t held = 0, maxheld = 0, failcnt = 0;
-    for (unsigned i = 0; i < COUNTS_NAMESPACE_TYPES; i++) {
-        uint64_t own = i > 0, h = now->row[COUNTS_NAMESPACES + i].held,
-                 m = now->row[COUNTS_NAMESPACES + i].maxheld;
-        held = h > held + own ? h - own : held;
-        maxheld = m > maxheld + own ? m - own : maxheld;
-        failcnt += now->row[COUNTS_NAMESPACES + i].failcnt;
-    }
-    struct param_counter *c = param_counters_of(list, param_find("namespaces"));
-    c->held = count_of(held);
-    c->maxheld = count_of(maxheld);
-    c->failcnt = count_of(failcnt);
-    for (size_t i = 0; i < ARRAY_SIZE(bounded); i++) {
-        c = param_counters_of(list, param_find(bounded[i].key));
-        c->held = count_of(now->row[bounded[i].row].held);
-        c->maxheld = count_of(now->row[bounded[i].row].maxheld);
-        c->failcnt = count_of(now->row[bounded[i].row].failcnt);
-    }
+    struct param_counter *c = param_counters_of(list, param_find(key));
+    if (n.held_known)
+        c->held = count_of(n.held);
+    if (!n.most_known)
+        return;
+    /* The two are read one after the other, and one may be known elsewhere. */
+    c->maxheld = count_of(c->held.known && c->held.n > n.maxheld ? c->held.n : n.maxheld);
+    c->failcnt = count_of(n.failcnt);
 }
 
-int resource_bpf_counters(struct resource_bpf *bpf, int64_t id, struct param_counters *list,
-                          struct err *err)
+static uint64_t above(int64_t n, int64_t own)
+{
+    return n > own ? (uint64_t)(n - own) : 0;
+}
+
+/* Both begin with the id of the VE's cgroup. */
+static int by_ve(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+void resource_bpf_counters_all(struct resource_bpf *bpf, bool on)
+{
+    cleanup_free(&bpf->all);
+    cleanup_free(&bpf->held);
+    if (!on || !bpf->counts)
+        return;
+    if (counts_all(bpf->counts, &bpf->all, &bpf->n_all, NULL) == 0)
+        qsort(bpf->all, bpf->n_all, sizeof(*bpf->all), by_ve);
+    if (counts_held_all(bpf->counts, &bpf->held, &bpf->n_held, NULL) == 0)
+        qsort(bpf->held, bpf->n_held, sizeof(*bpf->held), by_ve);
+}
+
+static bool read_counts(const struct resource_bpf *bpf, uint64_t cgroup, struct counts_ve *ret)
+{
+    if (!bpf->all)
+        return counts_get(bpf->counts, cgroup, ret, NULL) == 0;
+    const struct counts_item *item =
+        bsearch(&cgroup, bpf->all, bpf->n_all, sizeof(*bpf->all), by_ve);
+    if (item)
+        *ret = item->counts;
+    return item;
+}
+
+static bool read_held(const struct resource_bpf *bpf, uint64_t cgroup, int pidfd,
+                      struct counts_held *ret)
+{
+    if (!bpf->held)
+        return pidfd >= 0 && counts_held(bpf->counts, pidfd, ret, NULL) == 0;
+    const struct counts_held *held =
+        bsearch(&cgroup, bpf->held, bpf->n_held, sizeof(*bpf->held), by_ve);
+    if (held)
+        *ret = *held;
+    return held;
+}
+
+/* Each type of namespace is bounded for itself: the fullest one is shown.  The VE's own of each
+ * type is beside the limit. */
+static void count_bounded(const struct resource_bpf *bpf, uint64_t cgroup,
+                          const struct counts_ve *now, int pidfd, struct param_counters *list)
+{
+    struct counts_held held = {0};
+    struct bounded_count sum = {.held_known = read_held(bpf, cgroup, pidfd, &held),
+                                .most_known = !counts_why(bpf->counts, COUNTS_PART_UCOUNT)};
+    for (size_t i = 0; i < ARRAY_SIZE(bounded); i++) {
+        enum counts_row row = bounded[i].row;
+        struct bounded_count n = sum;
+        n.held_known = n.held_known && row != COUNTS_PTYS;
+        n.held = above(held.row[row], 0);
+        n.maxheld = now->row[row].maxheld;
+        n.failcnt = now->row[row].failcnt;
+        put_bounded(list, bounded[i].key, n);
+    }
+    for (unsigned i = COUNTS_NAMESPACES; i < COUNTS_NAMESPACES + COUNTS_NAMESPACE_TYPES; i++) {
+        uint64_t h = above(held.row[i], 1), m = above((int64_t)now->row[i].maxheld, 1);
+        sum.held = h > sum.held ? h : sum.held;
+        sum.maxheld = m > sum.maxheld ? m : sum.maxheld;
+        sum.failcnt += now->row[i].failcnt;
+    }
+    put_bounded(list, "namespaces", sum);
+    const struct {
+        const char *key;
+        uint64_t held;
+    } ipc[] = {{"ipc.queues", held.queues},
+               {"ipc.semaphores", held.semaphores},
+               {"ipc.segments", held.segments}};
+    for (size_t i = 0; sum.held_known && i < ARRAY_SIZE(ipc); i++)
+        param_counters_of(list, param_find(ipc[i].key))->held = count_of(ipc[i].held);
+}
+
+/* Refusals of disk quotas; ve/disk.c knows the rest of these rows. */
+static void count_quotas(const struct resource_bpf *bpf, const struct counts_ve *now,
+                         struct param_counters *list)
+{
+    enum counts_part by = counts_quotas_by(bpf->counts);
+    if (by != COUNTS_PARTS)
+        param_counters_of(list, param_find("disk.space"))->failcnt =
+            count_of(now->row[COUNTS_SPACE].failcnt);
+    if (by == COUNTS_PART_QUOTA)
+        param_counters_of(list, param_find("disk.inodes"))->failcnt =
+            count_of(now->row[COUNTS_INODES].failcnt);
+}
+
+int resource_bpf_counters(struct resource_bpf *bpf, int64_t id, int pidfd,
+                          struct param_counters *list, struct err *err)
 {
     struct counts_ve now = {0};
     uint64_t cgroup = 0;
@@ -221,7 +358,7 @@ int resource_bpf_counters(struct resource_bpf *bpf, int64_t id, struct param_cou
         int r = open_ve(bpf, id, NULL, &cgroup, err);
         if (r < 0)
             return r;
-        known = counts_get(bpf->counts, cgroup, &now, NULL) == 0;
+        known = read_counts(bpf, cgroup, &now);
     }
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
         const struct param_row *row = param_find(rows[i].key);
@@ -233,8 +370,10 @@ int resource_bpf_counters(struct resource_bpf *bpf, int64_t id, struct param_cou
         c->maxheld = count_of(now.row[rows[i].row].maxheld);
         c->failcnt = count_of(now.row[rows[i].row].failcnt);
     }
-    if (known && !counts_why(bpf->counts, COUNTS_PART_UCOUNT))
-        count_bounded(&now, list);
+    if (known) {
+        count_bounded(bpf, cgroup, &now, pidfd, list);
+        count_quotas(bpf, &now, list);
+    }
     /* Before 6.12 cgroup v2 counts refused forks in the wrong group; the program does not. */
     struct param_counter *processes = param_counters_of(list, param_find("processes"));
     if (known && !processes->failcnt.known && !resource_bpf_why_unnamed(bpf))
@@ -279,7 +418,10 @@ static void sweep(struct resource_bpf *bpf)
 static void event(void *ctx, const struct counts_event *e)
 {
     struct resource_bpf *b = ctx;
-    const char *key = e->row == COUNTS_PROCESSES ? "processes" : NULL;
+    const char *key = e->row == COUNTS_PROCESSES ? "processes"
+                      : e->row == COUNTS_SPACE   ? "disk.space"
+                      : e->row == COUNTS_INODES  ? "disk.inodes"
+                                                 : NULL;
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
         if (rows[i].row == e->row)
             key = rows[i].key;

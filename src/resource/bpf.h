@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * resource/bpf — the rows that BPF programs count and limit: sockets.tcp, sockets.other, files,
- * file-locks; and who was refused.
+ * file-locks; and who was refused, also by disk quotas.
  *
  * I use kernel/bpf.h and the VE's cgroup, which is the key of all that is counted.  The counters
  * are the kernel's: they go on while nobody of Terem is alive, and are found again.
@@ -32,11 +32,22 @@ enum resource_bpf_state {
  * as long as bpf.  A row that is not BPF's: RESOURCE_BPF_NONE. */
 enum resource_bpf_state resource_bpf_row(const struct resource_bpf *bpf,
                                          const struct param_row *row, const char **ret_why);
+/* What of a row works here, as a clause, when not all of it does; ret_why as above. */
+const char *resource_bpf_partly(const struct resource_bpf *bpf, const struct param_row *row,
+                                const char **ret_why);
 /* Why the process that the kernel's own counters refused is not named here; NULL: it is. */
 const char *resource_bpf_why_unnamed(const struct resource_bpf *bpf);
 /* Why what namespaces bound is not counted; NULL: it is. */
 const char *resource_bpf_why_uncounted(const struct resource_bpf *bpf);
+/* Why neither the most of it nor its refusals are; NULL: they are. */
+const char *resource_bpf_why_unrefused(const struct resource_bpf *bpf);
 
+/* Counts what disk quotas refuse from now on, or no more: only while a VE has one.  Slow: in a
+ * process of its own.  The others look then, which costs little, and also what is to be done when
+ * VEs start or pools come. */
+int resource_bpf_quotas(struct resource_bpf *bpf, bool on, struct err *err);
+enum resource_bpf_wish { RESOURCE_BPF_AS_WISHED, RESOURCE_BPF_TO_DO, RESOURCE_BPF_CANNOT };
+enum resource_bpf_wish resource_bpf_quotas_look(struct resource_bpf *bpf, bool on);
 /* Can every given row be enforced here?  The first that cannot is named with the reason. */
 int resource_bpf_check(const struct resource_bpf *bpf, const struct param_set *set,
                        struct err *err);
@@ -48,9 +59,12 @@ int resource_bpf_apply(struct resource_bpf *bpf, int64_t id, const struct param_
 /* Stops counting; before resource_remove().  Not there: fine. */
 int resource_bpf_forget(struct resource_bpf *bpf, int64_t id, struct err *err);
 
-/* Adds what is counted of the VE. */
-int resource_bpf_counters(struct resource_bpf *bpf, int64_t id, struct param_counters *list,
-                          struct err *err);
+/* Around many calls of resource_bpf_counters(), one after the other: what is the same for all VEs
+ * is asked once. */
+void resource_bpf_counters_all(struct resource_bpf *bpf, bool on);
+/* Adds what is counted of the VE; pidfd: of its first process, or -1. */
+int resource_bpf_counters(struct resource_bpf *bpf, int64_t id, int pidfd,
+                          struct param_counters *list, struct err *err);
 
 struct resource_refusal {
     const struct param_row *row;

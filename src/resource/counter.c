@@ -160,18 +160,29 @@ static bool is_counted(const struct param_row *row)
     return huge_owns(row);
 }
 
-int resource_forks_refused(struct resource_node *node, int64_t id, uint64_t *ret, struct err *err)
+int resource_refused(struct resource_node *node, int64_t id, const struct param_row *row,
+                     uint64_t *ret, struct err *err)
 {
-    const struct param_row *row = param_find("processes");
     struct param_counter c = {0};
     struct reader reader;
     reader_begin(&reader, node, id);
     read_row(&reader, row, &c);
     reader_end(&reader);
     if (!c.failcnt.known)
-        return err_set(err, ERR_UNSUPPORTED, "nothing counts refused forks here");
+        return err_set(err, ERR_UNSUPPORTED, "refusals of %s are not counted here", row->key);
     *ret = c.failcnt.n;
     return 0;
+}
+
+void resource_counters_all(struct resource_node *node, bool on)
+{
+    node->no_huge = false;
+    for (size_t i = 0; on && i < param_table_size; i++) {
+        const struct controller *c =
+            huge_owns(&param_table[i]) ? node_controller(node, &param_table[i]) : NULL;
+        node->no_huge =
+            node->no_huge || (c && c->where != RESOURCE_ABSENT && huge_is_unused(node, c));
+    }
 }
 
 int resource_counters(struct resource_node *node, int64_t id, struct param_counters *list,

@@ -114,8 +114,27 @@ static struct param_count sum_of(const struct resource_node *node, int fd, const
     return s.count;
 }
 
+static bool is_nought(struct param_count c)
+{
+    return c.known && c.n == 0;
+}
+
+/* Counts of the cgroup around all VEs have those of every VE in them. */
+bool huge_is_unused(const struct resource_node *node, const struct controller *c)
+{
+    struct param_counter all = {0};
+    if (c->where != RESOURCE_V2) /* v1's refusals are counted where they happened only */
+        return false;
+    huge_count(node, true, node->branch[c->branch].fd, &all);
+    return is_nought(all.held) && is_nought(all.failcnt);
+}
+
 void huge_count(const struct resource_node *node, bool v2, int fd, struct param_counter *ret)
 {
+    if (node->no_huge) {
+        ret->held = ret->failcnt = (struct param_count){.known = true};
+        return;
+    }
     ret->held = sum_of(node, fd, v2 ? ".current" : ".usage_in_bytes", NULL, false);
     if (v2) {
         ret->failcnt = sum_of(node, fd, "B.events", "max", false); /* of reservations, too */

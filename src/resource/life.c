@@ -117,6 +117,20 @@ int resource_freeze(struct resource_node *node, int64_t id, bool frozen, int tim
     return r;
 }
 
+int resource_freeze_begin(struct resource_node *node, int64_t id, bool frozen, struct err *err)
+{
+    auto_fd int fd = -1;
+    int r = ve_open(node, 0, id, &fd, err);
+    return r < 0 ? r : cgroup_freeze(fd, frozen, err);
+}
+
+/* The VE's own are below the one that has the host's word. */
+bool resource_is_frozen(const struct resource_cgroups *c)
+{
+    auto_free char *text = NULL;
+    return fd_read_file_at(c->v2, "../cgroup.freeze", 16, &text, NULL, NULL) == 0 && *text == '1';
+}
+
 bool resource_populated(struct resource_node *node, int64_t id)
 {
     for (size_t i = 0; i < node->n_branches; i++) {
@@ -196,59 +210,5 @@ int resource_list(struct resource_node *node, int64_t **ret, size_t *ret_n, stru
             l.ids[n++] = l.ids[i];
     *ret = l.ids;
     *ret_n = n;
-    return 0;
-}
-
-/* Opens the VE's cgroup where a controller is; false when either is not there. */
-static bool open_controller(struct resource_node *node, int64_t id, const char *name, bool *ret_v2,
-                            int *ret_fd)
-{
-    for (size_t i = 0; i < node->n_controllers; i++) {
-        const struct controller *c = &node->controller[i];
-        if (strcmp(c->name, name) != 0 || c->where == RESOURCE_ABSENT)
-            continue;
-        *ret_v2 = c->where == RESOURCE_V2;
-        return ve_open(node, c->branch, id, ret_fd, NULL) == 0;
-    }
-    return false;
-}
-
-/* "full" of the processor's pressure: tasks of the group wait, and none of them runs.  v2 groups
- * have it without any controller, where the kernel counts pressure (psi=1 on its command line). */
-static bool read_steal(int fd, uint64_t *ret)
-{
-    char text[256];
-    const char *full, *total;
-    if (cgroup_read(fd, "cpu.pressure", text, sizeof(text), NULL) < 0 ||
-        !(full = strstr(text, "full ")) || !(total = strstr(full, "total=")))
-        return false;
-    return number_parse(total + strlen("total="), 0, UINT64_MAX, ret, NULL) == 0;
-}
-
-int resource_usage(struct resource_node *node, int64_t id, struct resource_usage *ret,
-                   struct err *err)
-{
-    struct resource_usage u = {0};
-    auto_fd int base = -1, memory = -1, pids = -1, io = -1;
-    bool v2;
-    int r = ve_open(node, 0, id, &base, err);
-    if (r < 0)
-        return r;
-    /* Every v2 cgroup counts its processor time, with the controller or without. */
-    u.has_cpu = cgroup_read_key(base, "cpu.stat", "usage_usec", &u.cpu_usec, NULL) == 0;
-    u.has_steal = read_steal(base, &u.steal_usec);
-    if (open_controller(node, id, "memory", &v2, &memory)) {
-        u.has_memory = cgroup_read_number(memory, v2 ? "memory.current" : "memory.usage_in_bytes",
-                                          &u.memory_bytes, NULL) == 0;
-        cgroup_read_number(memory, v2 ? "memory.peak" : "memory.max_usage_in_bytes",
-                           &u.memory_max_bytes, NULL);
-        cgroup_read_key(memory, v2 ? "memory.events" : "memory.oom_control", "oom_kill",
-                        &u.oom_kills, NULL);
-    }
-    if (open_controller(node, id, "pids", &v2, &pids))
-        u.has_pids = cgroup_read_number(pids, "pids.current", &u.pids, NULL) == 0;
-    if (open_controller(node, id, "io", &v2, &io))
-        u.has_io = io_usage(node, v2, io, &u.read_bytes, &u.written_bytes);
-    *ret = u;
     return 0;
 }

@@ -2,10 +2,12 @@
 /*
  * memory — lowering a limit of memory below what is in use.
  *
- * Page cache is given back first.  What then does not fit is refused, or by force taken: we end
- * the process that the kernel would choose, again and again until the limit fits, and never the
- * VE's first one.  v1 answers EBUSY until then; v2's kernel would end processes by itself when
- * memory.max is written, the first one among them, and more than one needs (seen on 6.1).
+ * A limit is judged by counters before anything is given back: what does not fit, or so closely
+ * that the VE would soon be short of memory, is refused and nothing has changed.  Else page cache
+ * is given back first, and what then does not fit is by force taken: we end the process that the
+ * kernel would choose, again and again until the limit fits, and never the VE's first one.  v1
+ * answers EBUSY until then; v2's kernel would end processes by itself when memory.max is written,
+ * the first one among them, and more than one needs (seen on 6.1).
  */
 #include "base/cleanup.h"
 #include "base/fd.h"
@@ -17,11 +19,13 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
+#include <sys/sysinfo.h>
 #include <time.h>
 
 #define MIB       (1024 * 1024ull)
-#define FORCE_MS  3000 /* teremd waits so long */
-#define DYING_MS  500  /* for one process */
+#define SPARE_MIN (8 * MIB) /* at 10M a Debian that kept almost that lost its systemd */
+#define FORCE_MS  3000      /* teremd waits so long */
+#define DYING_MS  500       /* for one process */
 #define PAUSE_NS  2000000
 #define DEPTH_MAX 32      /* of what a VE may make inside */
 #define ADJ_NEVER (-1000) /* OOM_SCORE_ADJ_MIN */
@@ -33,15 +37,111 @@ static int64_t now_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-int memory_refuse(const struct param_row *row, struct param_value v, uint64_t used, struct err *err)
+/* What a VE needs to live: what cannot be given back, and some to work with. */
+static uint64_t with_spare(uint64_t kept)
 {
-    char want[PARAM_TEXT], have[NUMBER_TEXT];
-    uint64_t up = used > UINT64_MAX - MIB ? used : (used + MIB - 1) / MIB * MIB;
-    number_format_size_exact(up, have);
+    return kept + (kept / 4 > SPARE_MIN ? kept / 4 : SPARE_MIN);
+}
+
+static const char *format_up(uint64_t bytes, char buf[NUMBER_TEXT])
+{
+    return number_format_size_exact((bytes + MIB - 1) / MIB * MIB, buf);
+}
+
+int memory_refuse(const struct param_row *row, struct param_value v, uint64_t kept, struct err *err)
+{
+    char want[PARAM_TEXT], have[NUMBER_TEXT], least[NUMBER_TEXT];
+    param_format(row, v, want);
+    format_up(kept, have);
+    /* A little more than is accepted: what is kept changes all the time. */
+    format_up(str_eq(row->key, "memory.limit") ? with_spare(kept) + MIB : kept, least);
+    if (v.n < kept)
+        return err_set(err, ERR_STATE,
+                       "%s %s is below the %s in use, which cannot be given back: processes inside "
+                       "would be killed until it fits; set it with --force, or choose at least %s",
+                       row->key, want, have, least);
     return err_set(err, ERR_STATE,
-                   "%s %s is below the %s in use, which cannot be given back: processes inside "
-                   "would be killed until it fits; set it with --force, or choose at least %s",
-                   row->key, param_format(row, v, want), have, have);
+                   "%s %s leaves too little beside the %s in use, which cannot be given back: "
+                   "processes inside, the first one too, would be killed soon; set it with "
+                   "--force, or choose at least %s",
+                   row->key, want, have, least);
+}
+
+/* ---- before anything is written ---- */
+
+static uint64_t stat_of(const char *stat, bool v2, const char *key)
+{
+    char name[64];
+    uint64_t n = 0;
+    str_print(name, sizeof(name), "%s%s", v2 ? "" : "total_", key);
+    return cgroup_key(stat, name, &n, NULL) < 0 ? 0 : n;
+}
+
+static uint64_t least_of(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* What would stay in memory if all were given back that can be: all but page cache that is not
+ * mapped and in use, what fits into swap, and v2's reclaimable slabs; v1 tells of no slabs. */
+static int read_kept(int fd, bool v2, struct param_value swap_limit, uint64_t *ret, struct err *err)
+{
+    char stat[CGROUP_TEXT];
+    struct sysinfo machine = {0};
+    uint64_t used;
+    int r = cgroup_read_number(fd, v2 ? "memory.current" : "memory.usage_in_bytes", &used, err);
+    if (r == 0)
+        r = cgroup_read(fd, "memory.stat", stat, sizeof(stat), err);
+    if (r < 0)
+        return r;
+    uint64_t active = stat_of(stat, v2, "active_file"), swapped = stat_of(stat, v2, "swap"),
+             goes = stat_of(stat, v2, "inactive_file") + active -
+                    least_of(active, stat_of(stat, v2, v2 ? "file_mapped" : "mapped_file"));
+    if (v2) {
+        goes += stat_of(stat, v2, "slab_reclaimable");
+        cgroup_read_number(fd, "memory.swap.current", &swapped, NULL);
+    }
+    uint64_t kept = used - least_of(used, goes);
+    sysinfo(&machine);
+    uint64_t to_swap =
+        least_of(stat_of(stat, v2, "inactive_anon") + stat_of(stat, v2, "active_anon"),
+                 (uint64_t)machine.freeswap * machine.mem_unit);
+    uint64_t in_swap = swapped + least_of(to_swap, kept);
+    if (!swap_limit.unlimited)
+        in_swap = least_of(in_swap, swap_limit.n);
+    if (v2 && in_swap < swapped) /* v2 takes nothing back from swap, v1 would have to */
+        in_swap = swapped;
+    *ret = kept + swapped - in_swap;
+    return 0;
+}
+
+static bool is_lowered(struct param_value old, struct param_value v)
+{
+    return !v.unlimited && (old.unlimited || v.n < old.n);
+}
+
+int resource_room(struct resource_node *node, int64_t id, const struct param_set *old_set,
+                  const struct param_set *new_set, struct err *err)
+{
+    const struct param_row *limit = param_find("memory.limit"), *swap = param_find("swap.limit");
+    const struct controller *c = node_controller(node, limit);
+    struct param_value v = new_set->v[param_index(limit)], s = new_set->v[param_index(swap)];
+    bool lower = is_lowered(old_set->v[param_index(limit)], v);
+    bool lower_swap = is_lowered(old_set->v[param_index(swap)], s);
+    auto_fd int fd = -1;
+    uint64_t kept;
+    if (!c || c->where == RESOURCE_ABSENT || v.unlimited || !(lower || lower_swap))
+        return 0;
+    int r = ve_open(node, c->branch, id, &fd, err);
+    if (r == 0)
+        r = read_kept(fd, c->where == RESOURCE_V2, s, &kept, err);
+    if (r < 0)
+        return r;
+    if (lower && v.n < with_spare(kept))
+        return memory_refuse(limit, v, kept, err);
+    if (!lower && c->where == RESOURCE_V1 && v.n < kept) /* bounds both together */
+        return memory_refuse(swap, s, s.n + kept - v.n, err);
+    return 0;
 }
 
 /* v2 kills when memory.max falls below what cannot be reclaimed: reclaim first, then look. */

@@ -39,6 +39,7 @@ struct resource_node {
     char no_disk[200];          /* why there is none, or not all */
     void (*on_kill)(void *ctx, const struct resource_victim *v);
     void *on_kill_ctx;
+    bool no_huge;  /* while all counters are read: nobody here has had a huge page */
     size_t n_huge; /* files of huge pages in every cgroup */
     char huge[HUGE_FILES_MAX][48];
 };
@@ -74,12 +75,14 @@ int huge_check(const struct resource_node *node, const struct param_row *row,
                const struct controller *c, struct param_value v, struct err *err);
 int huge_write(const struct resource_node *node, const struct param_row *row,
                const struct controller *c, int fd, struct param_value v, struct err *err);
+bool huge_is_unused(const struct resource_node *node, const struct controller *c);
 void huge_count(const struct resource_node *node, bool v2, int fd, struct param_counter *ret);
 void huge_list(struct resource_node *node, const struct controller *c); /* when it is opened */
 
 /* memory.c: lowering a limit of memory below what is in use. */
-/* ERR_STATE: what is in use, and what force would do. */
-int memory_refuse(const struct param_row *row, struct param_value v, uint64_t used,
+/* ERR_STATE: what is kept (in use, and cannot be given back), what force would do, and the least
+ * that the VE can live with. */
+int memory_refuse(const struct param_row *row, struct param_value v, uint64_t kept,
                   struct err *err);
 #define MEMORY_PROTECTION "memory.min"
 /* Of the inner cgroup: above it what is protected is left alone. */

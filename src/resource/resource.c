@@ -78,6 +78,13 @@ static const struct many_files *many_files_of(const struct param_row *row)
     return NULL;
 }
 
+const char *resource_partly(const struct resource_node *node, const struct param_row *row)
+{
+    const struct controller *c = node_controller(node, row);
+    bool part = c && c->where == RESOURCE_V2 && (row->flags & PARAM_V2_PART) && !row->v2_file;
+    return part ? row->v2_why : NULL;
+}
+
 static int check_row(const struct resource_node *node, const struct param_row *row,
                      const struct param_set *set, struct err *err)
 {
@@ -92,6 +99,8 @@ static int check_row(const struct resource_node *node, const struct param_row *r
     if (many)
         return many->check(node, row, c, set->v[param_index(row)], err);
     const char *file = file_of(row, c->where == RESOURCE_V2);
+    if (resource_partly(node, row))
+        return 0;
     if (!file)
         return err_set(err, ERR_UNSUPPORTED, "%s cannot be enforced here: %s", row->key,
                        c->where == RESOURCE_V2 ? row->v2_why : row->v1_why);
@@ -163,6 +172,8 @@ static int write_row(const struct resource_node *node, const struct param_row *r
     const struct many_files *many = many_files_of(row);
     if (many)
         return many->write(node, row, c, fd, set->v[param_index(row)], err);
+    if (resource_partly(node, row))
+        return 0;
     if (c->where == RESOURCE_V2 && row->v2_file && memory_bounds_protection(row->v2_file))
         memory_protect_inner(fd, INNER, set, NULL); /* not made yet at birth */
     if (c->where == RESOURCE_V1 && str_eq(row->v1_file, MEMORY_TCP))

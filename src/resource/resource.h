@@ -69,6 +69,10 @@ int resource_open(struct resource_node *node, int64_t id, struct resource_cgroup
                   struct err *err);
 /* Can every given row be enforced here?  The first that cannot is named with the reason. */
 int resource_check(const struct resource_node *node, const struct param_set *set, struct err *err);
+/* Can the VE live with the new limits of memory?  By its counters alone, nothing is given back yet.
+ * Not: ERR_STATE, what would happen, and the least that is accepted. */
+int resource_room(struct resource_node *node, int64_t id, const struct param_set *old_set,
+                  const struct param_set *new_set, struct err *err);
 /* Writes the rows that differ between the sets (old_set NULL: all rows, whatever stands there);
  * on failure puts the old values back.  A memory limit below what is in use and cannot be
  * reclaimed is ERR_STATE with the present use, unless force: then processes inside are killed
@@ -135,8 +139,32 @@ int resource_protect(struct resource_node *node, uint64_t bytes, struct err *err
 int resource_kill(struct resource_node *node, int64_t id, int timeout_ms, struct err *err);
 int resource_freeze(struct resource_node *node, int64_t id, bool frozen, int timeout_ms,
                     struct err *err);
-/* The failcnt of the row "processes" alone; not counted here: ERR_UNSUPPORTED. */
-int resource_forks_refused(struct resource_node *node, int64_t id, uint64_t *ret, struct err *err);
+/* The same without waiting for it: a process that waits for a disk stops when that has answered. */
+int resource_freeze_begin(struct resource_node *node, int64_t id, bool frozen, struct err *err);
+/* Of a VE's open cgroups: has the host frozen it, or is about to?  What is frozen from inside does
+ * not count. */
+bool resource_is_frozen(const struct resource_cgroups *c);
+/* What of a row holds where cgroup v2 has no file for it and another room bounds a part; NULL: all
+ * of it, or nothing. */
+const char *resource_partly(const struct resource_node *node, const struct param_row *row);
+/* The failcnt of one row of cgroups; not counted here: ERR_UNSUPPORTED. */
+int resource_refused(struct resource_node *node, int64_t id, const struct param_row *row,
+                     uint64_t *ret, struct err *err);
+/* Does the kernel tell when the row's failcnt rises?  Else it has to be asked. */
+bool resource_refusals_told(const struct resource_node *node, const struct param_row *row);
+/* Listens to those that tell, of the VEs that are watched.  *ret_fd is readable when there is
+ * something to hear; it belongs to *ret. */
+struct resource_refusals;
+typedef void (*resource_refused_fn)(void *ctx, int64_t id, const struct param_row *row,
+                                    uint64_t failcnt);
+int resource_refusals_open(struct resource_node *node, resource_refused_fn fn, void *ctx,
+                           struct resource_refusals **ret, int *ret_fd, struct err *err);
+void resource_refusals_close(struct resource_refusals *r);
+/* The rows that have a limit in set; again, when that has changed. */
+int resource_refusals_watch(struct resource_refusals *r, int64_t id, const struct param_set *set,
+                            struct err *err);
+void resource_refusals_forget(struct resource_refusals *r, int64_t id);
+int resource_refusals_hear(struct resource_refusals *r, struct err *err);
 /* Removes the VE's cgroups, children that the VE made included.  Processes in them: ERR_BUSY.
  * Not there: fine. */
 int resource_remove(struct resource_node *node, int64_t id, struct err *err);
@@ -152,28 +180,40 @@ struct resource_view {
 };
 int resource_view(struct resource_node *node, int64_t id, struct resource_view *ret,
                   struct err *err);
-struct resource_usage {
-    bool has_steal;
-    uint64_t steal_usec; /* something in it could run, and nothing of it ran */
-    bool has_memory, has_pids, has_cpu, has_io;
-    uint64_t memory_bytes, memory_max_bytes, pids, cpu_usec, oom_kills;
-    uint64_t read_bytes, written_bytes; /* on the disks of VEs' files, since the start */
-};
-int resource_usage(struct resource_node *node, int64_t id, struct resource_usage *ret,
-                   struct err *err);
-
 /* Part of the last ten seconds in which some task of the VE waited, in hundredths of a percent; -1:
- * this kernel does not tell. */
+ * this kernel does not tell, or nobody asked. */
 struct resource_pressure {
     int cpu, memory, io;
 };
-int resource_pressure(struct resource_node *node, int64_t id, struct resource_pressure *ret,
-                      struct err *err);
+/* What is to be read: each costs a file or two. */
+enum resource_part {
+    RESOURCE_MEMORY = 1 << 0,
+    RESOURCE_MEMORY_MAX = 1 << 1,
+    RESOURCE_OOM_KILLS = 1 << 2,
+    RESOURCE_PIDS = 1 << 3,
+    RESOURCE_CPU = 1 << 4,
+    RESOURCE_IO = 1 << 5,
+    RESOURCE_STALLS = 1 << 6, /* steal and pressure */
+    RESOURCE_ALL = (1 << 7) - 1,
+};
+struct resource_usage {
+    bool has_steal;
+    uint64_t steal_usec; /* something in it could run, and nothing of it ran */
+    bool has_memory, has_memory_max, has_pids, has_cpu, has_io;
+    uint64_t memory_bytes, memory_max_bytes, pids, cpu_usec, oom_kills;
+    uint64_t read_bytes, written_bytes; /* on the disks of VEs' files, since the start */
+    struct resource_pressure pressure;
+};
+/* Not there: ERR_NOT_FOUND.  What is in no part is zero and not known. */
+int resource_usage(struct resource_node *node, int64_t id, unsigned parts,
+                   struct resource_usage *ret, struct err *err);
 
 /* Adds a counter for every limited row that some kernel counts.  The kernel keeps them: they
  * survive us.  Not there: ERR_NOT_FOUND. */
 int resource_counters(struct resource_node *node, int64_t id, struct param_counters *list,
                       struct err *err);
+/* Around many calls of it, one after the other: what nobody here has used is not asked of each. */
+void resource_counters_all(struct resource_node *node, bool on);
 
 struct resource_squeeze {
     uint64_t to;    /* bytes that it may keep */
@@ -189,5 +229,38 @@ struct resource_squeezed {
 /* Gives memory of the VE back, what was used longest ago first. */
 int resource_squeeze(struct resource_node *node, int64_t id, const struct resource_squeeze *q,
                      struct resource_squeezed *ret, struct err *err);
+/* Where the memory of VEs is told, for a thread that reads while the node goes on or ends. */
+struct resource_roots {
+    int v2, memory; /* of the instance; memory: -1 where no controller counts it */
+    bool memory_v2;
+    size_t branches;
+    uint64_t stack; /* of one thread in the kernel */
+};
+#define RESOURCE_ROOTS_NONE ((struct resource_roots){.v2 = -1, .memory = -1})
+int resource_roots_open(const struct resource_node *node, struct resource_roots *ret,
+                        struct err *err);
+void resource_roots_done(struct resource_roots *roots);
+
+/* Bytes of a VE, by what they are. */
+struct resource_parts {
+    size_t processes, threads, cgroups;
+    bool first_seen;       /* `first` is one of the processes */
+    uint64_t anonymous;    /* of its processes: pages shared with others by the share (PSS) */
+    uint64_t mapped;       /* the same of files */
+    uint64_t shared;       /* in memory file systems and shared segments */
+    uint64_t cache;        /* the other pages of files that it is charged for: can be taken back */
+    bool charged, split;   /* charged: kernel is known.  split: the kernel tells its parts, too */
+    uint64_t kernel;       /* memory of the kernel that it is charged for: the sum of the next */
+    uint64_t stacks;       /* not split: threads times the size of one */
+    uint64_t tables;       /* page tables; not split: of its processes */
+    uint64_t slab;         /* not split: what is left of kernel */
+    uint64_t percpu, rest; /* not split: 0, with slab */
+};
+/* first: its first process.  Processes that end meanwhile are left out.  Any thread may. */
+int resource_parts(const struct resource_roots *roots, int64_t id, pid_t first,
+                   struct resource_parts *ret, struct err *err);
+/* Adds what one process has. */
+void resource_parts_add_process(pid_t pid, struct resource_parts *p);
+
 /* Names of the node's swap devices and files ("zram0, vdb2"); false: it has none. */
 bool resource_swaps(char *buf, size_t size);

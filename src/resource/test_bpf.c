@@ -1,186 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/*
- * test_bpf — rows that BPF counts, on the kernel at hand, as root: cgroups named
- * terem-test-<pid>, processes in them, sockets in a network namespace of this test.
- *
- * A child runs the tests; its parent removes all that they made, however the child ended.
- */
+/* Sockets of TCP and UDP, refusals told as events, and what BPF keeps from being written. */
+#include "resource/test_bpf_stage.h"
+
 #include "base/cleanup.h"
 #include "base/fd.h"
-#include "base/str.h"
-#include "resource/bpf.h"
-#include "resource/node.h"
 
 #include <fcntl.h>
-#include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <sys/file.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
-
-#include <cmocka.h>
-
-#define ID  7
-#define ALL UINT64_MAX
-
-static char name[NAME_SIZE], dir[128];
-static struct resource_node *node;
-static struct resource_bpf *bpf;
-static struct resource_cgroups cgroups = RESOURCE_CGROUPS_NONE;
-
-struct box { /* shared with the children */
-    volatile int phase, done, got, refused, wrong, error;
-    volatile uint16_t port;
-};
-static struct box *box;
-
-static void pause_ms(int ms)
-{
-    nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000}, NULL);
-}
-
-static struct param_set set_of(uint64_t tcp, uint64_t other, uint64_t files)
-{
-    const char *const keys[] = {"sockets.tcp", "sockets.other", "files"};
-    const uint64_t values[] = {tcp, other, files};
-    struct param_set set;
-    param_set_init(&set);
-    for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
-        param_set_put(&set, param_find(keys[i]),
-                      (struct param_value){.unlimited = values[i] == ALL,
-                                           .n = values[i] == ALL ? 0 : values[i]});
-    return set;
-}
-
-static void limit(uint64_t tcp, uint64_t other, uint64_t files)
-{
-    struct param_set set = set_of(tcp, other, files);
-    struct err e = {0};
-    if (resource_bpf_apply(bpf, ID, &set, true, &e) < 0)
-        fail_msg("%s", e.text);
-}
-
-static struct param_counter counter(const char *key)
-{
-    struct param_counters list = {0};
-    struct err e = {0};
-    if (resource_bpf_counters(bpf, ID, &list, &e) < 0)
-        fail_msg("%s", e.text);
-    return *param_counters_of(&list, param_find(key));
-}
-
-static uint64_t held(const char *key)
-{
-    struct param_counter c = counter(key);
-    assert_true(c.held.known && c.maxheld.known && c.failcnt.known);
-    return c.held.n;
-}
-
-static uint64_t failed(const char *key)
-{
-    return counter(key).failcnt.n;
-}
-
-/* The kernel frees some sockets a little later (RCU). */
-static void expect_held(const char *key, uint64_t n)
-{
-    for (int i = 0; i < 400 && held(key) != n; i++)
-        pause_ms(5);
-    assert_int_equal(held(key), n);
-}
-
-static void open_bpf(void)
-{
-    struct err e = {0};
-    if (resource_bpf_open(node, dir, &bpf, &e) < 0)
-        fail_msg("%s", e.text);
-}
-
-/* Is all of the row counted here?  cmocka reports skip() in TAP as a failure. */
-static bool works(const char *key)
-{
-    const char *why;
-    if (resource_bpf_row(bpf, param_find(key), &why) == RESOURCE_BPF_LIMITED)
-        return true;
-    print_message("# skipped: %s: %s; the VM tier has it\n", key, why);
-    return false;
-}
-
-static int setup(void **state)
-{
-    struct param_set set;
-    struct err e = {0};
-    param_set_init(&set);
-    memset(box, 0, sizeof(*box));
-    if (resource_create(node, ID, &set, 0, 0, &cgroups, &e) < 0) {
-        print_message("# %s\n", e.text);
-        return -1;
-    }
-    limit(ALL, ALL, ALL);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    resource_kill(node, ID, 5000, NULL);
-    while (waitpid(-1, NULL, WNOHANG) > 0)
-        ;
-    resource_bpf_forget(bpf, ID, NULL);
-    resource_remove(node, ID, NULL);
-    resource_cgroups_done(&cgroups);
-    return 0;
-}
-
-static pid_t inside(void (*body)(void))
-{
-    pid_t pid = fork();
-    if (pid)
-        return pid;
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    alarm(60);
-    if (cgroup_write(cgroups.v2, "cgroup.procs", NULL, "0") < 0)
-        _exit(100);
-    body();
-    _exit(0);
-}
-
-static void next_phase(int phase)
-{
-    box->phase = phase;
-}
-
-static void wait_phase(int phase)
-{
-    while (box->phase < phase)
-        pause_ms(1);
-}
-
-static void wait_done(int done)
-{
-    for (int i = 0; i < 20000 && box->done < done; i++)
-        pause_ms(1);
-    assert_true(box->done >= done);
-}
-
-static void ends(pid_t pid)
-{
-    int status = -1;
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_int_equal(status, 0);
-}
 
 static void body_tcp(void)
 {
@@ -336,7 +169,6 @@ static void test_accepted_limit(void **state)
     expect_held("sockets.tcp", 0);
 }
 
-#define SWARM 100
 static void body_swarm(void)
 {
     for (int i = 0; i < SWARM; i++)
@@ -529,210 +361,6 @@ static void test_events(void **state)
     assert_int_equal(resource_bpf_lost(bpf), 0);
 }
 
-static void body_unix(void)
-{
-    struct sockaddr_un a = {.sun_family = AF_UNIX, .sun_path = "\0terem-test"};
-    int fds[20];
-    int fd = socket(AF_UNIX, SOCK_STREAM, 0); /* 1 */
-    bind(fd, (struct sockaddr *)&a, sizeof(sa_family_t) + 11);
-    listen(fd, 16);
-    socketpair(AF_UNIX, SOCK_DGRAM, 0, fds); /* 3 */
-    socket(AF_NETLINK, SOCK_RAW, 0);         /* 4 */
-    for (int i = 0; i < 8; i++) {            /* two each: itself, and the listener's */
-        fds[i] = socket(AF_UNIX, SOCK_STREAM, 0);
-        if (fds[i] < 0)
-            box->refused += errno == ENOBUFS;
-        else if (connect(fds[i], (struct sockaddr *)&a, sizeof(sa_family_t) + 11) == 0)
-            box->got++;
-        else
-            box->wrong += errno == ECONNREFUSED;
-    }
-    box->done = 1;
-    wait_phase(1);
-}
-
-static void test_unix(void **state)
-{
-    if (!works("sockets.other"))
-        return;
-    limit(ALL, 11, ALL);
-    pid_t pid = inside(body_unix);
-    wait_done(1);
-    assert_int_equal(box->got, 3); /* 4, then 6, 8, 10, then 11 without its connection */
-    assert_int_equal(box->wrong, 1);
-    assert_int_equal(box->refused, 4);
-    assert_int_equal(held("sockets.other"), 11);
-    assert_int_equal(failed("sockets.other"), 5);
-    next_phase(1);
-    ends(pid);
-    expect_held("sockets.other", 0);
-}
-
-static void body_files(void)
-{
-    int pair[2];
-    struct rlimit r = {4096, 4096};
-    setrlimit(RLIMIT_NOFILE, &r);
-    wait_phase(1);
-    for (int i = 0; i < 100; i++)
-        if (open("/dev/null", O_RDONLY) >= 0)
-            box->got++;
-        else
-            box->refused += errno == ENFILE;
-    for (int i = 0; i < 10; i++) /* no file of its own */
-        box->wrong += dup(0) < 0;
-    for (int i = 0; i < 5; i++)
-        if (fork() == 0)
-            pause();
-    box->wrong += pipe(pair) == 0 || errno != ENFILE;
-    box->done = 1;
-    wait_phase(2);
-    _exit(0); /* the children have them still */
-}
-
-static void test_files(void **state)
-{
-    if (!works("files"))
-        return;
-    pid_t pid = inside(body_files);
-    pause_ms(50);
-    uint64_t before = held("files");
-    limit(ALL, ALL, before + 64);
-    next_phase(1);
-    wait_done(1);
-    assert_int_equal(box->got, 64);
-    assert_int_equal(box->refused, 36);
-    assert_int_equal(box->wrong, 0);
-    assert_int_equal(held("files"), before + 64);
-    assert_int_equal(failed("files"), 37); /* with the pipe */
-    limit(ALL, ALL, ALL);
-    resource_bpf_close(bpf); /* nobody of Terem is alive */
-    next_phase(2);
-    ends(pid);
-    open_bpf();
-    assert_int_equal(held("files"), before + 64);
-    assert_int_equal(resource_kill(node, ID, 5000, NULL), 0);
-    expect_held("files", 0);
-}
-
-static int range(int fd, int command, short type, long start, long len)
-{
-    struct flock f = {.l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = len};
-    return fcntl(fd, command, &f);
-}
-
-static int scratch(void)
-{
-    return open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-}
-
-static void body_locks(void)
-{
-    int a = scratch(), b = scratch();
-    box->wrong += flock(a, LOCK_SH) != 0;                    /* 1 */
-    box->wrong += flock(a, LOCK_SH) != 0;                    /* has it already */
-    box->wrong += flock(a, LOCK_EX) != 0;                    /* another one for it */
-    box->wrong += range(a, F_SETLK, F_WRLCK, 0, 10) != 0;    /* 2 */
-    box->wrong += range(a, F_SETLK, F_WRLCK, 20, 10) != 0;   /* 3 */
-    box->wrong += range(b, F_OFD_SETLK, F_RDLCK, 0, 1) != 0; /* 4 */
-    box->done = 1;
-    wait_phase(1);
-    box->refused += range(b, F_SETLK, F_WRLCK, 50, 1) < 0 && errno == ENOLCK;
-    box->refused += flock(b, LOCK_EX) < 0 && errno == ENOLCK;
-    box->wrong += range(a, F_SETLK, F_UNLCK, 4, 2) != 0; /* 5: cut in two */
-    box->done = 2;
-    wait_phase(2);
-    box->wrong += range(a, F_SETLK, F_WRLCK, 0, 0) != 0; /* 3: joined */
-    box->done = 3;
-    wait_phase(3);
-    pid_t pid = fork();
-    if (pid == 0) { /* waits for its parent's, and is ended */
-        range(a, F_SETLKW, F_WRLCK, 0, 1);
-        _exit(0);
-    }
-    box->error = pid;
-    box->done = 4;
-    wait_phase(4);
-    kill(pid, SIGKILL);
-    waitpid(pid, NULL, 0);
-    box->done = 5;
-    wait_phase(5);
-    close(a);
-    box->done = 6;
-    wait_phase(6);
-}
-
-static void test_locks(void **state)
-{
-    struct param_set set = set_of(ALL, ALL, ALL);
-    if (!works("file-locks"))
-        return;
-    pid_t pid = inside(body_locks);
-    wait_done(1);
-    assert_int_equal(box->wrong, 0);
-    assert_int_equal(held("file-locks"), 4);
-    param_set_put(&set, param_find("file-locks"), (struct param_value){.n = 4});
-    assert_int_equal(resource_bpf_apply(bpf, ID, &set, true, NULL), 0);
-    next_phase(1);
-    wait_done(2);
-    assert_int_equal(box->refused, 2);
-    assert_int_equal(failed("file-locks"), 2);
-    assert_int_equal(held("file-locks"), 5);
-    limit(ALL, ALL, ALL);
-    next_phase(2);
-    wait_done(3);
-    assert_int_equal(box->wrong, 0);
-    assert_int_equal(held("file-locks"), 3);
-    next_phase(3);
-    wait_done(4);
-    expect_held("file-locks", 4); /* one waits */
-    next_phase(4);
-    wait_done(5);
-    expect_held("file-locks", 3);
-    next_phase(5);
-    wait_done(6);
-    expect_held("file-locks", 1);
-    next_phase(6);
-    ends(pid); /* with what it has */
-    expect_held("file-locks", 0);
-}
-
-static void body_lock_swarm(void)
-{
-    for (int i = 0; i < SWARM; i++)
-        if (fork() == 0) {
-            int fd = scratch();
-            alarm(60);
-            wait_phase(1);
-            bool got = i % 2 ? flock(fd, LOCK_EX) == 0 : range(fd, F_SETLK, F_WRLCK, 0, 1) == 0;
-            __sync_fetch_and_add(got ? &box->got : &box->refused, 1);
-            __sync_fetch_and_add(&box->done, 1);
-            wait_phase(2);
-            _exit(0);
-        }
-    while (wait(NULL) > 0)
-        ;
-}
-
-static void test_lock_swarm(void **state)
-{
-    struct param_set set = set_of(ALL, ALL, ALL);
-    if (!works("file-locks"))
-        return;
-    param_set_put(&set, param_find("file-locks"), (struct param_value){.n = 33});
-    assert_int_equal(resource_bpf_apply(bpf, ID, &set, true, NULL), 0);
-    pid_t pid = inside(body_lock_swarm);
-    next_phase(1);
-    wait_done(SWARM);
-    assert_int_equal(box->got, 33);
-    assert_int_equal(counter("file-locks").held.n, 33);
-    assert_int_equal(counter("file-locks").maxheld.n, 33);
-    assert_int_equal(failed("file-locks"), SWARM - 33);
-    next_phase(2);
-    ends(pid);
-    expect_held("file-locks", 0);
-}
-
 /* What a birth and a look at many VEs cost; printed, not judged. */
 static void test_speed(void **state)
 {
@@ -753,71 +381,17 @@ static void test_speed(void **state)
                           1e3 / N);
 }
 
-static int lo_up(void)
+static int tests(void)
 {
-    struct ifreq r = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
-    auto_fd int fd = socket(AF_INET, SOCK_DGRAM, 0);
-    return fd < 0 ? -1 : ioctl(fd, SIOCSIFFLAGS, &r);
-}
-
-#define EACH(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-static int run_all(void)
-{
-    struct err e = {0};
-    box = mmap(NULL, sizeof(*box), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (box == MAP_FAILED || unshare(CLONE_NEWNET) < 0 || lo_up() < 0) {
-        printf("1..0 # SKIP needs root\n");
-        return 0;
-    }
-    if (resource_node_open(name, &node, &e) < 0 || resource_bpf_open(node, dir, &bpf, &e) < 0) {
-        fprintf(stderr, "%s\n", e.text);
-        return 1;
-    }
-    const char *why;
-    if (resource_bpf_row(bpf, param_find("sockets.tcp"), &why) != RESOURCE_BPF_LIMITED)
-        fprintf(stderr, "# sockets.tcp: %s\n", why);
-    const struct CMUnitTest tests[] = {
-        EACH(test_tcp),        EACH(test_accepted), EACH(test_accepted_limit), EACH(test_swarm),
-        EACH(test_udp),        EACH(test_survives), EACH(test_once),           EACH(test_sysctl),
-        EACH(test_events),     EACH(test_unix),     EACH(test_files),          EACH(test_locks),
-        EACH(test_lock_swarm), EACH(test_speed),
+    const struct CMUnitTest list[] = {
+        EACH(test_tcp),    EACH(test_accepted), EACH(test_accepted_limit), EACH(test_swarm),
+        EACH(test_udp),    EACH(test_survives), EACH(test_once),           EACH(test_sysctl),
+        EACH(test_events), EACH(test_speed),
     };
-    int r = cmocka_run_group_tests_name("bpf", tests, NULL, NULL);
-    resource_bpf_close(bpf);
-    resource_node_close(node);
-    return r;
-}
-
-static int clean_up(void)
-{
-    struct err e = {0};
-    if (resource_node_open(name, &node, &e) < 0)
-        return 0;
-    resource_kill(node, ID, 5000, NULL);
-    resource_remove(node, ID, NULL);
-    bool left = resource_bpf_remove(dir, &e) < 0 || resource_node_remove(node, &e) < 0;
-    if (left)
-        fprintf(stderr, "%s\n", e.text);
-    resource_node_close(node);
-    return left;
+    return cmocka_run_group_tests_name("bpf", list, NULL, NULL);
 }
 
 int main(void)
 {
-    str_print(name, sizeof(name), "terem-test-%d", (int)getpid());
-    str_print(dir, sizeof(dir), "/tmp/%s-bpf", name);
-    signal(SIGTERM, SIG_IGN); /* of a test runner that gave up: the child dies of it, we clean */
-    signal(SIGINT, SIG_IGN);
-    pid_t pid = fork();
-    if (pid == 0) {
-        signal(SIGTERM, SIG_DFL);
-        signal(SIGINT, SIG_DFL);
-        int r = run_all();
-        fflush(NULL);
-        _exit(r ? 1 : 0);
-    }
-    int status = 0;
-    if (pid < 0 || waitpid(pid, &status, 0) != pid)
-        return 1;
-    return clean_up() || !WIFEXITED(status) || WEXITSTATUS(status);
+    return stage_main(tests);
 }

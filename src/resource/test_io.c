@@ -208,12 +208,12 @@ static void test_usage(void **state)
     give_disk(node);
     param_set_init(&set);
     assert_int_equal(resource_create(node, 7, &set, 0, 0, &c, NULL), 0);
-    assert_int_equal(resource_usage(node, 7, &u, NULL), 0);
+    assert_int_equal(resource_usage(node, 7, RESOURCE_ALL, &u, NULL), 0);
     assert_false(u.has_io);
     write_at("cg/terem/ve-7/io.stat", "8:0 rbytes=5 wbytes=6 rios=1 wios=1 dbytes=0 dios=0\n"
                                       "8:4080 rbytes=4096 wbytes=512 rios=1 wios=1\n"
                                       "8:40801 rbytes=1\n");
-    assert_int_equal(resource_usage(node, 7, &u, NULL), 0);
+    assert_int_equal(resource_usage(node, 7, RESOURCE_ALL, &u, NULL), 0);
     assert_true(u.has_io);
     assert_int_equal(u.read_bytes, 4096);
     assert_int_equal(u.written_bytes, 512);
@@ -227,7 +227,7 @@ static void test_usage(void **state)
     assert_int_equal(resource_create(node, 7, &set, 0, 0, &c, NULL), 0);
     write_at("all/terem/ve-7/blkio.throttle.io_service_bytes",
              "8:4080 Read 100\n8:4080 Write 200\n8:4080 Total 300\nTotal 300\n");
-    assert_int_equal(resource_usage(node, 7, &u, NULL), 0);
+    assert_int_equal(resource_usage(node, 7, RESOURCE_ALL, &u, NULL), 0);
     assert_int_equal(u.read_bytes, 100);
     assert_int_equal(u.written_bytes, 200);
     resource_cgroups_done(&c);

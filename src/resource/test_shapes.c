@@ -94,7 +94,7 @@ static void test_v2_memory_in_use(void **state)
     assert_string_equal(e.text,
                         "memory.limit 512M is below the 599M in use, which cannot be given back: "
                         "processes inside would be killed until it fits; set it with --force, or "
-                        "choose at least 599M");
+                        "choose at least 750M");
     expect("cg/terem/ve-8/ve/memory.reclaim", "91226112"); /* it tried */
     expect("cg/terem/ve-8/memory.max", "1073741824");
     expect("cg/terem/ve-8/cpu.max", "50000 100000"); /* was 20000 meanwhile */
@@ -105,6 +105,70 @@ static void test_v2_memory_in_use(void **state)
     expect("cg/terem/ve-8/cpu.max", "20000 100000");
     resource_cgroups_done(&c);
     resource_node_close(node);
+}
+
+/* What cannot be given back and a quarter of it, at least 8M, have to fit; nothing is tried. */
+static void test_room(void **state)
+{
+    static const struct {
+        const char *limit, *says; /* says NULL: there is room */
+    } cases[] = {
+        {"4M", "4M is below the 12M in use"},
+        {"19M", "19M leaves too little beside the 12M in use"},
+        {"19M", "choose at least 21M"},
+        {"20M", NULL},
+        {"unlimited", NULL},
+    };
+    struct resource_node *node;
+    struct resource_cgroups c;
+    for (size_t v2 = 0; v2 < 2; v2++) {
+        const char *top = v2 ? "cg" : "all";
+        char path[64];
+        make_top("cg", true, v2 ? "memory" : "");
+        if (!v2)
+            make_top("all", false, "");
+        open_node(v2 ? "1 1 0:1 / @/cg rw - cgroup2 cgroup2 rw\n"
+                     : "1 1 0:1 / @/all rw - cgroup cgroup rw,memory\n"
+                       "1 1 0:3 / @/cg rw - cgroup2 cgroup2 rw\n",
+                  &node);
+        struct param_set old = set_of(NULL, "memory.limit=1G", "swap.limit=0");
+        assert_int_equal(resource_create(node, 7, &old, 0, 0, &c, NULL), 0);
+        str_print(path, sizeof(path), "%s/terem/ve-7/%s", top,
+                  v2 ? "memory.current" : "memory.usage_in_bytes");
+        write_at(path, "146800640\n"); /* 140M, of which 128M are given back */
+        str_print(path, sizeof(path), "%s/terem/ve-7/memory.stat", top);
+        write_at(path, v2 ? "inactive_file 104857600\nactive_file 20971520\nfile_mapped 1048576\n"
+                            "slab_reclaimable 9437184\ninactive_anon 4194304\n"
+                          : "inactive_file 1\nactive_file 1\ntotal_inactive_file 114294784\n"
+                            "total_active_file 20971520\ntotal_mapped_file 1048576\n"
+                            "total_inactive_anon 4194304\ntotal_swap 0\n");
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+            struct err e = {0};
+            char limit[64];
+            str_print(limit, sizeof(limit), "memory.limit=%s", cases[i].limit);
+            struct param_set set = set_of(NULL, limit, "swap.limit=0");
+            int r = resource_room(node, 7, &old, &set, &e);
+            assert_int_equal(r, cases[i].says ? -ERR_STATE : 0);
+            if (cases[i].says && !strstr(e.text, cases[i].says))
+                fail_msg("%s", e.text);
+        }
+        expect(v2 ? "cg/terem/ve-7/memory.max" : "all/terem/ve-7/memory.limit_in_bytes",
+               "1073741824");
+        /* v1 bounds both together: 12M and 32M in swap do not fit into 20M and 16M. */
+        write_at(path, "total_inactive_file 134217728\ntotal_swap 33554432\n");
+        struct param_set wide = set_of(NULL, "memory.limit=20M", "swap.limit=64M");
+        struct param_set narrow = set_of(NULL, "memory.limit=20M", "swap.limit=16M");
+        struct param_set fits = set_of(NULL, "memory.limit=20M", "swap.limit=24M");
+        struct err e = {0};
+        assert_int_equal(resource_room(node, 7, &wide, &narrow, &e), v2 ? 0 : -ERR_STATE);
+        if (!v2 && !strstr(e.text, "swap.limit 16M is below the 24M in use"))
+            fail_msg("%s", e.text);
+        assert_int_equal(resource_room(node, 7, &wide, &fits, NULL), 0);
+        resource_cgroups_done(&c);
+        resource_node_close(node);
+        assert_int_equal(tree_teardown(NULL), 0);
+        assert_int_equal(tree_setup(NULL), 0);
+    }
 }
 
 /* lxcfs reads a VE's /proc/stat there, below the same name. */
@@ -362,8 +426,9 @@ static void test_sockets(void **state)
 
     make_top("cg", true, "memory");
     open_node("1 1 0:1 / @/cg rw - cgroup2 cgroup2 rw\n", &node);
-    assert_int_equal(resource_check(node, &set, &e), -ERR_UNSUPPORTED);
-    assert_non_null(strstr(e.text, "memory.sockets cannot be enforced here: cgroup v2 charges"));
+    assert_int_equal(resource_check(node, &set, &e), 0);
+    assert_non_null(strstr(resource_partly(node, param_find("memory.sockets")), "cgroup v2"));
+    assert_null(resource_partly(node, param_find("memory.limit")));
     resource_node_close(node);
 }
 
@@ -491,6 +556,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         EACH(test_v2_only),
         EACH(test_v2_memory_in_use),
+        EACH(test_room),
         EACH(test_v1_with_cpuacct_apart),
         EACH(test_v1_with_comounts),
         EACH(test_mixed_and_absent),
