@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -54,8 +55,8 @@ static int check_plan(const struct container_plan *p, struct err *err)
         return err_set(err, ERR_INTERNAL, "%u is no base of ids for a VE", p->id_base);
     if (!p->argv || !p->argv[0])
         return err_set(err, ERR_USAGE, "there is no command to start it with");
-    if (p->n_cgroup_procs > CONTAINER_V1_MAX || p->tree < 0 ||
-        (!p->own_init && p->init_program < 0))
+    if (p->n_cgroup_procs > CONTAINER_V1_MAX || (p->repair ? p->repair->tree : p->tree) < 0 ||
+        (p->repair && p->n_layers == 0) || (!p->own_init && p->init_program < 0))
         return err_set(err, ERR_INTERNAL, "the plan of the VE is incomplete");
     return 0;
 }
@@ -81,14 +82,14 @@ static int clone_shifted(int dir, int userns, unsigned attr, int *ret_fd, struct
     return 0;
 }
 
-static int send_layers(const struct container_plan *plan, int userns, int sock, struct err *err)
+static int send_layers(const int *layers, size_t n_layers, int userns, int sock, struct err *err)
 {
-    for (size_t done = 0; done < plan->n_layers;) {
+    for (size_t done = 0; done < n_layers;) {
         int fds[FD_PASS_MAX];
         size_t n = 0;
         int r = 0;
-        while (n < FD_PASS_MAX && done + n < plan->n_layers && r == 0) {
-            r = clone_shifted(plan->layers[done + n], userns, MOUNT_ATTR_RDONLY, &fds[n], err);
+        while (n < FD_PASS_MAX && done + n < n_layers && r == 0) {
+            r = clone_shifted(layers[done + n], userns, MOUNT_ATTR_RDONLY, &fds[n], err);
             if (r == 0)
                 n++;
             else
@@ -129,10 +130,13 @@ static int send_parts(const struct container_plan *plan, pid_t pid, int sock, st
     auto_fd int userns = -1, tree = -1, dev = -1, proc_fs = -1;
     int r;
     if ((r = open_namespace(pid, "user", &userns, err)) < 0 ||
-        (r = send_layers(plan, userns, sock, err)) < 0)
+        (r = send_layers(plan->layers, plan->n_layers, userns, sock, err)) < 0)
         return r;
-    if ((r = clone_shifted(plan->tree, userns, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, &tree, err)) <
-        0)
+    const struct container_repair *repair = plan->repair;
+    if (repair && (r = send_layers(repair->layers, repair->n_layers, userns, sock, err)) < 0)
+        return r;
+    if ((r = clone_shifted(repair ? repair->tree : plan->tree, userns,
+                           MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, &tree, err)) < 0)
         return err_wrap(err, "its writable tree");
     if ((r = device_tree(plan->id_base, plan->limits->shared, &dev, err)) < 0)
         return r;
@@ -207,10 +211,12 @@ int container_birth_finish(struct container_birth *b, struct container_started *
                            struct err *err)
 {
     auto_fd int console = -1, listener = -1;
+    struct container_pts pts;
     struct message m;
     size_t n = 1;
     int r;
-    if ((r = message_expect(b->sock, MESSAGE_CONSOLE, NULL, &console, 1, err)) < 0)
+    if ((r = message_expect(b->sock, MESSAGE_CONSOLE, NULL, &console, 1, err)) < 0 ||
+        (r = limits_see_pts(b->pidfd, &pts, err)) < 0) /* nothing of the VE's own has run yet */
         return r;
     if ((r = message_send(b->sock, MESSAGE_GO, 0, NULL, 0, err)) < 0)
         return child_failed(b, err);
@@ -228,7 +234,9 @@ int container_birth_finish(struct container_birth *b, struct container_started *
     *ret = (struct container_started){.pidfd = steal_fd(&b->pidfd),
                                       .pid = b->pid,
                                       .console = steal_fd(&console),
-                                      .listener = steal_fd(&listener)};
+                                      .listener = steal_fd(&listener),
+                                      .root = pts.device[0],
+                                      .pts = pts};
     b->pid = -1;
     return 0;
 }

@@ -34,9 +34,18 @@
 #define CONTAINER_ID_COUNT 65536
 #define CONTAINER_V1_MAX   8
 
+struct str;
+
 struct container_file { /* a small file written inside, as the VE's root, at every start */
-    const char *path;   /* "/etc/hostname"; symlinks resolve inside the VE only */
+    const char *path;   /* "/etc/hostname"; symlinks resolve inside the VE only.  "/etc/x/" and a
+                           star: each regular file that is there.  Where its directory is not there
+                           nothing is written */
     const char *text;
+    bool must; /* where it cannot be written the start fails */
+    /* NULL: `text` takes the place of whatever is there.  Else what shall be there is made of what
+     * is, foreign bytes without a NUL ("": nothing that can be read); `own`: the VE has written it,
+     * not its layers.  false: it is left as it is. */
+    bool (*merge)(const char *now, bool own, const char *text, struct str *ret);
 };
 
 /* What namespaces, rlimits and mounts bound.  UINT64_MAX: as far as the kernel and the node go. */
@@ -49,7 +58,8 @@ struct container_limits {
     uint64_t signals, locked; /* locked in bytes */
     uint64_t nofile;          /* open files of each process */
     uint64_t ptys;            /* beside the console */
-    bool dedup;               /* the kernel may merge equal pages */
+    uint64_t sockets; /* bytes: of TCP's buffers; a quarter is a socket's ceiling each way */
+    bool dedup;       /* the kernel may merge equal pages */
 };
 /* Those of a VE that has none given. */
 extern const struct container_limits container_limits_default;
@@ -68,6 +78,21 @@ struct container_ipc {
     uint64_t queues, semaphores, segments;
 };
 int container_count_ipc(int pidfd, struct container_ipc *ret, struct err *err);
+/* Where "/", /dev and /dev/pts of a VE lay at its birth. */
+struct container_pts {
+    uint64_t device[3]; /* st_dev */
+};
+/* Ptys in the devpts that the VE was born with, beside its console.  Never waits for the VE.
+ * ERR_NOT_FOUND: its root has covered or moved /dev/pts. */
+int container_count_ptys(int pidfd, const struct container_pts *born, uint64_t *ret,
+                         struct err *err);
+
+/* A root that is mended from a rescue system: the same as in a plan. */
+struct container_repair {
+    const int *layers;
+    size_t n_layers;
+    int tree;
+};
 
 struct container_plan {
     const char *hostname;
@@ -86,7 +111,7 @@ struct container_plan {
     const char *user;        /* application VEs: "uid[:gid]" or a name inside; NULL: root */
     bool nesting;            /* may make namespaces and mounts for containers of its own */
     bool new_privileges;     /* false: no_new_privs (application VEs by default) */
-    const struct container_file *files; /* hostname, hosts, resolv.conf */
+    const struct container_file *files;
     size_t n_files;
     int lxcfs;   /* directory of the lxcfs mount, or -1 */
     int proc_fs; /* directory that is shown, read-only, as /proc/fs; or -1 */
@@ -94,6 +119,11 @@ struct container_plan {
     bool no_network;                       /* keep only lo */
     bool old_overlay; /* stack layers as kernels before 6.13 need it, also on newer ones */
     bool listen;      /* for the calls that kernel/seccomp.h says are answered */
+    bool listen_disk; /* for statfs(2), too */
+    /* Not NULL: `layers` are those of a rescue system, which writes into memory (`tree` is -1) and
+     * finds this root at /repair and, read-only, what its layers alone show at /template.  Nothing
+     * of either is executed or followed. */
+    const struct container_repair *repair;
 };
 
 struct container_birth;
@@ -102,6 +132,8 @@ struct container_started {
     pid_t pid;    /* its host pid */
     int console;  /* pty master; for application VEs stdout and stderr go there too; or -1 */
     int listener; /* when the plan asked for it and the kernel gives one; else -1 */
+    dev_t root;   /* st_dev of its root directory: tells its overlay from all else mounted inside */
+    struct container_pts pts;
 };
 
 int container_birth_begin(const struct container_plan *plan, struct container_birth **ret,
@@ -130,6 +162,7 @@ struct container_exec {
     bool tty;               /* a pty of the VE's own devpts is the controlling terminal */
     uint16_t rows, columns; /* of that pty; 0: 24×80 */
     bool listen;            /* as in the plan; the command has a filter of its own */
+    bool listen_disk;       /* as in the plan */
 };
 struct container_process {
     pid_t pid; /* a child of the caller: waitpid() for it */
@@ -146,6 +179,8 @@ int container_exec(const struct container_exec *x, struct container_process *ret
  * mount namespaces, changes to its root directory and becomes its root for good. */
 int container_enter_files(int pidfd, struct err *err);
 
+/* Looks its files up, before the first VEs would do so all at once. */
+void container_look_up_lxcfs(int lxcfs_dir);
 /* Puts lxcfs's files (again) over the running VE's /proc files. */
 int container_mount_lxcfs(int pidfd, int lxcfs_dir, struct err *err);
 

@@ -135,6 +135,10 @@ int device_pty(int devpts, bool raw, unsigned rows, unsigned columns, int *ret_m
 {
     auto_fd int master = openat(devpts, "ptmx", O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
     struct stat st;
+    if (master < 0 && errno == ENOSPC) /* devpts_new_index(), of either bound */
+        return err_set(err, ERR_EXHAUSTED,
+                       "cannot open a terminal: there are as many as may be; raise the VE's ptys, "
+                       "or the sysctl kernel.pty.max");
     if (master < 0 || fstat(master, &st) < 0)
         return err_sys(err, "cannot open a terminal");
     /* In a running VE the path is in the hands of its root. */

@@ -24,7 +24,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define DEADLINE_S 10 /* of each step until the command executes; milliseconds are usual */
+#define DEADLINE_S 10   /* of each step until the command executes; milliseconds are usual */
+#define ENDING_MS  1000 /* what had no memory left waits so long to know why */
 #define REAP_MS    5000
 
 struct streams {
@@ -98,6 +99,7 @@ static int run_command(const struct container_exec *x, int sock, const struct st
         .nesting = x->nesting,
         .new_privileges = x->new_privileges,
         .listen = x->listen,
+        .listen_disk = x->listen_disk,
         .program = -1,
         .sock = sock,
     };
@@ -129,6 +131,9 @@ static int enter_and_fork(const struct container_exec *x, int sock, struct err *
         return r;
     int pidfd = -1;
     pid_t pid = namespace_fork(CLONE_PARENT, -1, &pidfd, err);
+    /* fork(2): ENOMEM is also told in a pid namespace whose init is about to end. */
+    if (pid < 0 && err->sys == ENOMEM && fd_pidfd_wait_exit(x->pidfd, ENDING_MS, NULL) == 0)
+        return err_set(err, ERR_STATE, "it has stopped");
     if (pid < 0)
         return (int)pid;
     if (pid == 0) {

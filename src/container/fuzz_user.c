@@ -2,22 +2,14 @@
 /*
  * fuzz_user — arbitrary bytes as a user, /etc/passwd and /etc/group, parted by NUL bytes.
  */
-#include "base/cleanup.h"
+#include "base/fuzz.h"
 #include "container/internal.h"
-
-#include <stdint.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    if (size > 65536)
-        return 0;
-    auto_free char *text = malloc(size + 3);
+    auto_free char *text = fuzz_texts(data, size, 65536, 3);
     if (!text)
         return 0;
-    memcpy(text, data, size);
-    memset(text + size, 0, 3); /* three strings however few NULs there are */
     const char *passwd = text + strlen(text) + 1;
     const char *group = passwd + strlen(passwd) + 1;
     struct user u;

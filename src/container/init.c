@@ -26,9 +26,7 @@ static int make_namespaces(const struct container_plan *plan, struct err *err)
     int flags = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWCGROUP;
     if (access("/proc/self/ns/time_for_children", F_OK) == 0)
         flags |= CLONE_NEWTIME; /* entered when its clocks are set */
-    if (unshare(flags) < 0)
-        return err_sys(err, "cannot make its namespaces");
-    return 0;
+    return namespace_unshare(flags, err);
 }
 
 static int receive_layers(int sock, int *layers, size_t n, struct err *err)
@@ -64,23 +62,27 @@ static int receive_lxcfs(int sock, int fds[LXCFS_COUNT], struct err *err)
     return 0;
 }
 
-static int receive_and_build(const struct container_plan *plan, int sock, int *ret_devpts,
-                             struct err *err)
+static int receive_and_build(const struct container_plan *plan, int sock, int *ret_tree,
+                             int *ret_devpts, struct err *err)
 {
-    auto_free int *layers = calloc(plan->n_layers + 1, sizeof(int));
+    size_t n_more = plan->repair ? plan->repair->n_layers : 0;
+    auto_free int *layers = calloc(plan->n_layers + n_more + 1, sizeof(int));
     int mounts[3] = {-1, -1, -1}, lxcfs[LXCFS_COUNT];
     if (!layers)
         return err_set(err, ERR_EXHAUSTED, "out of memory");
     int r;
     if ((r = receive_layers(sock, layers, plan->n_layers, err)) < 0 ||
+        (r = receive_layers(sock, layers + plan->n_layers, n_more, err)) < 0 ||
         (r = message_expect(sock, MESSAGE_MOUNTS, NULL, mounts, plan->proc_fs >= 0 ? 3 : 2, err)) <
             0 ||
         (r = receive_lxcfs(sock, lxcfs, err)) < 0)
         return r;
+    const struct container_repair broken = {layers + plan->n_layers, n_more, mounts[0]};
     struct root_parts parts = {
         .layers = layers,
         .n_layers = plan->n_layers,
-        .tree = mounts[0],
+        .tree = plan->repair ? -1 : mounts[0],
+        .repair = plan->repair ? &broken : NULL,
         .dev = mounts[1],
         .proc_fs = mounts[2],
         .lxcfs = lxcfs,
@@ -89,6 +91,7 @@ static int receive_and_build(const struct container_plan *plan, int sock, int *r
         .old_overlay = plan->old_overlay,
         .ptys = plan->limits->ptys,
     };
+    *ret_tree = parts.tree;
     return root_build(&parts, ret_devpts, err);
 }
 
@@ -146,7 +149,7 @@ static int prepare(const struct container_plan *plan, int sock, int sysctls, int
     const int keep[] = {sock, sysctls, plan->init_program};
     fd_close_others(keep, 3);
 
-    auto_fd int devpts = -1;
+    auto_fd int devpts = -1, tree = -1;
     uint32_t ipc = 0;
     if ((r = process_detach(err)) < 0 || (r = make_namespaces(plan, err)) < 0 ||
         (r = namespace_become_root(err)) < 0)
@@ -156,12 +159,14 @@ static int prepare(const struct container_plan *plan, int sock, int sysctls, int
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     prctl(PR_SET_DUMPABLE, 0);
     if ((r = write_ipc_limits(plan, sysctls, &ipc, err)) < 0 ||
+        (r = limits_write_buffers(plan->limits, sysctls, err)) < 0 ||
         (r = message_send(sock, MESSAGE_READY, ipc, NULL, 0, err)) < 0 ||
-        (r = receive_and_build(plan, sock, &devpts, err)) < 0)
+        (r = receive_and_build(plan, sock, &tree, &devpts, err)) < 0)
         return r;
     if (sethostname(plan->hostname, strlen(plan->hostname)) < 0)
         return err_sys(err, "cannot set its host name");
-    if ((r = raise_loopback(err)) < 0 || (r = file_write_all(plan->files, plan->n_files, err)) < 0)
+    if ((r = raise_loopback(err)) < 0 ||
+        (r = file_write_all(plan->files, plan->n_files, tree, err)) < 0)
         return r;
     return make_console(plan, devpts, sock, ret_slave, err);
 }
@@ -203,6 +208,7 @@ static int run(const struct container_plan *plan, int sock, int slave, struct er
         .nesting = plan->nesting,
         .new_privileges = plan->new_privileges,
         .listen = plan->listen,
+        .listen_disk = plan->listen_disk,
         .program = -1,
         .sock = sock,
     };

@@ -58,6 +58,10 @@ int limits_write_counters(const struct container_limits *l, int sysctls, struct 
 int limits_write_ipc(const struct container_limits *l, int sysctls, struct err *err);
 /* By the host's root, where the VE's root may not (before Linux 6.9). */
 int limits_write_ipc_of(const struct container_limits *l, int pidfd, struct err *err);
+/* Ceilings of TCP's buffers, in the caller's own new network namespace. */
+int limits_write_buffers(const struct container_limits *l, int sysctls, struct err *err);
+/* Before anything of the VE's own runs. */
+int limits_see_pts(int pidfd, struct container_pts *ret, struct err *err);
 /* /proc/sys of a proc of its own; by the host's root. */
 int limits_open_sysctls(int *ret_fd, struct err *err);
 
@@ -90,13 +94,14 @@ int device_pty(int devpts, bool raw, unsigned rows, unsigned columns, int *ret_m
 struct root_parts {
     const int *layers;
     size_t n_layers;
-    int tree, dev;
+    int tree, dev;    /* tree -1: in memory, thrown away at the end */
     int proc_fs;      /* or -1 */
     const int *lxcfs; /* LXCFS_COUNT descriptors, -1 where there is none */
     bool cgroup;      /* mount a cgroup2 */
     bool nesting;     /* leave an uncovered proc and sysfs for containers inside */
     bool old_overlay; /* as before 6.13; tests */
     uint64_t ptys;
+    const struct container_repair *repair; /* or NULL */
 };
 /* The working directory is the VE's root afterwards.  ret_devpts: its mounted devpts. */
 int root_build(const struct root_parts *parts, int *ret_devpts, struct err *err);
@@ -109,8 +114,9 @@ void lxcfs_clone(int lxcfs_dir, int ret[LXCFS_COUNT]);
 /* Attaches one below a proc or sys mount.  on_top: over what an earlier lxcfs left. */
 int lxcfs_attach(int fd, size_t which, int proc, int sys, bool on_top, struct err *err);
 
-/* file.c: the plan's small files, written by the VE's root inside its root. */
-int file_write_all(const struct container_file *files, size_t n, struct err *err);
+/* file.c: the plan's small files, written by the VE's root inside its root.  tree: where what it
+ * has written itself is, or -1. */
+int file_write_all(const struct container_file *files, size_t n, int tree, struct err *err);
 
 /* user.c: "uid[:gid]", "name[:group]"; NULL is root. */
 #define USER_GROUPS_MAX 256
@@ -132,6 +138,7 @@ struct process_spec {
     const char *workdir, *user;
     bool own_init, nesting, new_privileges;
     bool listen; /* sends MESSAGE_FILTER */
+    bool listen_disk;
     int program; /* executed instead of argv[0], with argv after its own name; or -1 */
     int sock;    /* tells the caller about a failure; closed by exec */
 };

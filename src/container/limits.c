@@ -12,6 +12,7 @@
 #include "kernel/mount.h"
 #include "kernel/namespace.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -22,6 +23,8 @@
 #include <sys/prctl.h>
 #include <sys/sem.h>
 #include <sys/shm.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -30,6 +33,7 @@
 #define IPC_MAX     32768      /* IPCMNI: the kernel takes no more (ipc/util.h) */
 #define SEM_MAX     1024000000 /* SEMMNS (linux/sem.h) */
 #define SEM_SET_MAX 32000      /* SEMMSL, SEMMNI */
+#define SOCKET_PART 4          /* of memory.sockets: what one socket may take for a direction */
 #define SEM_OPS     500        /* SEMOPM */
 /* ULONG_MAX - (1 << 24): SHMMAX and SHMALL (linux/shm.h). */
 #define SHM_MAX (UINT64_MAX - (1 << 24))
@@ -48,6 +52,7 @@ const struct container_limits container_limits_default = {
     .locked = 8 * MiB,
     .nofile = UINT64_MAX,
     .ptys = 1024,
+    .sockets = UINT64_MAX,
 };
 
 #define FIELD(name) offsetof(struct container_limits, name)
@@ -152,6 +157,56 @@ int limits_write_ipc(const struct container_limits *l, int sysctls, struct err *
     return 0;
 }
 
+/* The three numbers of net.ipv4.tcp_rmem and tcp_wmem: least, default, most. */
+struct buffers {
+    uint64_t n[2][3];
+};
+static const char *const buffer_files[] = {"net/ipv4/tcp_rmem", "net/ipv4/tcp_wmem"};
+
+/* Of the caller's network namespace. */
+static int read_buffers(int sysctls, struct buffers *ret, struct err *err)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(buffer_files); i++) {
+        auto_free char *text = NULL;
+        char *save = NULL;
+        int r = fd_read_file_at(sysctls, buffer_files[i], 128, &text, NULL, err);
+        if (r < 0)
+            return err_wrap(err, "cannot read sysctl %s", buffer_files[i]);
+        char *word = strtok_r(text, " \t\n", &save);
+        for (size_t k = 0; k < 3; k++, word = strtok_r(NULL, " \t\n", &save))
+            if (!word || (r = number_parse(word, 0, UINT64_MAX, &ret->n[i][k], err)) < 0)
+                return err_set(err, ERR_INTERNAL, "sysctl %s is not three numbers",
+                               buffer_files[i]);
+    }
+    return 0;
+}
+
+/* whole: what there is without a limit. */
+static int write_buffers(const struct container_limits *l, const struct buffers *whole, int sysctls,
+                         struct err *err)
+{
+    uint64_t most = l->sockets == UINT64_MAX ? UINT64_MAX : l->sockets / SOCKET_PART;
+    for (size_t i = 0; i < ARRAY_SIZE(buffer_files); i++) {
+        const uint64_t *n = whole->n[i];
+        char text[80];
+        str_print(text, sizeof(text), "%llu %llu %llu", (unsigned long long)least(n[0], most),
+                  (unsigned long long)least(n[1], most), (unsigned long long)least(n[2], most));
+        int r = write_value(sysctls, buffer_files[i], text, err);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+int limits_write_buffers(const struct container_limits *l, int sysctls, struct err *err)
+{
+    struct buffers whole;
+    if (l->sockets == UINT64_MAX)
+        return 0;
+    int r = read_buffers(sysctls, &whole, err);
+    return r < 0 ? r : write_buffers(l, &whole, sysctls, err);
+}
+
 /* The caller is in the VE's IPC namespace.  Who may write its sysctls has changed: the host's root
  * before Linux 6.9, the uid that is root in the namespace's user namespace since. */
 static int write_ipc_as_either(const struct container_limits *l, int sysctls, uid_t owner,
@@ -218,6 +273,68 @@ int container_count_ipc(int pidfd, struct container_ipc *ret, struct err *err)
     return r;
 }
 
+/* The device a descriptor lies on; asks the file system nothing. */
+static int device_of(int fd, uint64_t *ret, struct err *err)
+{
+    struct statx st;
+    if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, 0, &st) < 0)
+        return err_sys(err, "cannot look at its /dev/pts");
+    *ret = makedev(st.stx_dev_major, st.stx_dev_minor);
+    return 0;
+}
+
+/* From "/" to /dev/pts.  seen: a step leads on only from where it led at birth, so that no file
+ * system of the VE's own (FUSE) is ever asked, and waited for; NULL: at birth. */
+static int walk_to_pts(int pidfd, const struct container_pts *seen, struct container_pts *ret,
+                       int *ret_fd, struct err *err)
+{
+    static const char *const steps[] = {"dev", "pts"};
+    auto_fd int at = -1;
+    int r = namespace_open_root(pidfd, &at, err);
+    for (size_t i = 0; r == 0; i++) {
+        if ((r = device_of(at, &ret->device[i], err)) < 0)
+            return r;
+        if (seen && seen->device[i] != ret->device[i])
+            return err_set(err, ERR_NOT_FOUND, "its /dev/pts is not the one it was born with");
+        if (i == ARRAY_SIZE(steps))
+            break;
+        int next = openat(at, steps[i], O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (next < 0)
+            return err_set(err, ERR_NOT_FOUND, "its /dev/pts is not there");
+        cleanup_fd(&at);
+        at = next;
+    }
+    if (r == 0)
+        *ret_fd = steal_fd(&at);
+    return r;
+}
+
+int limits_see_pts(int pidfd, struct container_pts *ret, struct err *err)
+{
+    auto_fd int fd = -1;
+    return walk_to_pts(pidfd, NULL, ret, &fd, err);
+}
+
+int container_count_ptys(int pidfd, const struct container_pts *born, uint64_t *ret,
+                         struct err *err)
+{
+    struct container_pts now;
+    auto_fd int path = -1;
+    char link[FD_PATH_MAX];
+    int r = walk_to_pts(pidfd, born, &now, &path, err);
+    if (r < 0)
+        return r;
+    int fd = open(fd_path(path, link), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    auto_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    if (!dir)
+        return err_sys(err, "cannot read its /dev/pts");
+    uint64_t n = 0;
+    for (struct dirent *e; (e = readdir(dir));)
+        n += e->d_name[0] >= '1' && e->d_name[0] <= '9'; /* 0 is the console; "ptmx" */
+    *ret = n;
+    return 0;
+}
+
 struct change {
     int pidfd, outer;
     uid_t owner;
@@ -240,6 +357,19 @@ static bool differ(const struct change *c, const size_t *fields, size_t n)
     return false;
 }
 
+/* Without a limit it has what we have ourselves; what its root made of that stays when there was
+ * none. */
+static int change_buffers(const struct change *c, int sysctls, struct err *err)
+{
+    struct buffers whole;
+    if (!c->old && c->new->sockets == UINT64_MAX)
+        return 0;
+    int r = read_buffers(sysctls, &whole, err);
+    if (r == 0)
+        r = namespace_enter(c->pidfd, CLONE_NEWNET, err);
+    return r < 0 ? r : write_buffers(c->new, &whole, sysctls, err);
+}
+
 /* What can be refused comes first, and what cannot be left again comes last. */
 static int change(const struct change *c, struct err *err)
 {
@@ -247,7 +377,7 @@ static int change(const struct change *c, struct err *err)
                                   FIELD(inotify_watches)},
                         ipc[] = {FIELD(ipc_queues), FIELD(ipc_semaphores), FIELD(ipc_segments),
                                  FIELD(shared)},
-                        shared[] = {FIELD(shared)};
+                        shared[] = {FIELD(shared)}, sockets[] = {FIELD(sockets)};
     auto_fd int sysctls = -1;
     int r = limits_open_sysctls(&sysctls, err);
     if (r == 0 && differ(c, shared, 1)) {
@@ -259,6 +389,8 @@ static int change(const struct change *c, struct err *err)
     if (r == 0 && differ(c, ipc, ARRAY_SIZE(ipc)) &&
         (r = namespace_enter(c->pidfd, CLONE_NEWIPC, err)) == 0)
         r = write_ipc_as_either(c->new, sysctls, c->owner, err);
+    if (r == 0 && differ(c, sockets, 1))
+        r = change_buffers(c, sysctls, err);
     if (r == 0 && differ(c, user, ARRAY_SIZE(user))) {
         if (setns(c->outer, CLONE_NEWUSER) < 0)
             return err_sys(err, "cannot enter its outer user namespace");

@@ -32,6 +32,13 @@ void lxcfs_clone(int lxcfs_dir, int ret[LXCFS_COUNT])
     }
 }
 
+void container_look_up_lxcfs(int lxcfs_dir)
+{
+    struct stat st;
+    for (size_t i = 0; i < LXCFS_COUNT; i++)
+        fstatat(lxcfs_dir, lxcfs_paths[i], &st, 0);
+}
+
 int lxcfs_attach(int fd, size_t which, int proc, int sys, bool on_top, struct err *err)
 {
     char path[64];
@@ -55,7 +62,15 @@ int lxcfs_attach(int fd, size_t which, int proc, int sys, bool on_top, struct er
         for (int i = 0; i < 8 && umount2(name, MNT_DETACH | UMOUNT_NOFOLLOW) == 0; i++)
             ;
     }
-    return mount_attach(fd, dir, name, err);
+    int r = mount_attach(fd, dir, name, err);
+    /* The kernel has dropped the name that fd was opened by and found it anew, for another process
+     * that looked it up at the same time. */
+    if (r == 0 || err->sys != ENOENT)
+        return r;
+    err_set(err, ERR_BUSY, "lxcfs's %s was looked up anew in this moment; try again",
+            lxcfs_paths[which]);
+    err->sys = ESTALE;
+    return -ERR_BUSY;
 }
 
 /* Opens a directory of the running VE that its root may have moved or covered: it must be the

@@ -8,6 +8,8 @@
 #include <fcntl.h>
 #include <sys/socket.h>
 
+#define DIED "its first process died while it was being prepared"
+
 int message_pair(int ret[2], struct err *err)
 {
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ret) < 0)
@@ -60,6 +62,8 @@ int message_next(int sock, struct message *ret, int *ret_fds, size_t *n_fds, str
     ssize_t len = fd_recv(sock, ret, sizeof(*ret), fds, &n, &why);
     if (len < 0 && why.sys == EAGAIN)
         return err_set(err, ERR_TIMEOUT, "its process does not answer");
+    if (len < 0 && why.sys == ECONNRESET) /* before it had read what we sent */
+        return err_set(err, ERR_STATE, DIED);
     if (len < 0) {
         if (err)
             *err = why;
@@ -98,7 +102,7 @@ int message_expect(int sock, enum message_kind kind, uint32_t *ret_value, int *r
     for (size_t i = 0; i < n; i++)
         close(fds[i]);
     if (m.kind == MESSAGE_END)
-        return err_set(err, ERR_STATE, "its first process died while it was being prepared");
+        return err_set(err, ERR_STATE, DIED);
     if (m.kind != MESSAGE_FAILED)
         return err_set(err, ERR_INTERNAL, "unexpected message %u instead of %d", m.kind, kind);
     if (err)

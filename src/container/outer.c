@@ -65,7 +65,7 @@ static int fork_init(struct middle *m, int *ret_pidfd, pid_t *ret_pid, struct er
         clone(init_start, stack + STACK_BYTES,
               CLONE_VM | CLONE_NEWUSER | CLONE_NEWPID | CLONE_PARENT | CLONE_PIDFD, m, ret_pidfd);
     if (pid < 0)
-        return err_sys(err, "cannot create a process");
+        return namespace_fork_failed(err);
     *ret_pid = pid;
     return 0;
 }

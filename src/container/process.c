@@ -57,6 +57,12 @@ int process_detach(struct err *err)
 void process_expose(pid_t pid)
 {
     char path[48];
+    auto_free char *own = NULL;
+    /* It has ours; to write it the kernel looks at every process of the machine, as the child
+     * shares its memory with another (__set_oom_adj() in 6.18). */
+    if (fd_read_file_at(AT_FDCWD, "/proc/self/oom_score_adj", 16, &own, NULL, NULL) == 0 &&
+        str_eq(str_trim(own), "0"))
+        return;
     str_print(path, sizeof(path), "/proc/%d/oom_score_adj", pid);
     /* Refused when the caller's is above 0 and it may not lower it: then so be it. */
     fd_write_value_at(AT_FDCWD, path, NULL, "0");
@@ -276,7 +282,8 @@ static int load_filter(const struct process_spec *spec, struct err *err)
                                  : spec->own_init ? SECCOMP_SYSTEM
                                                   : SECCOMP_APPLICATION;
     auto_fd int listener = -1;
-    int r = seccomp_load_policy(policy, spec->listen ? &listener : NULL, err);
+    enum seccomp_told told = spec->listen_disk ? SECCOMP_TOLD_DISK : SECCOMP_TOLD_MACHINE;
+    int r = seccomp_load_policy(policy, told, spec->listen ? &listener : NULL, err);
     if (r == 0 && listener >= 0)
         r = message_send(spec->sock, MESSAGE_FILTER, 0, &listener, 1, err);
     return r;

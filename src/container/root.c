@@ -15,40 +15,84 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define ATTR_PSEUDO (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
 
+#define SCRATCH "size=256m" /* of a rescue system's own files; they count as the VE's memory */
+
 /* Attached one over the other somewhere in the old root, which goes as a whole after the pivot:
  * the overlay refuses detached trees.  Not on "/" itself, where they would cover what the pivot
  * has to drop; and /proc is still needed. */
-static int attach_trees(const struct root_parts *p, struct err *err)
+static int attach_trees(const int *layers, size_t n, int tree, struct err *err)
 {
     auto_fd int old = open("/dev", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (old < 0)
         return err_sys(err, "cannot open the host's /dev");
-    for (size_t i = 0; i < p->n_layers; i++) {
-        int r = mount_attach(p->layers[i], old, "", err);
+    for (size_t i = 0; i < n; i++) {
+        int r = mount_attach(layers[i], old, "", err);
         if (r < 0)
             return err_wrap(err, "layer %zu", i + 1);
     }
-    return mount_attach(p->tree, old, "", err);
+    return mount_attach(tree, old, "", err);
+}
+
+/* An overlay that cannot make its working directory is read-only, without a word
+ * (ovl_get_workdir() in the kernel): there is no room for it.  Who knows where says so. */
+static int check_writable(int root, struct err *err)
+{
+    struct statvfs fs;
+    if (fstatvfs(root, &fs) < 0)
+        return err_sys(err, "cannot look at its root");
+    if (!(fs.f_flag & ST_RDONLY))
+        return 0;
+    err_set(err, ERR_EXHAUSTED, "its root would be read-only");
+    err->sys = EROFS;
+    return -ERR_EXHAUSTED;
+}
+
+static int stack(const int *layers, size_t n, int tree, bool old_overlay, int *ret_fd,
+                 struct err *err)
+{
+    int r = attach_trees(layers, n, tree, err);
+    if (r < 0)
+        return r;
+    if (n > 0) {
+        r = mount_overlay(layers, n, tree, old_overlay, ret_fd, err);
+        return r < 0 ? r : check_writable(*ret_fd, err);
+    }
+    /* No layer: upper/ itself is the root. */
+    auto_fd int fd = -1;
+    if ((r = mount_clone(tree, "upper", &fd, err)) < 0 ||
+        (r = mount_attach(fd, tree, "upper", err)) < 0)
+        return r;
+    *ret_fd = steal_fd(&fd);
+    return 0;
+}
+
+/* A tree in memory, of the VE's own user namespace: it goes with the last process, whatever ends
+ * that, and works where the disk is full. */
+static int scratch_tree(int *ret_fd, struct err *err)
+{
+    static const char *const options[] = {"mode=0755", SCRATCH, NULL};
+    auto_fd int fd = -1;
+    int r = mount_new("tmpfs", options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, &fd, err);
+    if (r < 0)
+        return r;
+    if (mkdirat(fd, "upper", 0755) < 0 || mkdirat(fd, "work", 0700) < 0)
+        return err_sys(err, "cannot make a tree in memory");
+    *ret_fd = steal_fd(&fd);
+    return 0;
 }
 
 static int open_root(const struct root_parts *p, int *ret_fd, struct err *err)
 {
-    int r = attach_trees(p, err);
-    if (r < 0)
-        return r;
-    if (p->n_layers > 0)
-        return mount_overlay(p->layers, p->n_layers, p->tree, p->old_overlay, ret_fd, err);
-    /* No layer: upper/ itself is the root. */
-    auto_fd int fd = -1;
-    if ((r = mount_clone(p->tree, "upper", &fd, err)) < 0 ||
-        (r = mount_attach(fd, p->tree, "upper", err)) < 0)
-        return r;
-    *ret_fd = steal_fd(&fd);
-    return 0;
+    auto_fd int scratch = -1;
+    if (p->tree < 0 && scratch_tree(&scratch, err) < 0)
+        return err_wrap(err, "its rescue system");
+    return stack(p->layers, p->n_layers, p->tree < 0 ? scratch : p->tree, p->old_overlay, ret_fd,
+                 err);
 }
 
 /* The directory `name` of the VE's root, made when it is missing. */
@@ -58,7 +102,7 @@ static int open_point(int root, const char *name, int *ret_fd, struct err *err)
         return err_sys(err, "cannot make /%s in its root", name);
     int fd = openat(root, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0 && (errno == ENOTDIR || errno == ELOOP))
-        return err_set(err, ERR_STATE, "/%s in its root is not a directory; repair it", name);
+        return err_set(err, ERR_STATE, "/%s in its root is not a directory", name);
     if (fd < 0)
         return err_sys(err, "cannot open /%s in its root", name);
     *ret_fd = fd;
@@ -184,6 +228,23 @@ static int mount_proc_sys(const struct root_parts *p, int root, struct err *err)
     return 0;
 }
 
+/* The broken root and, read-only, its template.  Nothing below them is looked at. */
+static int attach_repair(const struct root_parts *p, int root, struct err *err)
+{
+    const struct container_repair *broken = p->repair;
+    auto_fd int fd = -1, point = -1;
+    int r = stack(broken->layers, broken->n_layers, broken->tree, p->old_overlay, &fd, err);
+    if (r == 0)
+        r = attach_in_root(fd, root, "repair", err);
+    if (r < 0)
+        return err_wrap(err, "cannot open the root that is to be repaired");
+    if (broken->n_layers == 0)
+        return 0;
+    if ((r = open_point(root, "template", &point, err)) == 0)
+        r = mount_layers(broken->layers, broken->n_layers, p->old_overlay, root, "template", err);
+    return r < 0 ? err_wrap(err, "cannot show its template") : 0;
+}
+
 int root_build(const struct root_parts *parts, int *ret_devpts, struct err *err)
 {
     auto_fd int root = -1, devpts = -1;
@@ -191,6 +252,8 @@ int root_build(const struct root_parts *parts, int *ret_devpts, struct err *err)
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
         return err_sys(err, "cannot part from the host's mounts");
     int r = open_root(parts, &root, err);
+    if (r == 0 && parts->repair)
+        r = attach_repair(parts, root, err);
     if (r == 0)
         r = attach_in_root(parts->dev, root, "dev", err);
     if (r == 0)

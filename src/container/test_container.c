@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "container/test_fixture.h"
+#include "container/test_assert.h"
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/path.h"
 #include "base/str.h"
 
 #include <fcntl.h>
@@ -17,35 +18,10 @@
 
 #include <cmocka.h>
 
-static void assert_ok(int r, const struct err *e)
-{
-    if (r < 0)
-        fail_msg("%s", e->text);
-}
-
-static void assert_has(const char *text, const char *part)
-{
-    if (!strstr(text, part))
-        fail_msg("\"%s\" is not in:\n%s", part, text);
-}
-
-static int setup(void **state)
-{
-    static struct fixture f;
-    const char *why = NULL;
-    if (!fixture_make(&f, &why)) {
-        fixture_remove(&f);
-        print_error("%s\n", why);
-        return -1;
-    }
-    *state = &f;
-    return 0;
-}
-
 static int setup_running(void **state)
 {
     struct err e = {0};
-    if (setup(state) < 0)
+    if (fixture_setup(state) < 0)
         return -1;
     struct fixture *f = *state;
     struct container_plan plan = fixture_plan(f);
@@ -54,12 +30,6 @@ static int setup_running(void **state)
     print_error("%s\n", e.text);
     fixture_remove(f);
     return -1;
-}
-
-static int teardown(void **state)
-{
-    fixture_remove(*state);
-    return 0;
 }
 
 static void test_exec(void **state)
@@ -354,14 +324,19 @@ static void test_application(void **state)
     assert_string_equal(out, "out\nerr\nterem-init\n33\n");
 
     /* Orphans are reaped, SIGTERM arrives, the rest dies with it. */
-    argv[2] =
-        "trap 'echo term; exit 3' TERM; (sleep 0.01 &) ; echo up; while :; do sleep 0.05; done";
+    argv[2] = "trap 'echo term; exit 3' TERM; echo up; (sleep 0.01 & echo $! >/tmp/orphan); "
+              "while :; do sleep 0.05; done";
     assert_ok(fixture_boot(f, &plan, &e), &e);
-    usleep(200000);
-    struct container_exec x = fixture_exec_of(f, (const char *[]){"ps", NULL});
+    /* A zombie is in /proc, too. */
+    static const char wait_for_orphan[] =
+        "i=0; while [ $((i += 1)) -le 500 ]; do "
+        "[ -s /tmp/orphan ] && ! [ -e /proc/$(cat /tmp/orphan) ] && exit 0; sleep 0.02; done; "
+        "ps; exit 1";
+    struct container_exec x =
+        fixture_exec_of(f, (const char *[]){"sh", "-c", wait_for_orphan, NULL});
     x.own_init = false;
-    assert_int_equal(fixture_run(f, &x, &e), 0);
-    assert_null(strstr(f->output, "[sleep]")); /* a zombie */
+    if (fixture_run(f, &x, &e) != 0)
+        fail_msg("an orphan was not reaped: %s%s", e.text, f->output);
     fd_pidfd_kill(f->ve.pidfd, SIGTERM, NULL);
     assert_int_equal(wait_app(f, out, sizeof(out)), 3);
     assert_string_equal(out, "up\nterm\n");
@@ -374,33 +349,6 @@ static void test_application(void **state)
     plan.argv = missing;
     assert_int_equal(fixture_boot(f, &plan, &e), -ERR_NOT_FOUND);
     assert_string_equal(e.text, "nothing: not found");
-}
-
-static void test_files(void **state)
-{
-    struct fixture *f = *state;
-    struct err e = {0};
-    const struct container_file files[] = {{"/etc/hostname", "web1\n"},
-                                           {"/etc/resolv.conf", "nameserver 192.0.2.1\n"}};
-    struct container_plan plan = fixture_plan(f);
-    plan.files = files;
-    plan.n_files = ARRAY_SIZE(files);
-    auto_fd int upper = openat(f->tree, "upper", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    struct stat before, after;
-    assert_ok(fixture_boot(f, &plan, &e), &e);
-    assert_int_equal(fixture_exec(f, "cat /etc/hostname /etc/resolv.conf", &e), 0);
-    assert_string_equal(f->output, "web1\nnameserver 192.0.2.1\n");
-    assert_int_equal(fstatat(upper, "etc/hostname", &before, 0), 0);
-    assert_int_equal(before.st_uid, 0);
-    fixture_kill(f);
-    /* The same text is not written again; a symlink of the VE's is replaced, not followed. */
-    assert_int_equal(symlinkat("/etc/passwd", upper, "etc/x"), 0);
-    assert_int_equal(renameat(upper, "etc/x", upper, "etc/resolv.conf"), 0);
-    assert_ok(fixture_boot(f, &plan, &e), &e);
-    assert_int_equal(fixture_exec(f, "head -c 4 /etc/passwd; cat /etc/resolv.conf", &e), 0);
-    assert_string_equal(f->output, "rootnameserver 192.0.2.1\n");
-    assert_int_equal(fstatat(upper, "etc/hostname", &after, 0), 0);
-    assert_true(before.st_ino == after.st_ino && before.st_mtime == after.st_mtime);
 }
 
 static void test_old_overlay(void **state)
@@ -475,6 +423,48 @@ static void test_abort(void **state)
     assert_true(empty);
 }
 
+/* A root in which nothing is as it should be, opened beside a rescue system; both ways of stacking,
+ * and both ways of showing a template (of one layer, of several). */
+static void repair_once(struct fixture *f, bool old, size_t n, struct err *e)
+{
+    auto_fd int top = -1, upper = -1;
+    assert_ok(path_make_dir_at(f->dirfd, "layer2", 0755, &top, e), e);
+    assert_int_equal(symlinkat("/etc", f->tree, "upper/proc"), 0);
+    assert_ok(path_make_dir_at(f->tree, "upper", 0755, &upper, e), e);
+    assert_ok(fd_replace_file_at(upper, "etc", "a file\n", 7, 0644, e), e);
+    assert_ok(fd_replace_file_at(top, "second", "2\n", 2, 0644, e), e);
+    const int broken[] = {f->layer, top};
+    const struct container_repair repair = {broken, n, f->tree};
+    struct container_plan plan = fixture_plan(f);
+    plan.old_overlay = old;
+    plan.tree = -1;
+    plan.repair = &repair;
+    assert_ok(fixture_boot(f, &plan, e), e);
+    assert_int_equal(fixture_exec(f,
+                                  "cat /repair/etc /repair/second /template/second 2>&1; "
+                                  "readlink /repair/proc; chroot /template /bin/sh -c 'echo in';"
+                                  "touch /template/x 2>/dev/null || echo read-only;"
+                                  "echo new >/repair/new; chown 7:8 /repair/new; echo >/gone;"
+                                  "test -e /template/new || echo pristine",
+                                  e),
+                     0);
+    assert_has(f->output, n == 2 ? "a file\n2\n2\n" : "a file\n");
+    assert_has(f->output, "/etc\nin\nread-only\npristine\n");
+    fixture_kill(f);
+    struct stat st;
+    assert_int_equal(fstatat(f->tree, "upper/new", &st, 0), 0);
+    assert_int_equal(st.st_uid * 10 + st.st_gid, 78);
+    assert_int_equal(fstatat(f->layer, "gone", &st, 0), -1);
+    assert_int_equal(unlinkat(f->tree, "upper/new", 0) + unlinkat(f->tree, "upper/proc", 0), 0);
+}
+
+static void test_repair(void **state)
+{
+    struct err e = {0};
+    for (int i = 0; i < 4; i++)
+        repair_once(*state, i & 1, 1 + (size_t)(i >> 1), &e);
+}
+
 static void test_probe(void **state)
 {
     struct fixture *f = *state;
@@ -498,18 +488,20 @@ static const char *why_not(void)
     return ok ? NULL : why;
 }
 
-#define RUNNING(test) cmocka_unit_test_setup_teardown(test, setup_running, teardown)
-#define STOPPED(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define RUNNING(test) cmocka_unit_test_setup_teardown(test, setup_running, fixture_teardown)
+#define STOPPED(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        RUNNING(test_exec),        RUNNING(test_exec_refused), RUNNING(test_exec_user),
-        RUNNING(test_exec_tty),    RUNNING(test_exec_stopped), RUNNING(test_exec_leaf),
-        RUNNING(test_enter_files), STOPPED(test_application),  STOPPED(test_files),
-        STOPPED(test_old_overlay), STOPPED(test_layer_order),  STOPPED(test_abort),
-        STOPPED(test_v1_cgroup),   STOPPED(test_power_off),    STOPPED(test_privileged_files),
-        STOPPED(test_probe),
+        RUNNING(test_exec),         RUNNING(test_exec_refused),
+        RUNNING(test_exec_user),    RUNNING(test_exec_tty),
+        RUNNING(test_exec_stopped), RUNNING(test_exec_leaf),
+        RUNNING(test_enter_files),  STOPPED(test_application),
+        STOPPED(test_old_overlay),  STOPPED(test_layer_order),
+        STOPPED(test_abort),        STOPPED(test_v1_cgroup),
+        STOPPED(test_power_off),    STOPPED(test_privileged_files),
+        STOPPED(test_probe),        STOPPED(test_repair),
     };
     const char *why = why_not();
     if (why) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A VE whose root is hostile: what it prepared in its files, and what it tries while it runs. */
-#include "container/test_fixture.h"
+#include "container/test_assert.h"
 
 #include "base/cleanup.h"
 #include "base/fd.h"
@@ -21,48 +21,6 @@
 #include <unistd.h>
 
 #include <cmocka.h>
-
-static void assert_ok(int r, const struct err *e)
-{
-    if (r < 0)
-        fail_msg("%s", e->text);
-}
-
-static void assert_has(const char *text, const char *part)
-{
-    if (!strstr(text, part))
-        fail_msg("\"%s\" is not in:\n%s", part, text);
-}
-
-static void assert_lacks(const char *text, const char *part)
-{
-    if (strstr(text, part))
-        fail_msg("\"%s\" is in:\n%s", part, text);
-}
-
-static int setup(void **state)
-{
-    static struct fixture f;
-    const char *why = NULL;
-    if (!fixture_make(&f, &why)) {
-        fixture_remove(&f);
-        print_error("%s\n", why);
-        return -1;
-    }
-    *state = &f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    fixture_remove(*state);
-    return 0;
-}
-
-static int upper_of(const struct fixture *f)
-{
-    return openat(f->tree, "upper", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-}
 
 /* What a former life of the VE left where Terem mounts. */
 static void test_hostile_mount_points(void **state)
@@ -85,42 +43,6 @@ static void test_hostile_mount_points(void **state)
         assert_int_equal(fixture_boot(f, &plan, &e), -ERR_STATE);
         assert_int_equal(unlinkat(upper, names[i], 0), 0);
     }
-}
-
-/* Symlinks, FIFOs, directories where the small files go; nothing outside changes. */
-static void test_hostile_files(void **state)
-{
-    struct fixture *f = *state;
-    const struct container_file files[] = {{"/etc/hostname", "hostile\n"},
-                                           {"/etc/resolv.conf", "hostile\n"}};
-    struct container_plan plan = fixture_plan(f);
-    plan.files = files;
-    plan.n_files = ARRAY_SIZE(files);
-    auto_fd int upper = upper_of(f);
-    struct err e = {0};
-    assert_int_equal(mkdirat(f->dirfd, "outside", 0777), 0);
-    auto_free char *outside = str_format("%s/outside", f->dir);
-    const char *targets[] = {outside, "/proc/self/fd/3", "/proc/1/root/tmp", "../../../../tmp",
-                             "/proc/self/cwd"};
-    for (size_t i = 0; i < ARRAY_SIZE(targets); i++) {
-        assert_int_equal(symlinkat(targets[i], upper, "etc"), 0); /* hides the layer's /etc */
-        /* It starts, or is refused: /sbin/init finds no inittab, which busybox bears. */
-        int r = fixture_boot(f, &plan, &e);
-        fixture_kill(f);
-        assert_ok(r, &e);
-        assert_int_equal(unlinkat(upper, "etc", 0), 0);
-    }
-    struct stat st;
-    assert_int_equal(fstatat(f->dirfd, "outside/hostname", &st, 0), -1);
-    assert_int_equal(access("/tmp/hostname", F_OK), -1);
-    assert_int_equal(mkdirat(upper, "etc", 0755), 0);
-    assert_int_equal(mkfifoat(upper, "etc/hostname", 0644), 0);
-    assert_int_equal(mkdirat(upper, "etc/resolv.conf", 0755), 0);
-    assert_ok(fixture_boot(f, &plan, &e), &e);
-    assert_int_equal(fixture_exec(f, "cat /etc/hostname; ls -d /etc/resolv.conf; ls -a /etc", &e),
-                     0);
-    assert_has(f->output, "hostile\n/etc/resolv.conf\n");
-    assert_lacks(f->output, ".terem");
 }
 
 /* A FIFO as /etc/passwd must not hold up who enters. */
@@ -404,14 +326,13 @@ static void test_caps_table(void **state)
         assert_false(caps_kept(CAPS_SYSTEM, never[i]) || caps_kept(CAPS_APPLICATION, never[i]));
 }
 
-#define EACH(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define EACH(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_caps_table),
         EACH(test_hostile_mount_points),
-        EACH(test_hostile_files),
         EACH(test_hostile_passwd),
         EACH(test_nothing_inherited),
         EACH(test_ids),

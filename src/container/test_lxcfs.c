@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A real lxcfs: its files at birth, its death, its return, and a VE that moved /proc away. */
-#include "container/test_fixture.h"
+#include "container/test_assert.h"
 
 #include "base/cleanup.h"
 #include "base/str.h"
@@ -81,12 +81,6 @@ static int teardown(void **state)
     stop(l, SIGTERM);
     fixture_remove(&l->f);
     return 0;
-}
-
-static void assert_ok(int r, const struct err *e)
-{
-    if (r < 0)
-        fail_msg("%s", e->text);
 }
 
 #define COUNT_FUSE "test $(grep -c 'fuse.lxcfs' /proc/mounts) = 8"

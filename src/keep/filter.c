@@ -26,10 +26,20 @@ static int64_t now_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+/* True: nobody else will answer. */
+static bool ours(struct server *s)
+{
+    if (s->serving && s->stalled && atomic_load(&s->serving->turns) != s->turns)
+        s->stalled = false;
+    return !s->serving || s->stalled;
+}
+
+/* Woken by a call that waits; and, while teremd is to answer, by one that it has received
+ * (EPOLLOUT), since it may be stopped with that in hand. */
 static void arm(struct server *s, struct filter *f)
 {
     f->waiting = false;
-    server_watch(s, &f->source, EPOLLIN | EPOLLONESHOT);
+    server_watch(s, &f->source, EPOLLIN | EPOLLONESHOT | (ours(s) ? 0 : EPOLLOUT));
 }
 
 static void filter_close(struct server *s, struct filter *f)
@@ -80,21 +90,18 @@ struct filter *filter_after(struct entry *e, uint32_t serial)
     return f;
 }
 
-/* True: nobody else will answer. */
-static bool ours(struct server *s)
+static void look_later(struct server *s)
 {
-    if (s->serving && s->stalled && atomic_load(&s->serving->turns) != s->turns)
-        s->stalled = false;
-    return !s->serving || s->stalled;
+    if (s->look_at)
+        return;
+    s->turns = s->serving ? atomic_load(&s->serving->turns) : 0;
+    s->look_at = now_ms() + STAND_IN_MS;
 }
 
 static void wait_for_teremd(struct server *s, struct filter *f)
 {
     f->waiting = true;
-    if (s->look_at)
-        return;
-    s->turns = s->serving ? atomic_load(&s->serving->turns) : 0;
-    s->look_at = now_ms() + STAND_IN_MS;
+    look_later(s);
 }
 
 void filter_event(struct server *s, struct filter *f)
@@ -120,13 +127,43 @@ int filter_timeout(const struct server *s)
     return !s->look_at ? -1 : left > 0 ? (int)left : 0;
 }
 
-static void arm_waiting(struct server *s)
+static void arm_those(struct server *s, bool waiting_only)
 {
     s->look_at = 0;
     for (size_t i = 0; i < s->n_entries; i++)
         for (struct filter *f = s->entries[i]->filters; f; f = f->next)
-            if (f->waiting)
+            if (f->waiting || !waiting_only)
                 arm(s, f);
+}
+
+static void pass_on(struct server *s, const struct serving_slot *slot)
+{
+    struct entry *e = slot->call.id ? entry_find(s, slot->ve) : NULL;
+    for (struct filter *f = e ? e->filters : NULL; f; f = f->next)
+        seccomp_pass_on(f->source.fd, slot->call.id); /* ids begin at random: only its own */
+}
+
+/* What teremd had received waits for an answer that will not come. */
+static void pass_on_received(struct server *s)
+{
+    for (size_t i = 0; i < SERVING_SLOTS; i++)
+        pass_on(s, &s->serving->slots[i]);
+}
+
+/* What teremd has received and not answered from one look to the next, the kernel carries out:
+ * teremd may have been stopped in between.  The last one of a VE that has no other call to wait
+ * for would hang without another look. */
+static void look_at_received(struct server *s)
+{
+    for (size_t i = 0; i < SERVING_SLOTS; i++) {
+        const struct serving_slot *slot = &s->serving->slots[i];
+        uint64_t id = slot->call.id;
+        if (id && id == s->received[i] && serving_take(s->serving, i) == id)
+            pass_on(s, slot);
+        else if (id)
+            look_later(s);
+        s->received[i] = id;
+    }
 }
 
 void filter_look(struct server *s)
@@ -134,18 +171,9 @@ void filter_look(struct server *s)
     if (!s->look_at || filter_timeout(s) > 0)
         return;
     s->stalled = s->serving && atomic_load(&s->serving->turns) == s->turns;
-    arm_waiting(s); /* whose call was answered meanwhile stays silent */
-}
-
-/* What teremd had received waits for an answer that will not come. */
-static void pass_on_received(struct server *s)
-{
-    for (size_t i = 0; i < SERVING_SLOTS; i++) {
-        const struct serving_slot *slot = &s->serving->slots[i];
-        struct entry *e = slot->call.id ? entry_find(s, slot->ve) : NULL;
-        for (struct filter *f = e ? e->filters : NULL; f; f = f->next)
-            seccomp_pass_on(f->source.fd, slot->call.id); /* ids begin at random: only its own */
-    }
+    arm_those(s, true); /* whose call was answered meanwhile stays silent */
+    if (s->serving)
+        look_at_received(s);
 }
 
 void filter_teremd_gone(struct server *s)
@@ -157,7 +185,7 @@ void filter_teremd_gone(struct server *s)
     s->serving = NULL;
     s->server = NULL;
     s->stalled = false;
-    arm_waiting(s);
+    arm_those(s, true);
 }
 
 int filter_serve(struct server *s, struct control *c, int page, struct err *err)
@@ -170,5 +198,6 @@ int filter_serve(struct server *s, struct control *c, int page, struct err *err)
     filter_teremd_gone(s);
     s->serving = serving;
     s->server = c;
+    arm_those(s, false); /* for more than before */
     return 0;
 }

@@ -385,3 +385,13 @@ int keep_quit(struct keep *k, struct err *err)
     struct keep_answer a;
     return ask(k, &q, NULL, 0, &a, NULL, err);
 }
+
+int keep_viewers(struct keep *k, int64_t id, size_t *ret, struct err *err)
+{
+    struct keep_request q = {.verb = KEEP_VIEWERS, .id = id};
+    struct keep_answer a;
+    int r = ask(k, &q, NULL, 0, &a, NULL, err);
+    if (r == 0)
+        *ret = a.flags;
+    return r;
+}

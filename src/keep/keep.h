@@ -49,6 +49,8 @@ int keep_list(struct keep *k, int64_t **ret, size_t *ret_n, struct err *err);
  * client_fd is closed here, on failure also.  ERR_NOT_FOUND: no such entry; ERR_STATE: it has no
  * console or has ended. */
 int keep_attach(struct keep *k, int64_t id, int client_fd, struct err *err);
+/* How many clients watch its console now. */
+int keep_viewers(struct keep *k, int64_t id, size_t *ret, struct err *err);
 /* One more listener of a VE that it holds (kernel/seccomp.h); it lets go of it when no process has
  * the filter any more.  ERR_NOT_FOUND: no such VE. */
 int keep_put_filter(struct keep *k, int64_t id, int listener, struct err *err);

@@ -148,6 +148,7 @@ int keep_answer_decode(const uint8_t *buf, size_t len, size_t n_fds, struct keep
     uint32_t allowed = ret->verb == KEEP_GET          ? KEEP_HAS_CONSOLE
                        : ret->verb == KEEP_LIST       ? KEEP_HAS_MORE
                        : ret->verb == KEEP_GET_FILTER ? UINT32_MAX
+                       : ret->verb == KEEP_VIEWERS    ? UINT32_MAX
                                                       : 0;
     size_t want = 0;
     if (!ret->kind && ret->verb == KEEP_GET)

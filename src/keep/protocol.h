@@ -37,6 +37,7 @@ enum keep_verb {
     KEEP_PUT_FILTER,
     KEEP_GET_FILTER, /* flags: a listener's number; the next above it comes, its own in flags */
     KEEP_SERVE,      /* this connection's client answers at the listeners */
+    KEEP_VIEWERS,    /* the answer's flags: how many watch its console */
     KEEP__END
 };
 

@@ -149,6 +149,9 @@ static int serve(struct server *s, struct control *c, const struct keep_request 
         if (e->console.fd < 0 || e->ended)
             return err_set(err, ERR_STATE, e->ended ? "the VE has ended" : "it has no console");
         return viewer_add(s, e, steal_fd(&fds[0]), err);
+    case KEEP_VIEWERS:
+        a->flags = (uint32_t)e->n_viewers;
+        return 0;
     case KEEP_PUT_FILTER:
         return filter_add(s, e, steal_fd(&fds[0]), err);
     case KEEP_GET_FILTER: {
@@ -176,16 +179,17 @@ static void control_event(struct server *s, struct control *c)
     ssize_t n = fd_recv(c->source.fd, buf, KEEP_REQUEST_LEN, fds, &n_fds, &e);
     if (n < 0 && e.sys == EAGAIN)
         return;
+    bool cut = n < 0 && (e.kind == ERR_CORRUPT || e.sys == EMFILE);
     if (n < 0)
         n_fds = 0;
-    if (n == 0 || (n < 0 && e.kind != ERR_CORRUPT)) {
+    if (n == 0 || (n < 0 && !cut)) {
         for (size_t i = 0; i < n_fds; i++) /* an empty message may carry some */
             cleanup_fd(&fds[i]);
         close_control(s, c);
         return;
     }
     a = (struct keep_answer){0};
-    if (n < 0) {
+    if (cut) {
         /* The bytes are there all the same, and tell whom to answer. */
         keep_request_decode(buf, KEEP_REQUEST_LEN, 0, &q, NULL);
         err_set(&e, ERR_EXHAUSTED,

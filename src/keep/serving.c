@@ -65,13 +65,30 @@ struct serving_slot *serving_receive(struct serving *s, int64_t ve, int listener
     atomic_store(&s->receiving, 1);
     bool got = !atomic_load(&s->standing_in) && seccomp_pending(listener, NULL) &&
                seccomp_receive(listener, &slot->call) == 0;
+    if (got)
+        atomic_store(&s->states[slot - s->slots], SERVING_RECEIVED);
     atomic_store(&s->receiving, 0);
     return got ? slot : NULL;
 }
 
-void serving_release(struct serving_slot *slot)
+bool serving_answer(struct serving *s, const struct serving_slot *slot)
 {
+    unsigned received = SERVING_RECEIVED;
+    return atomic_compare_exchange_strong(&s->states[slot - s->slots], &received,
+                                          SERVING_ANSWERING);
+}
+
+void serving_release(struct serving *s, struct serving_slot *slot)
+{
+    atomic_store(&s->states[slot - s->slots], SERVING_FREE);
     slot->call = (struct seccomp_notif){0};
+}
+
+uint64_t serving_take(struct serving *s, size_t slot)
+{
+    unsigned received = SERVING_RECEIVED;
+    bool mine = atomic_compare_exchange_strong(&s->states[slot], &received, SERVING_PASSED_ON);
+    return mine ? s->slots[slot].call.id : 0;
 }
 
 bool serving_pass_on(struct serving *s, int listener, unsigned max, bool *ret_ended)

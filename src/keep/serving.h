@@ -10,6 +10,8 @@
  *   for the next.  Each says that it is about to, and then looks whether the other has said so.
  * - A call that teremd received and did not answer any more is passed on by terem-keep.  So teremd
  *   receives straight into a slot of this page, and clears it when the call is answered.
+ * - Nor does teremd write into the memory of a caller that terem-keep has let go on: whoever turns
+ *   the slot's state from RECEIVED decides about the call.
  */
 #pragma once
 
@@ -29,11 +31,19 @@ struct serving_slot {
     struct seccomp_notif call; /* .id 0: free */
 };
 
+enum serving_state {
+    SERVING_FREE,
+    SERVING_RECEIVED,
+    SERVING_ANSWERING, /* teremd is writing the answer */
+    SERVING_PASSED_ON, /* terem-keep has let the kernel carry it out */
+};
+
 struct serving {
     atomic_uint receiving;      /* teremd is */
     atomic_uint standing_in;    /* terem-keep is */
     atomic_uint_fast64_t turns; /* rises whenever teremd looks at a listener */
     struct serving_slot slots[SERVING_SLOTS];
+    atomic_uint states[SERVING_SLOTS]; /* always SERVING_FREE: a teremd that knows of none */
 };
 _Static_assert(sizeof(struct serving) <= SERVING_SIZE, "serving takes more than its page");
 
@@ -46,8 +56,13 @@ void serving_unmap(struct serving *s);
 /* teremd: receives the next call of this listener, if there is one, into a free slot.
  * NULL: there is none, no slot is free, or terem-keep is at it. */
 struct serving_slot *serving_receive(struct serving *s, int64_t ve, int listener);
+/* teremd, in any thread: may this call be answered?  False: terem-keep has passed it on. */
+bool serving_answer(struct serving *s, const struct serving_slot *slot);
 /* teremd: that call is answered. */
-void serving_release(struct serving_slot *slot);
+void serving_release(struct serving *s, struct serving_slot *slot);
+/* terem-keep: takes a call that was received and is not being answered, to pass it on.  Returns
+ * its id, or 0. */
+uint64_t serving_take(struct serving *s, size_t slot);
 
 /* terem-keep: receives and passes on at most `max` calls.  s may be NULL: there is no teremd.
  * False: teremd is at it. */
