@@ -107,19 +107,13 @@ int registry_job_each(struct registry *r, bool only_open, size_t most,
     if (res < 0)
         return res;
     sqlite3_bind_int64(s, 1, most > INT64_MAX ? INT64_MAX : (int64_t)most);
-    int code;
-    while ((code = sqlite3_step(s)) == SQLITE_ROW) {
+    while (db_next(r, s, &res, err)) {
         struct registry_job j = {0};
         res = read_row(r, s, &j, err);
         if (res == 0)
             res = item(ctx, &j, err);
         registry_job_done(&j);
-        if (res < 0)
-            break;
     }
-    if (res >= 0)
-        res = code == SQLITE_DONE ? 0 : db_fail(r, code, err, "read the registry");
-    db_stmt_done(s);
     return res;
 }
 

@@ -51,6 +51,75 @@ static const char *const migrations[] = {
     "('small', '{\"cpu.limit\":\"100\",\"memory.limit\":\"512M\",\"processes\":\"200\"}'),"
     "('medium', '{\"cpu.limit\":\"200\",\"memory.limit\":\"2G\",\"processes\":\"500\"}'),"
     "('large', '{\"cpu.limit\":\"400\",\"memory.limit\":\"8G\",\"processes\":\"2000\"}');",
+
+    /* A snapshot's number names its saved tree, so it is never given again either.  No foreign
+     * key: who removes a VE decides what becomes of its snapshots, in the same transaction. */
+    "CREATE TABLE pool("
+    "  name TEXT PRIMARY KEY,"
+    "  spec TEXT NOT NULL"
+    ") STRICT, WITHOUT ROWID;"
+    "CREATE TABLE snapshot("
+    "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    "  ve INTEGER NOT NULL,"
+    "  name TEXT NOT NULL,"
+    "  state INTEGER NOT NULL,"
+    "  spec TEXT NOT NULL,"
+    "  UNIQUE(ve, name)"
+    ") STRICT;",
+
+    /* A removed class keeps its row, without prefixes: traffic was counted under its number, and
+     * one that is made again under its name goes on with it. */
+    "CREATE TABLE class("
+    "  id INTEGER PRIMARY KEY,"
+    "  name TEXT NOT NULL UNIQUE,"
+    "  prefixes TEXT"
+    ") STRICT;",
+
+    /* Addresses are in the order in which they were given: the first public one of a VE is what
+     * it speaks outward with.  One that is nobody's and not reserved has no row. */
+    "CREATE TABLE address_pool("
+    "  name TEXT PRIMARY KEY,"
+    "  prefix TEXT NOT NULL,"
+    "  first TEXT NOT NULL,"
+    "  last TEXT NOT NULL,"
+    "  public INTEGER NOT NULL"
+    ") STRICT, WITHOUT ROWID;"
+    "CREATE TABLE address("
+    "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    "  address TEXT NOT NULL UNIQUE,"
+    "  pool TEXT NOT NULL,"
+    "  ve INTEGER NOT NULL,"
+    "  reserved INTEGER NOT NULL,"
+    "  name TEXT UNIQUE,"
+    "  reverse TEXT"
+    ") STRICT;",
+
+    /* "tcp:80" and "tcp:203.0.113.1:80", which lead to one VE's port. */
+    "CREATE TABLE publish("
+    "  port TEXT PRIMARY KEY,"
+    "  spec TEXT NOT NULL"
+    ") STRICT, WITHOUT ROWID;",
+
+    /* What a job over many VEs has to do and has done; it goes with the job. */
+    "CREATE TABLE bulk("
+    "  job INTEGER NOT NULL,"
+    "  item INTEGER NOT NULL,"
+    "  ve INTEGER NOT NULL,"
+    "  name TEXT NOT NULL,"
+    "  state INTEGER NOT NULL,"
+    "  error_kind INTEGER NOT NULL,"
+    "  error TEXT,"
+    "  PRIMARY KEY(job, item)"
+    ") STRICT, WITHOUT ROWID;"
+    "CREATE TRIGGER bulk_goes AFTER DELETE ON job BEGIN "
+    "DELETE FROM bulk WHERE job = old.id; END;",
+    /* Who is in which stands in the records of VEs.  Numbers name bridges and are not given
+     * again. */
+    "CREATE TABLE private_network("
+    "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    "  name TEXT NOT NULL UNIQUE,"
+    "  spec TEXT NOT NULL"
+    ") STRICT;",
 };
 
 int db_newest_version(void)

@@ -43,16 +43,112 @@ static const char *const sql[SQL__COUNT] = {
     [SQL_JOB_EACH_OPEN] = "SELECT id, ve, subject, kind, state, request, error_kind, error, "
                           "created, started, ended FROM job WHERE ended = 0 ORDER BY id DESC "
                           "LIMIT ?1",
-    [SQL_JOB_PRUNE] = "DELETE FROM job WHERE ended <> 0 AND id <= (SELECT id FROM job "
-                      "WHERE ended <> 0 ORDER BY id DESC LIMIT 1 OFFSET ?1)",
+    [SQL_JOB_PRUNE] = "DELETE FROM job WHERE id IN (SELECT id FROM job WHERE ended <> 0 "
+                      "ORDER BY ended DESC, id DESC LIMIT -1 OFFSET ?1)",
     [SQL_PROFILE_PUT] = "INSERT INTO profile(name, params) VALUES(?1, ?2) "
                         "ON CONFLICT(name) DO UPDATE SET params = excluded.params",
     [SQL_PROFILE_DELETE] = "DELETE FROM profile WHERE name = ?1",
     [SQL_PROFILE_EACH] = "SELECT name, params FROM profile ORDER BY name",
+    [SQL_POOL_INSERT] = "INSERT INTO pool(name, spec) VALUES(?1, ?2)",
+    [SQL_POOL_UPDATE] = "UPDATE pool SET spec = ?2 WHERE name = ?1",
+    [SQL_POOL_DELETE] = "DELETE FROM pool WHERE name = ?1",
+    [SQL_POOL_EACH] = "SELECT name, spec FROM pool ORDER BY name",
+    [SQL_SNAPSHOT_INSERT] = "INSERT INTO snapshot(ve, name, state, spec) VALUES(?1, ?2, ?3, ?4)",
+    [SQL_SNAPSHOT_UPDATE] =
+        "UPDATE snapshot SET ve = ?2, name = ?3, state = ?4, spec = ?5 WHERE id = ?1",
+    [SQL_SNAPSHOT_DELETE] = "DELETE FROM snapshot WHERE id = ?1",
+    [SQL_SNAPSHOT_DELETE_VE] = "DELETE FROM snapshot WHERE ve = ?1",
+    [SQL_SNAPSHOT_EACH] = "SELECT id, ve, name, state, spec FROM snapshot ORDER BY id",
+    [SQL_SNAPSHOT_EACH_VE] =
+        "SELECT id, ve, name, state, spec FROM snapshot WHERE ve = ?1 ORDER BY id",
+    /* No row is ever deleted: the next number is one that was never given. */
+    [SQL_CLASS_INSERT] = "INSERT INTO class(id, name, prefixes) "
+                         "SELECT max(coalesce(max(id) + 1, ?1), ?1), ?2, ?3 FROM class",
+    [SQL_CLASS_UPDATE] = "UPDATE class SET prefixes = ?2 WHERE id = ?1",
+    [SQL_CLASS_EACH] = "SELECT id, name, prefixes FROM class ORDER BY id",
+    [SQL_ADDRESS_POOL_INSERT] =
+        "INSERT INTO address_pool(name, prefix, first, last, public) VALUES(?1, ?2, ?3, ?4, ?5)",
+    [SQL_ADDRESS_POOL_DELETE] = "DELETE FROM address_pool WHERE name = ?1",
+    [SQL_ADDRESS_POOL_EACH] =
+        "SELECT name, prefix, first, last, public FROM address_pool ORDER BY name",
+    [SQL_ADDRESS_INSERT] = "INSERT INTO address(address, pool, ve, reserved, name, reverse) "
+                           "VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
+    [SQL_ADDRESS_UPDATE] =
+        "UPDATE address SET ve = ?3, reserved = ?4, name = ?5, reverse = ?6 WHERE address = ?1",
+    [SQL_ADDRESS_DELETE] = "DELETE FROM address WHERE address = ?1",
+    [SQL_ADDRESS_EACH] =
+        "SELECT id, address, pool, ve, reserved, name, reverse FROM address ORDER BY id",
+    [SQL_PUBLISH_INSERT] = "INSERT INTO publish(port, spec) VALUES(?1, ?2)",
+    [SQL_PUBLISH_DELETE] = "DELETE FROM publish WHERE port = ?1",
+    [SQL_PUBLISH_EACH] = "SELECT port, spec FROM publish ORDER BY port",
+    [SQL_BULK_INSERT] = "INSERT INTO bulk(job, item, ve, name, state, error_kind, error) "
+                        "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    [SQL_BULK_UPDATE] = "UPDATE bulk SET state = ?3, error_kind = ?4, error = ?5 "
+                        "WHERE job = ?1 AND item = ?2",
+    [SQL_BULK_EACH] = "SELECT item, ve, name, state, error_kind, error FROM bulk WHERE job = ?1 "
+                      "ORDER BY item",
+    [SQL_PRIVATE_INSERT] = "INSERT INTO private_network(name, spec) VALUES(?1, ?2)",
+    [SQL_PRIVATE_DELETE] = "DELETE FROM private_network WHERE name = ?1",
+    [SQL_PRIVATE_EACH] = "SELECT id, name, spec FROM private_network ORDER BY name",
+    [SQL_USAGE_STATE] = "SELECT epoch, period, takes FROM state",
+    [SQL_USAGE_STATE_SET] = "INSERT INTO state(one, epoch, period, takes) VALUES(1, ?1, ?2, ?3) "
+                            "ON CONFLICT(one) DO UPDATE SET epoch = excluded.epoch, "
+                            "period = excluded.period, takes = excluded.takes",
+    [SQL_USAGE_ANEW] = "UPDATE baseline SET raw = 0, raw_packets = 0",
+    [SQL_USAGE_LAST] = "SELECT raw, raw_packets FROM baseline "
+                       "WHERE ve = ?1 AND meter = ?2 AND class = ?3",
+    [SQL_USAGE_PUT] = "INSERT INTO baseline(ve, meter, class, raw, raw_packets, pending, "
+                      "pending_packets, taken) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) "
+                      "ON CONFLICT(ve, meter, class) DO UPDATE SET raw = excluded.raw, "
+                      "raw_packets = excluded.raw_packets, pending = pending + excluded.pending, "
+                      "pending_packets = pending_packets + excluded.pending_packets, "
+                      "taken = excluded.taken",
+    [SQL_USAGE_VE] = "INSERT INTO ve(id, name, taken) VALUES(?1, ?2, ?3) "
+                     "ON CONFLICT(id) DO UPDATE SET name = excluded.name, taken = excluded.taken",
+    /* A key that has its record already, as when the clock was set back, keeps what it has for a
+     * period that is free. */
+    [SQL_USAGE_WRITE] = "INSERT OR IGNORE INTO record(ve, meter, class, start, seconds, amount, "
+                        "packets) SELECT ve, meter, class, ?1, ?2, pending, pending_packets "
+                        "FROM baseline WHERE (pending <> 0 OR pending_packets <> 0) AND "
+                        "(?3 OR ve NOT IN (SELECT id FROM ve WHERE taken = ?4)) "
+                        "ORDER BY ve, meter, class",
+    [SQL_USAGE_WRITTEN] = "UPDATE baseline SET pending = 0, pending_packets = 0 FROM record AS r "
+                          "WHERE r.number > ?1 AND r.ve = baseline.ve AND "
+                          "r.meter = baseline.meter AND r.class = baseline.class",
+    /* A counter that is not there any more: should it come again, it begins at 0. */
+    [SQL_USAGE_UNSEEN] = "DELETE FROM baseline WHERE taken <> ?1 AND pending = 0 AND "
+                         "pending_packets = 0",
+    [SQL_USAGE_PRUNE] = "DELETE FROM record WHERE number IN (SELECT number FROM record "
+                        "WHERE start < ?1 ORDER BY start LIMIT ?2)",
+    [SQL_USAGE_EACH] = "SELECT r.number, r.ve, v.name, r.meter, r.class, r.start, r.seconds, "
+                       "r.amount, r.packets FROM record AS r LEFT JOIN ve AS v ON v.id = r.ve "
+                       "WHERE r.number > ?1 ORDER BY r.number LIMIT ?2",
+#define SUMS_BEGIN                                                                               \
+    "SELECT 0, r.ve, v.name, r.meter, r.class, CASE ?3 WHEN 0 THEN r.start "                     \
+    "WHEN 1 THEN r.start - r.start % 3600 WHEN 2 THEN r.start - r.start % 86400 "                \
+    "ELSE CAST(strftime('%s', r.start, 'unixepoch', 'start of month') AS INTEGER) END AS t, 0, " \
+    "sum(r.amount), sum(r.packets) FROM "
+#define SUMS_END " GROUP BY t, r.ve, r.meter, r.class ORDER BY t, r.ve, r.meter, r.class LIMIT ?4"
+    [SQL_USAGE_SUMS] = SUMS_BEGIN "record AS r LEFT JOIN ve AS v ON v.id = r.ve "
+                                  "WHERE r.start >= ?1 AND r.start < ?2" SUMS_END,
+    /* From one period to the next that there is, and there to its records only: a year of one VE
+     * among a thousand is not a walk over those of all. */
+    [SQL_USAGE_SUMS_VE] =
+        "WITH RECURSIVE p(start) AS (SELECT min(start) FROM record WHERE start >= ?1 UNION ALL "
+        "SELECT (SELECT min(start) FROM record WHERE start > p.start) FROM p "
+        "WHERE p.start < ?2) " SUMS_BEGIN
+        "p CROSS JOIN ve AS v CROSS JOIN record AS r WHERE v.name = ?5 AND r.start = p.start AND "
+        "r.ve = v.id AND r.start < ?2" SUMS_END,
+    [SQL_USAGE_KNOWS] = "SELECT 1 FROM ve WHERE name = ?1",
 };
 
 int db_damaged(struct registry *r, struct err *err, const char *why)
 {
+    if (!str_eq(r->file, REGISTRY_FILE))
+        return err_set(err, ERR_CORRUPT,
+                       "%s/%s is damaged (%.80s); stop teremd, keep the file and what is beside it "
+                       "aside, and put back a copy or start without",
+                       r->state, r->file, why);
     auto_free char *good = str_format("%s/" REGISTRY_GOOD, r->state);
     if (!good || access(good, F_OK) < 0)
         return err_set(err, ERR_CORRUPT,
@@ -70,14 +166,22 @@ int db_damaged(struct registry *r, struct err *err, const char *why)
 
 int db_fail(struct registry *r, int code, struct err *err, const char *what)
 {
+    static const char registry[] = "the registry";
+    char other[96];
     int sys = r->db ? sqlite3_system_errno(r->db) : 0;
+    const char *noun = strstr(what, registry);
+    if (noun && !str_eq(r->file, REGISTRY_FILE)) { /* the log of usage is opened by us as well */
+        str_print(other, sizeof(other), "%.*sthe log of usage%s", (int)(noun - what), what,
+                  noun + strlen(registry));
+        what = other;
+    }
     switch (code & 0xff) {
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
         return err_set(err, ERR_BUSY,
-                       "cannot %s: %s/" REGISTRY_FILE " is in use by another process; is a "
-                       "second teremd running on this root?",
-                       what, r->state);
+                       "cannot %s: %s/%s is in use by another process; is a second teremd running "
+                       "on this root?",
+                       what, r->state, r->file);
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
         return db_damaged(r, err, r->db ? sqlite3_errmsg(r->db) : sqlite3_errstr(code));
@@ -107,8 +211,8 @@ int db_fail(struct registry *r, int code, struct err *err, const char *what)
                        "look into the kernel log for why it turned so",
                        what, r->state);
     if (sys)
-        return err_sysno(err, sys, "cannot %s: %s/" REGISTRY_FILE, what, r->state);
-    return err_set(err, ERR_SYSTEM, "cannot %s: %s/" REGISTRY_FILE ": %s", what, r->state,
+        return err_sysno(err, sys, "cannot %s: %s/%s", what, r->state, r->file);
+    return err_set(err, ERR_SYSTEM, "cannot %s: %s/%s: %s", what, r->state, r->file,
                    r->db ? sqlite3_errmsg(r->db) : sqlite3_errstr(code));
 }
 
@@ -198,20 +302,18 @@ static int make_file(const char *path, struct err *err)
         return err_set(err, ERR_EXHAUSTED,
                        "cannot create %s: its file system is full; free some space or inodes",
                        path);
-    return err_sys(err, "cannot create the registry %s", path);
+    return err_sys(err, "cannot create %s", path);
 }
 
 static int settle(struct registry *r, struct err *err)
 {
-    sqlite3_busy_timeout(r->db, 300);
-    sqlite3_db_config(r->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
     /* Exclusive locking: a second teremd is refused at its first look, and the index of the
      * write-ahead log lives in this process's memory instead of in a shared file.  It must be set
      * before the first access (sqlite.org/wal.html, "Use of WAL Without Shared-Memory"). */
     if (db_exec(r,
                 "PRAGMA locking_mode = EXCLUSIVE; PRAGMA trusted_schema = OFF;"
                 "PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY;"
-                "PRAGMA cache_size = -1024",
+                "PRAGMA cache_size = -512",
                 err) < 0)
         return -1;
     if (sqlite3_db_readonly(r->db, "main") == 1)
@@ -242,25 +344,45 @@ static int settle(struct registry *r, struct err *err)
     struct err copy = {0};
     if (db_copy(r, REGISTRY_GOOD, &copy) < 0)
         r->warning = strdup(copy.text);
+    sqlite3_db_release_memory(r->db); /* pages that only the check and the copy wanted */
     return 0;
+}
+
+int db_open(struct registry *r, const char *state, const char *file, int flags, struct err *err)
+{
+    auto_free char *path = str_format("%s/%s", state, file);
+    r->file = file;
+    r->state = strdup(state);
+    if (!path || !r->state)
+        return err_set(err, ERR_EXHAUSTED, "cannot open %s: out of memory", file);
+    int res = flags & SQLITE_OPEN_READWRITE ? make_file(path, err) : 0;
+    if (res < 0)
+        return res;
+    int code =
+        sqlite3_open_v2(path, &r->db, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
+    if (code != SQLITE_OK)
+        return db_fail(r, code, err, "open the registry");
+    sqlite3_busy_timeout(r->db, 300);
+    sqlite3_db_config(r->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    return 0;
+}
+
+void db_done(struct registry *r)
+{
+    for (size_t i = 0; i < SQL__COUNT; i++)
+        sqlite3_finalize(r->stmts[i]);
+    sqlite3_close(r->db);
+    free(r->state);
+    free(r->warning);
 }
 
 int registry_open(const char *state, struct registry **ret, struct err *err)
 {
-    auto_free char *path = str_format("%s/" REGISTRY_FILE, state);
-    int res = path ? make_file(path, err)
-                   : err_set(err, ERR_EXHAUSTED, "cannot open the registry: out of memory");
-    if (res < 0)
-        return res;
     auto_clean(registry_close_p) struct registry *r = calloc(1, sizeof(*r));
-    if (!r || !(r->state = strdup(state)))
+    if (!r)
         return err_set(err, ERR_EXHAUSTED, "cannot open the registry: out of memory");
-    int code = sqlite3_open_v2(
-        path, &r->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
-    if (code != SQLITE_OK)
-        return db_fail(r, code, err, "open the registry");
     struct err e = {0};
-    if (settle(r, &e) < 0) {
+    if (db_open(r, state, REGISTRY_FILE, SQLITE_OPEN_READWRITE, &e) < 0 || settle(r, &e) < 0) {
         if (err)
             *err = e;
         return -e.kind;
@@ -273,11 +395,7 @@ void registry_close(struct registry *r)
 {
     if (!r)
         return;
-    for (size_t i = 0; i < SQL__COUNT; i++)
-        sqlite3_finalize(r->stmts[i]);
-    sqlite3_close(r->db);
-    free(r->state);
-    free(r->warning);
+    db_done(r);
     free(r);
 }
 
@@ -301,17 +419,46 @@ int registry_begin(struct registry *r, struct err *err)
     return res < 0 ? res : db_run(r, s, err, "begin a change of the registry");
 }
 
+/* With NORMAL the log is written at a commit, but not synced (sqlite.org/pragma.html). */
+int registry_begin_light(struct registry *r, struct err *err)
+{
+    if (!sqlite3_get_autocommit(r->db))
+        return err_set(err, ERR_INTERNAL, "a transaction of the registry within another");
+    int res = db_exec(r, "PRAGMA synchronous = NORMAL", err);
+    r->light = true;
+    return res < 0 ? res : registry_begin(r, err);
+}
+
+/* Outside of transactions only. */
+static void end_light(struct registry *r)
+{
+    if (r->light && db_exec(r, "PRAGMA synchronous = FULL", &(struct err){0}) == 0)
+        r->light = false;
+}
+
+int registry_flush(struct registry *r, struct err *err)
+{
+    sqlite3_file *log = NULL;
+    int code = sqlite3_file_control(r->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
+    if (code == SQLITE_OK && log && log->pMethods)
+        code = log->pMethods->xSync(log, SQLITE_SYNC_NORMAL);
+    return code == SQLITE_OK ? 0 : db_fail(r, code, err, "write the registry");
+}
+
 int registry_commit(struct registry *r, struct err *err)
 {
     sqlite3_stmt *s;
-    if (sqlite3_get_autocommit(r->db))
+    if (sqlite3_get_autocommit(r->db)) {
+        end_light(r);
         /* SQLite rolls back by itself when a statement inside met a full disk. */
         return err_set(err, ERR_STATE, "nothing to commit: the change was rolled back");
+    }
     int res = db_stmt(r, SQL_COMMIT, &s, err);
     if (res == 0)
         res = db_run(r, s, err, "write the registry");
     if (res < 0)
         registry_rollback(r);
+    end_light(r);
     return res;
 }
 
@@ -320,6 +467,7 @@ void registry_rollback(struct registry *r)
     sqlite3_stmt *s;
     if (!sqlite3_get_autocommit(r->db) && db_stmt(r, SQL_ROLLBACK, &s, NULL) == 0)
         db_run(r, s, NULL, "roll back");
+    end_light(r);
 }
 
 int registry_meta_get(struct registry *r, const char *key, char **ret, struct err *err)

@@ -62,15 +62,7 @@ int registry_ve_update(struct registry *r, const struct registry_ve *v, struct e
     sqlite3_bind_int(s, 4, v->want);
     sqlite3_bind_text(s, 5, v->spec, -1, SQLITE_STATIC);
     sqlite3_bind_text(s, 6, v->run, -1, SQLITE_STATIC);
-    int code = sqlite3_step(s);
-    if (code == SQLITE_CONSTRAINT_UNIQUE)
-        res = err_set(err, ERR_EXISTS, "a VE named %s exists already", v->name);
-    else if (code != SQLITE_DONE)
-        res = db_fail(r, code, err, "write the registry");
-    else if (sqlite3_changes(r->db) == 0)
-        res = err_set(err, ERR_NOT_FOUND, "there is no VE of number %" PRId64, v->id);
-    db_stmt_done(s);
-    return res;
+    return db_write_row(r, s, "VE", v->name, v->id, err);
 }
 
 int registry_ve_delete(struct registry *r, int64_t id, struct err *err)
@@ -80,10 +72,7 @@ int registry_ve_delete(struct registry *r, int64_t id, struct err *err)
     if (res < 0)
         return res;
     sqlite3_bind_int64(s, 1, id);
-    res = db_run(r, s, err, "write the registry");
-    if (res == 0 && sqlite3_changes(r->db) == 0)
-        res = err_set(err, ERR_NOT_FOUND, "there is no VE of number %" PRId64, id);
-    return res;
+    return db_write_row(r, s, "VE", "", id, err);
 }
 
 static int read_row(struct registry *r, sqlite3_stmt *s, struct registry_ve *v, struct err *err)
@@ -109,18 +98,12 @@ int registry_ve_each(struct registry *r,
     int res = db_stmt(r, SQL_VE_EACH, &s, err);
     if (res < 0)
         return res;
-    int code;
-    while ((code = sqlite3_step(s)) == SQLITE_ROW) {
+    while (db_next(r, s, &res, err)) {
         struct registry_ve v = {0};
         res = read_row(r, s, &v, err);
         if (res == 0)
             res = item(ctx, &v, err);
         registry_ve_done(&v);
-        if (res < 0)
-            break;
     }
-    if (res >= 0)
-        res = code == SQLITE_DONE ? 0 : db_fail(r, code, err, "read the registry");
-    db_stmt_done(s);
     return res;
 }

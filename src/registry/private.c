@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Private networks. */
+#include "registry/registry.h"
+
+#include "registry/db.h"
+
+int registry_private_insert(struct registry *r, const char *name, const char *spec, int64_t *ret_id,
+                            struct err *err)
+{
+    int res = db_write_named(r, SQL_PRIVATE_INSERT, "private network", name, spec, err);
+    if (res == 0)
+        *ret_id = sqlite3_last_insert_rowid(r->db);
+    return res;
+}
+
+int registry_private_delete(struct registry *r, const char *name, struct err *err)
+{
+    return db_write_named(r, SQL_PRIVATE_DELETE, "private network", name, NULL, err);
+}
+
+int registry_private_each(struct registry *r,
+                          int (*item)(void *ctx, int64_t id, const char *name, const char *spec,
+                                      struct err *err),
+                          void *ctx, struct err *err)
+{
+    sqlite3_stmt *s;
+    int res = db_stmt(r, SQL_PRIVATE_EACH, &s, err);
+    if (res < 0)
+        return res;
+    while (db_next(r, s, &res, err)) {
+        char name[NAME_SIZE], *spec = NULL;
+        res = db_text_fixed(r, s, 1, name, sizeof(name), err);
+        if (res == 0)
+            res = db_text(s, 2, &spec, err);
+        if (res == 0)
+            res = item(ctx, sqlite3_column_int64(s, 0), name, spec, err);
+        free(spec);
+    }
+    return res;
+}
