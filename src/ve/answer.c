@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Calls of VEs that teremd answers: sysinfo(2), at the listeners of their filters.
+ * Calls of VEs that teremd answers, at the listeners of their filters: sysinfo(2), and statfs(2) of
+ * VEs with a limit on disk space where the file system does not tell of it (statfs.h).
  *
  * Whoever calls belongs to the VE and may want to harm us:
  *
  * - It asks without end.  One call of a VE is at work at a time, VE_CALLS of one VE in a tick, and
  *   all VEs together are within the budget; else listeners are not looked at until the next tick.
- * - Its memory may be slow to reach (swapped out, on a slow disk, at its limit): writing there is
- *   done by a thread of libuv's pool, which does nothing else.
+ * - Its memory may be slow to reach (swapped out, on a slow disk, at its limit), and so may be the
+ *   directories of a path: a thread of libuv's pool does that, and nothing else.
  * - It dies meanwhile, and its number is another process's.  Its memory is opened first, and then
  *   the kernel is asked whether that caller still waits; after that the memory can only be its own.
  * - Its pointer is bad: it gets EFAULT.  /proc/PID/mem also writes where the caller itself may only
@@ -16,11 +17,14 @@
  * What cannot be answered is passed on to the kernel, never answered wrongly.
  */
 #include "base/fd.h"
-#include "base/number.h"
 #include "keep/serving.h"
+#include "kernel/process.h"
 #include "kernel/seccomp.h"
+#include "ve/beside.h"
 #include "ve/budget.h"
 #include "ve/internal.h"
+#include "ve/rows.h"
+#include "ve/statfs.h"
 #include "ve/sysinfo.h"
 
 #include <errno.h>
@@ -47,6 +51,8 @@ struct answers { /* of a VE */
     int64_t fresh_from; /* ms */
     unsigned fresh;     /* readings since then */
     struct sysinfo_parts parts;
+    struct statfs_disk disk;
+    bool has_disk; /* `disk` was read, and there is something to be told of it */
     uint64_t tick;
     unsigned calls; /* in that tick */
     bool at_work;
@@ -65,9 +71,13 @@ struct call { /* one, in the pool */
     struct answering *a;
     struct ve_listener *l;
     struct serving_slot *slot;
-    uint64_t id, address;
+    uint64_t id, address, path; /* path: of statfs(2) */
     pid_t pid;
-    size_t len;
+    bool of_disk;
+    uid_t superuser;
+    dev_t root;
+    struct statfs_disk disk;
+    size_t len; /* 0: not ours to answer */
     uint8_t bytes[SYSINFO_SIZE_MAX];
 };
 
@@ -81,31 +91,20 @@ static int64_t clock_us(clockid_t clock)
 /* ---- values ---- */
 
 /* When the VE's first process began, in milliseconds since the machine's boot: what lxcfs counts
- * from, too.  proc(5): field 22 of /proc/PID/stat, in hundredths of a second. */
+ * from, too. */
 static int64_t started_ms(const struct ve *ve)
 {
     char path[48];
-    auto_free char *text = NULL;
-    uint64_t ticks;
     long hz = sysconf(_SC_CLK_TCK);
     json_int_t pid = json_integer_value(json_object_get(ve->run, "pid"));
     str_print(path, sizeof(path), "/proc/%lld/stat", (long long)pid);
-    if (pid <= 0 || hz <= 0 || fd_read_file_at(AT_FDCWD, path, 4096, &text, NULL, NULL) < 0)
-        return -1;
-    char *at = strrchr(text, ')'); /* the name before it may hold anything */
-    for (int field = 2; at && field < 22; field++)
-        at = strchr(at + 1, ' ');
-    if (!at)
-        return -1;
-    at[1 + strcspn(at + 1, " ")] = '\0';
-    if (number_parse(at + 1, 0, INT64_MAX / 1000, &ticks, NULL) < 0)
-        return -1;
-    return (int64_t)(ticks * 1000 / (uint64_t)hz);
+    uint64_t ticks = pid > 0 && hz > 0 ? kernel_process_birth(AT_FDCWD, path) : 0;
+    return ticks ? (int64_t)(ticks * 1000 / (uint64_t)hz) : -1;
 }
 
 static bool limit_of(const struct ve *ve, const char *key, uint64_t *ret)
 {
-    struct param_value v = param_set_get(&ve->params, key);
+    struct param_value v = param_set_get(ve->params, key);
     *ret = v.n;
     return !v.unlimited;
 }
@@ -118,7 +117,7 @@ static bool may_read(struct answers *w, int64_t now)
         w->fresh_from = now;
         w->fresh = 0;
     }
-    return w->fresh++ < FRESH_CALLS || !w->parts.machine.mem_unit;
+    return w->fresh++ < FRESH_CALLS;
 }
 
 static int look(struct ve *ve, struct sysinfo *ret)
@@ -127,7 +126,7 @@ static int look(struct ve *ve, struct sysinfo *ret)
     struct sysinfo_parts *p = &w->parts;
     int64_t now = clock_us(CLOCK_BOOTTIME) / 1000;
     struct resource_view v;
-    if (may_read(w, now)) {
+    if (may_read(w, now) || !p->machine.mem_unit) {
         if (resource_view(ve->node->resources, ve->rec.id, &v, NULL) < 0 ||
             syscall(SYS_sysinfo, &p->machine) < 0)
             return -1;
@@ -146,6 +145,20 @@ static int look(struct ve *ve, struct sysinfo *ret)
     p->swap_limited = limit_of(ve, "swap.limit", &p->swap_limit);
     *ret = sysinfo_of(p);
     return 0;
+}
+
+static bool look_disk(struct ve *ve)
+{
+    struct answers *w = ve->answers;
+    if (may_read(w, clock_us(CLOCK_BOOTTIME) / 1000) || !w->has_disk)
+        w->has_disk = ve_disk_view(ve, &w->disk);
+    return w->has_disk;
+}
+
+void answer_disk_changed(struct ve *ve)
+{
+    if (ve->answers)
+        ve->answers->has_disk = false;
 }
 
 /* ---- listeners ---- */
@@ -211,21 +224,39 @@ static void answering_free(struct answering *a)
     free(a);
 }
 
-/* In a thread of the pool: nothing but system calls. */
-static void work(uv_work_t *req)
+/* In a thread of the pool, like the next: nothing but system calls. */
+static void reply(const struct call *c, int mem)
 {
-    struct call *c = req->data;
-    char path[32];
-    str_print(path, sizeof(path), "/proc/%d/mem", (int)c->pid);
-    auto_fd int mem = c->len ? open(path, O_WRONLY | O_CLOEXEC) : -1;
-    if (!seccomp_waits(c->l->fd, c->id))
-        return;
-    if (mem < 0)
+    /* When terem-keep has been before us the caller is about something else. */
+    if (!c->len || !serving_answer(c->a->page, c->slot))
         seccomp_pass_on(c->l->fd, c->id);
     else if (pwrite(mem, c->bytes, c->len, (off_t)c->address) == (ssize_t)c->len)
         seccomp_answer(c->l->fd, c->id, 0, 0);
     else
         seccomp_answer(c->l->fd, c->id, 0, EFAULT);
+}
+
+static void work(uv_work_t *req)
+{
+    struct call *c = req->data;
+    struct statfs_caller caller;
+    struct statfs s;
+    bool open = (c->len || c->of_disk) && statfs_open(c->pid, &caller) == 0;
+    if (!seccomp_waits(c->l->fd, c->id)) {
+        if (open)
+            statfs_close(&caller);
+        return;
+    }
+    if (!open) {
+        seccomp_pass_on(c->l->fd, c->id);
+        return;
+    }
+    if (c->of_disk && statfs_look(&caller, c->path, c->root, c->superuser, &c->disk, &s) == 0) {
+        c->len = sizeof(s);
+        memcpy(c->bytes, &s, sizeof(s));
+    }
+    reply(c, caller.mem);
+    statfs_close(&caller);
 }
 
 static void worked(uv_work_t *req, int status)
@@ -235,7 +266,7 @@ static void worked(uv_work_t *req, int status)
     struct ve *ve = c->l->ve;
     if (status < 0) /* it was never begun: the loop ends */
         seccomp_pass_on(c->l->fd, c->id);
-    serving_release(c->slot);
+    serving_release(a->page, c->slot);
     c->l->at_work = false;
     a->at_work--;
     if (!ve) {
@@ -251,23 +282,43 @@ static void worked(uv_work_t *req, int status)
     answering_free(a);
 }
 
+static void fill_sysinfo(struct ve *ve, const struct seccomp_data *d, struct call *c)
+{
+    struct sysinfo s;
+    c->address = d->args[0];
+    if (look(ve, &s) == 0)
+        c->len = sysinfo_encode(d->arch, &s, c->bytes);
+    if (c->len && c->len < sizeof(s)) /* a 32-bit caller's registers */
+        c->address = (uint32_t)c->address;
+}
+
+/* Of 32-bit callers, whose structure is another one, the kernel answers. */
+static void fill_statfs(struct ve *ve, const struct seccomp_data *d, struct call *c)
+{
+    _Static_assert(sizeof(struct statfs) <= sizeof(c->bytes), "statfs does not fit");
+    c->root = (dev_t)json_integer_value(json_object_get(ve->run, "root"));
+    c->of_disk = sysinfo_arch_is_native(d->arch) && d->nr == SYS_statfs && c->root && look_disk(ve);
+    c->path = d->args[0];
+    c->address = d->args[1];
+    c->superuser = ve_id_base(ve);
+    c->disk = ve->answers->disk;
+}
+
 /* False: the call could not be given to the pool. */
 static bool begin_call(struct ve_listener *l, struct serving_slot *slot)
 {
     struct answering *a = l->ve->node->answering;
     struct call *c = calloc(1, sizeof(*c));
-    struct sysinfo s;
     if (!c)
         return false;
     /* Copied: the page is shared. */
     const struct seccomp_notif n = slot->call;
     *c = (struct call){.a = a, .l = l, .slot = slot, .id = n.id, .pid = (pid_t)n.pid};
     c->work.data = c;
-    c->address = n.data.args[0];
-    if (look(l->ve, &s) == 0)
-        c->len = sysinfo_encode(n.data.arch, &s, c->bytes);
-    if (c->len && c->len < sizeof(s)) /* a 32-bit caller's registers */
-        c->address = (uint32_t)c->address;
+    if (sysinfo_is_call(n.data.arch, n.data.nr))
+        fill_sysinfo(l->ve, &n.data, c);
+    else
+        fill_statfs(l->ve, &n.data, c);
     if (uv_queue_work(l->ve->node->loop, &c->work, work, worked) < 0) {
         free(c);
         return false;
@@ -286,7 +337,7 @@ static void take(struct ve_listener *l)
         l->ve->answers->calls++;
         if (!begin_call(l, slot)) {
             seccomp_pass_on(l->fd, slot->call.id);
-            serving_release(slot);
+            serving_release(a->page, slot);
         }
     } else if (seccomp_pending(l->fd, &ended)) {
         pause_listener(l); /* no slot is free, or terem-keep is at it */

@@ -2,34 +2,29 @@
 /* Asking for a job: everything that can be refused before it begins. */
 #include "base/name.h"
 #include "ve/internal.h"
+#include "ve/jobs.h"
+#include "ve/layers.h"
+#include "ve/pools.h"
+#include "ve/setup.h"
 
 #include <inttypes.h>
 
-static int check_template_job(struct ve_node *node, const struct job_kind *kind,
-                              const char *subject, const json_t *options, struct err *err)
+/* Of templates and of pools: one job at a time. */
+static int check_free(const struct ve_node *node, const struct job_kind *kind, const char *subject,
+                      const char *what, struct err *err)
 {
-    if (name_check_template(subject, err) < 0)
-        return -err->kind;
-    for (size_t i = 0; i < node->n_open; i++)
-        if (!node->open[i]->ve && str_eq(node->open[i]->rec.subject, subject))
-            return err_set(err, ERR_BUSY, "template %s is busy: job %" PRId64 " (%s) is at work",
-                           subject, node->open[i]->rec.id, node->open[i]->rec.kind);
-    auto_template struct template *t = NULL;
-    struct err e = {0};
-    int r = template_get(node->templates, subject, &t, &e);
-    if (str_eq(kind->name, "template-remove")) {
-        if (r < 0)
-            *err = e;
-        return r;
+    for (size_t i = 0; i < node->n_open; i++) {
+        const struct job *job = node->open[i];
+        if (!job->kind->of_ve && !job->bulk && job->kind->of_pool == kind->of_pool &&
+            str_eq(job->rec.subject, subject))
+            return err_set(err, ERR_BUSY, "%s %s is busy: job %" PRId64 " (%s) is at work", what,
+                           subject, job->rec.id, job->rec.kind);
     }
-    if (r == 0)
-        return err_set(err, ERR_EXISTS,
-                       "template %s exists already; remove it first or choose "
-                       "another name",
-                       subject);
-    const char *key = str_eq(kind->name, "template-build") ? "build" : "import";
-    if (!json_is_string(json_object_get(options, key)))
-        return err_set(err, ERR_USAGE, "the field \"%s\" is missing", key);
+    return 0;
+}
+
+static int check_include(const json_t *options, struct err *err)
+{
     size_t i;
     json_t *item;
     json_array_foreach(json_object_get(options, "include"), i, item)
@@ -41,25 +36,80 @@ static int check_template_job(struct ve_node *node, const struct job_kind *kind,
     return 0;
 }
 
+static int check_template_job(struct ve_node *node, const struct job_kind *kind,
+                              const char *subject, const json_t *options, struct err *err)
+{
+    if (name_check_template(subject, err) < 0)
+        return -err->kind;
+    if (kind == &job_template_prune)
+        return 0;
+    if (check_free(node, kind, subject, "template", err) < 0)
+        return -err->kind;
+    auto_template struct template *t = NULL;
+    struct err e = {0};
+    int r = template_get(node->templates, subject, &t, &e);
+    if (kind == &job_template_remove || kind == &job_template_update) {
+        if (r < 0)
+            *err = e;
+        bool force = json_is_true(json_object_get(options, "force"));
+        if (r == 0 && kind == &job_template_update)
+            return check_include(options, err);
+        return r < 0 || force ? r : ve_template_check_unused(node, t, err);
+    }
+    if (r == 0)
+        return err_set(err, ERR_EXISTS,
+                       "template %s exists already; remove it first or choose "
+                       "another name",
+                       subject);
+    const char *key = json_object_get(options, "from") ? "from"
+                      : kind == &job_template_build    ? "build"
+                                                       : "import";
+    if (!json_is_string(json_object_get(options, key)))
+        return err_set(err, ERR_USAGE, "the field \"%s\" is missing", key);
+    return check_include(options, err);
+}
+
+int ve_refuse_busy(const struct ve *ve, struct err *err)
+{
+    if (!ve || !ve->job)
+        return 0;
+    return err_set(err, ERR_BUSY,
+                   "%s: busy: job %" PRId64 " (%s) is at work; try again when it has ended",
+                   ve->rec.name, ve->job->rec.id, ve->job->rec.kind);
+}
+
+/* What stands in a kill's way is ended; its undoing and the kill then do the same.  False: it is to
+ * be waited for by whoever asks. */
+static bool make_way(struct ve *ve)
+{
+    struct job *job = ve->job;
+    bool ending = job->kind->event == VE_EV_STOP;
+    if (ve->next_job || !(job->kind->cancellable || ending))
+        return false;
+    if (job->asking && !job->pid) {
+        if (!job->failing)
+            asking_hurry(job);
+    } else if (job->state == JOB_QUEUED) {
+        return ve_job_cancel(ve->node, job->rec.id, &(struct err){0}) == 0;
+    } else if (job->kind->crewed) { /* its worker may be at work for another */
+        return ending || ve_job_cancel(ve->node, job->rec.id, &(struct err){0}) == 0;
+    } else if (job->pid) {
+        job->cancelled = true;
+        kill(job->pid, SIGKILL);
+    } else {
+        return false;
+    }
+    return true;
+}
+
 static int check_busy(struct ve *ve, const struct job_kind *kind, struct err *err)
 {
-    bool force = str_eq(kind->name, "kill");
     if (ve->transfers)
         return err_set(err, ERR_BUSY, "%s: busy: files are copied; try again when that has ended",
                        ve->rec.name);
-    if (!ve->job)
+    if (!ve->job || (str_eq(kind->name, "kill") && make_way(ve)))
         return 0;
-    if (force && !ve->next_job && ve->job->pid &&
-        (ve->job->kind->cancellable || ve->job->kind->event == VE_EV_STOP)) {
-        /* what is at work is ended; its undoing and this job then do the same */
-        ve->job->cancelled = true;
-        kill(ve->job->pid, SIGKILL);
-        return 0;
-    }
-    return err_set(err, ERR_BUSY,
-                   "%s: busy: job %" PRId64 " (%s) is at work; try again when it "
-                   "has ended",
-                   ve->rec.name, ve->job->rec.id, ve->job->rec.kind);
+    return ve_refuse_busy(ve, err);
 }
 
 static int check_ve_job(struct ve *ve, const struct job_kind *kind, const json_t *options,
@@ -73,10 +123,26 @@ static int check_ve_job(struct ve *ve, const struct job_kind *kind, const json_t
         return -err->kind;
     if (ve->job) /* a kill behind something else: by then it is stopping or stopped */
         return 0;
+    if (kind->needs_pool && ve_pool_need(ve, err) < 0)
+        return -err->kind;
+    if (kind->check)
+        return kind->check(ve, options, err);
+    if (kind == &job_start && ve_in_repair(ve))
+        return err_set(err, ERR_STATE,
+                       "%s: cannot start: it is in repair; terem repair %s --done leaves that and "
+                       "starts it",
+                       name, name);
     if (str_eq(kind->name, "restart") && ve->state == VE_STOPPED)
         return err_set(err, ERR_STATE, "%s: cannot restart: it is stopped; start it", name);
     if (str_eq(kind->name, "destroy")) {
-        if (json_is_true(json_object_get(options, "force")) || ve->state == VE_BROKEN)
+        if (json_is_true(json_object_get(options, "force")))
+            return 0;
+        struct err e = {0};
+        if (ve_pool_need(ve, &e) < 0)
+            return err_set(err, ERR_UNAVAILABLE,
+                           "%s; destroy --force forgets it, and its files go when the pool is back",
+                           e.text);
+        if (ve->state == VE_BROKEN)
             return 0;
         return ve_state_check(name, ve->state, VE_EV_DESTROY, kind->name, err);
     }
@@ -84,8 +150,6 @@ static int check_ve_job(struct ve *ve, const struct job_kind *kind, const json_t
         return ve_state_check(name, ve->state, VE_EV_PAUSE, kind->name, err);
     if (str_eq(kind->name, "resume"))
         return ve_state_check(name, ve->state, VE_EV_RESUME, kind->name, err);
-    if (str_eq(kind->name, "squeeze"))
-        return squeeze_check(ve, options, err);
     if (kind->event == VE_EVENT__COUNT)
         return 0;
     if (kind->event == VE_EV_STOP && ve->restart_timer) /* it waits to be restarted by policy */
@@ -93,25 +157,67 @@ static int check_ve_job(struct ve *ve, const struct job_kind *kind, const json_t
     return ve_state_check(name, ve->state, kind->event, kind->name, err);
 }
 
+static int begin_template_job(struct ve_node *node, const struct job_kind *kind,
+                              const char *subject, const json_t *options, int64_t *ret_job,
+                              struct err *err)
+{
+    json_t *recipe = NULL;
+    if (kind == &job_template_update) {
+        if (ve_template_recipe(node, subject, &recipe, err) < 0)
+            return -err->kind;
+        if (ve_template_recipe_change(recipe, subject, options, err) < 0) {
+            json_decref(recipe);
+            return -err->kind;
+        }
+        options = recipe;
+    }
+    int r = json_object_get(options, "from")
+                ? ve_build_begin(node, subject, options, ret_job, err)
+                : job_begin(node, kind, subject, NULL, options, ret_job, err);
+    json_decref(recipe);
+    return r;
+}
+
 int ve_job_begin(struct ve_node *node, const char *kind_name, const char *subject,
                  const json_t *options, int64_t *ret_job, struct err *err)
 {
     const struct job_kind *kind = job_kind_find(kind_name, err);
+    struct bulk_item *item = node->begun_for;
     struct ve *ve = NULL;
+    node->begun_for = NULL; /* a job that makes way may begin others */
     if (!kind)
         return -err->kind;
     if (kind->hidden)
         return err_set(err, ERR_USAGE, "there is no operation \"%s\"", kind_name);
+    if (kind == &job_stop && json_is_true(json_object_get(options, "force")))
+        kind = &job_kill;
     if (node->stopping && !str_eq(kind_name, "stop") && !str_eq(kind_name, "kill"))
         return err_set(err, ERR_STATE, "the node is stopping");
-    if (!kind->of_ve) {
+    if (kind->of_pool) {
+        if (check_free(node, kind, subject, "pool", err) < 0 ||
+            kind->check_pool(node, subject, options, err) < 0)
+            return -err->kind;
+    } else if (kind == &job_node_setup) {
+        if (check_free(node, kind, subject, "the", err) < 0 ||
+            ve_setup_check(node, options, err) < 0)
+            return -err->kind;
+    } else if (!kind->of_ve) {
         if (check_template_job(node, kind, subject, options, err) < 0)
             return -err->kind;
-    } else if (ve_find_err(node, subject, &ve, err) < 0 ||
-               check_ve_job(ve, kind, options, err) < 0) {
-        return -err->kind;
+        return begin_template_job(node, kind, subject, options, ret_job, err);
+    } else {
+        if (ve_find_err(node, subject, &ve, err) < 0)
+            return -err->kind;
+        kind = ve_update_kind(kind, ve, options);
+        if (check_ve_job(ve, kind, options, err) < 0)
+            return -err->kind;
     }
+    if (kind == &job_rollback && ve->state != VE_STOPPED)
+        kind = &job_rollback_stop;
+    if (kind == &job_repair && ve->state != VE_STOPPED)
+        kind = &job_repair_restart;
     if (ve) /* a job asked for comes before a restart by policy */
         ve_handle_close(&ve->restart_timer);
+    node->begun_for = item;
     return job_begin(node, kind, subject, ve, options, ret_job, err);
 }

@@ -6,6 +6,8 @@
  * teremd no more than that.
  */
 #include "ve/internal.h"
+#include "ve/jobs.h"
+#include "ve/rows.h"
 
 #define DIR_NAME "bpf"
 #define REST_MS  100
@@ -14,6 +16,9 @@ struct bpf_watch {
     struct resource_bpf *bpf;
     uv_poll_t *poll;
     uv_timer_t *rest;
+    bool quotas;       /* what they refuse is to be counted */
+    bool quotas_again; /* the second try after one that did not bring it */
+    pid_t quotas_pid;  /* who is at it, or 0 */
 };
 
 static void on_refusals(uv_poll_t *poll, int status, int events);
@@ -49,7 +54,7 @@ static void heard(void *ctx, const struct resource_refusal *r)
     char text[PARAM_TEXT + 80], limit[PARAM_TEXT];
     if (!ve)
         return;
-    param_format(r->row, param_set_get(&ve->params, r->row->key), limit);
+    param_format(r->row, param_set_get(ve->params, r->row->key), limit);
     str_print(text, sizeof(text), "%s %s is reached%s", r->row->key, limit,
               r->pid ? "" : ": a connection from outside was turned away");
     ve_refused(ve, r->row, since_last(ve, r), r->pid_inside, r->comm[0] ? r->comm : NULL, text);
@@ -66,12 +71,50 @@ int ve_bpf_begin(struct ve_node *node, struct err *err)
     dir_of(node, dir);
     if (!(node->bpf = calloc(1, sizeof(*node->bpf))))
         return err_set(err, ERR_EXHAUSTED, "out of memory");
-    return resource_bpf_open(node->resources, dir, &node->bpf->bpf, err);
+    int r = resource_bpf_open(node->resources, dir, &node->bpf->bpf, err);
+    return r < 0 ? r : network_count_open(node->network, dir, err);
 }
 
 bool ve_bpf_tells_forks(const struct ve_node *node)
 {
     return !resource_bpf_why_unnamed(node->bpf->bpf);
+}
+
+/* In a process of its own, since attaching takes seconds; what it attaches outlives it. */
+static void load_quotas(struct ve_node *node, bool on)
+{
+    struct err e = {0};
+    if (resource_bpf_quotas(node->bpf->bpf, on, &e) < 0)
+        log_warn(NULL, 0, "what disk quotas refuse is not counted: %s", e.text);
+    _exit(0);
+}
+
+void ve_bpf_quotas(struct ve_node *node, bool on)
+{
+    struct bpf_watch *w = node->bpf;
+    w->quotas = on;
+    if (w->quotas_pid || resource_bpf_quotas_look(w->bpf, on) != RESOURCE_BPF_TO_DO)
+        return;
+    pid_t pid = ve_fork(node, NULL, 0, true);
+    if (pid == 0)
+        load_quotas(node, on);
+    w->quotas_pid = pid < 0 ? 0 : pid;
+}
+
+bool ve_bpf_child_ended(struct ve_node *node, pid_t pid)
+{
+    struct bpf_watch *w = node->bpf;
+    if (!w || pid != w->quotas_pid)
+        return false;
+    bool tried = resource_bpf_quotas_look(w->bpf, w->quotas) == RESOURCE_BPF_TO_DO;
+    w->quotas_pid = 0;
+    if (tried && !w->quotas_again) { /* another was wished meanwhile */
+        w->quotas_again = true;
+        ve_bpf_quotas(node, w->quotas);
+    } else {
+        w->quotas_again = false;
+    }
+    return true;
 }
 
 void ve_bpf_listen(struct ve_node *node)
@@ -140,24 +183,37 @@ void ve_bpf_forget(struct ve_node *node, int64_t id)
         log_warn(NULL, 0, "%s", e.text);
 }
 
+void ve_bpf_counters_all(struct ve_node *node, bool on)
+{
+    resource_bpf_counters_all(node->bpf->bpf, on);
+}
+
 int ve_bpf_counters(struct ve *ve, struct param_counters *list, struct err *err)
 {
-    return resource_bpf_counters(ve->node->bpf->bpf, ve->rec.id, list, err);
+    return resource_bpf_counters(ve->node->bpf->bpf, ve->rec.id, ve->pidfd, list, err);
 }
 
 void ve_bpf_files(const struct ve *ve, struct container_limits *limits)
 {
     const struct param_row *row = param_find("files");
-    struct param_value v = param_set_get(&ve->params, row->key);
+    struct param_value v = param_set_get(ve->params, row->key);
     if (!v.unlimited && resource_bpf_row(ve->node->bpf->bpf, row, NULL) == RESOURCE_BPF_FALLBACK)
         limits->nofile = v.n;
+}
+
+void ve_bpf_partly(const struct ve_node *node, const struct param_row *row, char *buf, size_t size)
+{
+    const char *why, *left = resource_bpf_partly(node->bpf->bpf, row, &why);
+    if (left)
+        str_print(buf, size, "%s: %s", left, why);
 }
 
 void ve_bpf_doctor(const struct ve_node *node, ve_check_fn check, json_t *list)
 {
     const struct resource_bpf *bpf = node->bpf->bpf;
     const char *sockets = NULL, *files = NULL, *names = resource_bpf_why_unnamed(bpf),
-               *uncounted = resource_bpf_why_uncounted(bpf);
+               *uncounted = resource_bpf_why_uncounted(bpf),
+               *unrefused = resource_bpf_why_unrefused(bpf);
     resource_bpf_row(bpf, param_find("sockets.tcp"), &sockets);
     resource_bpf_row(bpf, param_find("files"), &files);
     check(list, "BPF on cgroups", !sockets, sockets ? sockets : "yes",
@@ -172,6 +228,10 @@ void ve_bpf_doctor(const struct ve_node *node, ve_check_fn check, json_t *list)
           "a refused fork is counted and has an event, which does not name the process",
           "a kernel with CONFIG_FUNCTION_TRACER, not locked down (Debian's)");
     check(list, "counters of namespaces", !uncounted, uncounted ? uncounted : "yes",
-          "namespaces and inotify are limited and not counted",
-          "a kernel with CONFIG_FUNCTION_TRACER, not locked down (Debian 13's)");
+          "namespaces, inotify and signals are limited and what is held of them is not counted",
+          "a kernel with CONFIG_BPF_SYSCALL and CONFIG_DEBUG_INFO_BTF (Debian's have both)");
+    check(list, "refusals of namespaces", !unrefused, unrefused ? unrefused : "yes",
+          "of namespaces, inotify, signals and ptys it is counted what is held, not the most that "
+          "was and not who was refused",
+          "a kernel with CONFIG_FUNCTION_TRACER, not locked down (Debian's)");
 }

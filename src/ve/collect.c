@@ -11,6 +11,8 @@
 #define INPUT_MAX  (1024 * 1024)
 
 struct collect {
+    struct collect *next;
+    struct ve_node *node;
     int fd;
     uv_poll_t poll;
     struct frame_reader in;
@@ -75,6 +77,11 @@ static void finish(struct collect *c, const struct frame *last)
                       "stderr", text_json(&c->error), "truncated", c->truncated);
     }
     uv_poll_stop(&c->poll);
+    for (struct collect **at = &c->node->collects; *at; at = &(*at)->next)
+        if (*at == c) {
+            *at = c->next;
+            break;
+        }
     c->fn(c->ctx, result, result ? NULL : &e);
     uv_close((uv_handle_t *)&c->poll, collect_freed);
 }
@@ -147,7 +154,7 @@ int ve_exec_collect(struct ve_node *node, const char *name, const json_t *reques
     struct collect *c = calloc(1, sizeof(*c));
     if (!c)
         return err_set(err, ERR_EXHAUSTED, "out of memory");
-    *c = (struct collect){.fd = -1, .fn = fn, .ctx = ctx};
+    *c = (struct collect){.node = node, .fd = -1, .fn = fn, .ctx = ctx};
     c->to_send = str_init(2 * INPUT_MAX);
     c->out = str_init(OUTPUT_MAX);
     c->error = str_init(OUTPUT_MAX);
@@ -169,5 +176,32 @@ int ve_exec_collect(struct ve_node *node, const char *name, const json_t *reques
     uv_poll_init(node->loop, &c->poll, c->fd);
     c->poll.data = c;
     uv_poll_start(&c->poll, UV_READABLE | UV_WRITABLE, on_collect);
+    c->next = node->collects;
+    node->collects = c;
     return 0;
+}
+
+static void ignore(void *ctx, json_t *result, const struct err *failed)
+{
+    json_decref(result);
+}
+
+void ve_exec_forget(struct ve_node *node, const void *ctx)
+{
+    for (struct collect *c = node->collects; c; c = c->next)
+        if (c->ctx == ctx)
+            c->fn = ignore;
+}
+
+void ve_exec_signal(struct ve_node *node, const void *ctx, int sig)
+{
+    uint8_t frame[FRAME_HEAD + 1];
+    frame_head(frame, FRAME_SIGNAL, 1);
+    frame[FRAME_HEAD] = (uint8_t)sig;
+    for (struct collect *c = node->collects; c; c = c->next) {
+        if (c->ctx != ctx)
+            continue;
+        str_add_bytes(&c->to_send, frame, sizeof(frame));
+        uv_poll_start(&c->poll, UV_READABLE | UV_WRITABLE, on_collect);
+    }
 }

@@ -2,6 +2,7 @@
 /* Who runs on which cores follows from all VEs of the node, as weights do.  The arithmetic is
  * param/placement's. */
 #include "ve/internal.h"
+#include "ve/rows.h"
 
 struct crowd {
     struct placement_ve *list;
@@ -38,7 +39,7 @@ static int crowd_of(const struct ve_node *node, const struct ve *const *changed,
     for (size_t i = 0; i < node->n_ves; i++) {
         const struct ve *ve = node->ves[i];
         bool changes = k < n && changed[k] == ve;
-        crowd_add(ret, ve, changes ? &sets[k] : &ve->params);
+        crowd_add(ret, ve, changes ? &sets[k] : ve->params);
         k += changes;
     }
     if (k < n)
@@ -53,8 +54,8 @@ static bool asks_for_more(const struct ve *ve, const struct param_set *set)
     uint64_t own = param_set_get(set, "cpu.guarantee").n;
     if (!ve)
         return own > 0 || !cores.unlimited;
-    return own > param_set_get(&ve->params, "cpu.guarantee").n ||
-           !param_value_same(cores, param_set_get(&ve->params, "cpu.cores"));
+    return own > param_set_get(ve->params, "cpu.guarantee").n ||
+           !param_value_same(cores, param_set_get(ve->params, "cpu.cores"));
 }
 
 static size_t index_of(const struct crowd *c, const struct param_set *set)
@@ -99,12 +100,24 @@ static void place(const struct ve_node *node, struct crowd *c, uint64_t *ret_wit
     *ret_withheld = *ret_fits ? admission_spare(&whole, &sum) - spare : 0;
 }
 
+/* Of a thousand VEs that may run anywhere there is nothing to compute. */
+static bool anybody_limited(const struct ve_node *node)
+{
+    size_t at = param_index(param_find("cpu.cores"));
+    for (size_t i = 0; i < node->n_ves; i++)
+        if (!node->ves[i]->params->v[at].unlimited)
+            return true;
+    return false;
+}
+
 void ve_cores_place(struct ve_node *node)
 {
     struct crowd c __attribute__((cleanup(crowd_done))) = {0};
     struct err e = {0};
     bool fits = true;
-    if (crowd_of(node, NULL, NULL, 0, &c, &e) < 0) {
+    int r = anybody_limited(node) ? crowd_of(node, NULL, NULL, 0, &c, &e)
+                                  : resource_cores_there(node->resources, &c.online, &e);
+    if (r < 0) {
         log_warn(NULL, 0, "VEs stay on the cores that they have: %s", e.text);
         return;
     }
@@ -122,8 +135,12 @@ void ve_cores_place(struct ve_node *node)
         node->ves[i]->cores_owned = false;
     }
     node->online = c.online;
-    for (size_t i = 0; i < node->n_ves; i++)
-        node->ves[i]->cores = c.limited ? c.list[i].cores : c.online;
+    /* In a worker memory is teremd's until it is written to: what stays the same is left alone. */
+    for (size_t i = 0; i < node->n_ves; i++) {
+        const cpu_set_t *cores = c.limited ? &c.list[i].cores : &c.online;
+        if (!CPU_EQUAL(&node->ves[i]->cores, cores))
+            node->ves[i]->cores = *cores;
+    }
 }
 
 static int write_cores(struct ve *ve, const cpu_set_t *cores, const cpu_set_t *online,
@@ -148,7 +165,9 @@ static void give_up(struct ve *ve)
 
 int ve_cores_start(struct ve *ve, struct err *err)
 {
-    ve_cores_place(ve->node);
+    if (!ve->node->crew_placed)
+        ve_cores_place(ve->node);
+    ve->node->crew_placed = ve->node->crew;
     return CPU_EQUAL(&ve->cores, &ve->node->online)
                ? 0
                : write_cores(ve, &ve->cores, &ve->node->online, err);
@@ -198,7 +217,7 @@ void ve_cores_adopt(struct ve_node *node)
 
 static bool is_exclusive(const struct ve *ve)
 {
-    return param_set_get(&ve->params, "cpu.cores").form == PARAM_EXCLUSIVE;
+    return param_set_get(ve->params, "cpu.cores").form == PARAM_EXCLUSIVE;
 }
 
 /* Last, when all others have left those cores: keeps the node's own programs off, too. */

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A VE's counters beside its limits, in the shape of docs/api.md. */
+#include "ve/disk.h"
 #include "ve/internal.h"
+#include "ve/net.h"
+#include "ve/rows.h"
 
 /* What presses before the limit does. */
 static const struct {
@@ -14,10 +17,7 @@ static int from_cgroups(struct ve *ve, struct param_counters *list, struct err *
 
 /* Each fills what it knows of its rows (param_counters_of()). */
 static int (*const sources[])(struct ve *ve, struct param_counters *list, struct err *err) = {
-    from_cgroups,
-    ve_limits_counters,
-    ve_netlimit_counters,
-    ve_bpf_counters,
+    from_cgroups, ve_bpf_counters, ve_limits_counters, ve_netlimit_counters, ve_disk_counters,
 };
 
 static bool is_limited(const struct param_row *row)
@@ -33,7 +33,7 @@ int ve_counters_read(struct ve *ve, struct param_counters *ret, struct err *err)
 int ve_counters_read_some(struct ve *ve, bool network, struct param_counters *ret, struct err *err)
 {
     ret->n = 0;
-    if (ve->state != VE_RUNNING && ve->state != VE_PAUSED)
+    if (!ve_state_is_up(ve->state))
         return err_set(err, ERR_STATE, "%s: it is %s: nothing is counted", ve->rec.name,
                        ve_state_name(ve->state));
     for (size_t i = 0; i < ARRAY_SIZE(sources); i++)
@@ -75,12 +75,12 @@ struct param_count ve_counter_barrier(const struct param_set *set, const struct 
 
 static json_t *counter_json(const struct ve *ve, const struct param_counter *c)
 {
-    return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "key", c->row->key, "type",
+    return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:s?}", "key", c->row->key, "type",
                      param_type_name(c->row->type), "held", count_json(c->held), "maxheld",
                      count_json(c->maxheld), "barrier",
-                     count_json(ve_counter_barrier(&ve->params, c->row)), "limit",
-                     count_json(ve_counter_limit(&ve->params, c->row)), "failcnt",
-                     count_json(c->failcnt));
+                     count_json(ve_counter_barrier(ve->params, c->row)), "limit",
+                     count_json(ve_counter_limit(ve->params, c->row)), "failcnt",
+                     count_json(c->failcnt), "uncounted", ve_disk_uncounted(ve, c->row));
 }
 
 static int by_row(const void *a, const void *b)
@@ -114,11 +114,18 @@ static void keep_failed(struct param_counters *list)
     list->n = n;
 }
 
+void ve_counters_all(struct ve_node *node, bool on)
+{
+    network_held_keep(node->network, on);
+    resource_counters_all(node->resources, on);
+    ve_bpf_counters_all(node, on);
+}
+
 void ve_counters_each(struct ve_node *node, const char *label, bool only_failed, ve_counters_fn fn,
                       void *ctx)
 {
     struct param_counters list;
-    network_held_keep(node->network, true);
+    ve_counters_all(node, true);
     for (size_t i = 0; i < node->n_ves; i++) {
         struct ve *ve = node->ves[i];
         /* One that has just ended has nothing to be read. */
@@ -129,16 +136,19 @@ void ve_counters_each(struct ve_node *node, const char *label, bool only_failed,
         if (list.n == 0)
             continue;
         qsort(list.c, list.n, sizeof(*list.c), by_row);
-        fn(ctx, ve->rec.name, &ve->params, &list);
+        fn(ctx, ve->rec.name, ve->params, &list);
     }
-    network_held_keep(node->network, false);
+    ve_counters_all(node, false);
 }
 
 int ve_counters(struct ve_node *node, const char *name, json_t **ret, struct err *err)
 {
     struct ve *ve;
     struct param_counters list;
-    if (ve_find_err(node, name, &ve, err) < 0 || ve_counters_read(ve, &list, err) < 0)
+    if (ve_find_err(node, name, &ve, err) < 0)
+        return -err->kind;
+    grace_look(ve);
+    if (ve_counters_read(ve, &list, err) < 0)
         return -err->kind;
     *ret = counters_json(ve, &list);
     return 0;

@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What this kernel and machine offer, and what each missing thing costs. */
 #include "base/fd.h"
+#include "ve/beside.h"
 #include "ve/internal.h"
+#include "ve/pools.h"
+#include "ve/rows.h"
+#include "ve/sleep.h"
 
 #include <fcntl.h>
 #include <sys/utsname.h>
@@ -119,21 +123,38 @@ static void check_network(json_t *list, struct ve_node *node)
         check(list, "network", true, "nothing in its way", "", "");
 }
 
+static void check_classes(json_t *list, struct ve_node *node)
+{
+    static const char *const names[] = {"bandwidth outward", "bandwidth inward"};
+    const char *why = network_count_why(node->network);
+    check(list, "traffic by class", !why, why ? why : "counted by BPF",
+          "traffic is counted by cable alone, and net.out.CLASS and net.in.CLASS are refused",
+          "a kernel with CONFIG_NET_CLS_BPF and CONFIG_BPF_SYSCALL");
+    for (size_t i = 0; i < ARRAY_SIZE(names) && !why; i++) {
+        const char *lack = network_shape_why(node->network, i == 1);
+        check(list, names[i], !lack, lack ? lack : "can be shared by HTB",
+              i ? "net.in.CLASS is refused" : "net.out.CLASS is refused",
+              "put it right and restart teremd");
+    }
+    const char *fifo = why ? NULL : network_shape_queue_why(node->network);
+    check(list, "turns of flows", !fifo, fifo ? fifo : "by fq_codel",
+          "where a VE's bandwidth is used up, its large transfers delay its small ones",
+          "a kernel with CONFIG_NET_SCH_FQ_CODEL");
+}
+
 json_t *ve_doctor(struct ve_node *node)
 {
     json_t *list = json_array();
-    struct storage_space space;
-    struct err e = {0};
     check_kernel(list);
     check_container(list, node);
     check_dedup(list);
     check_cgroups(list, node);
     ve_bpf_doctor(node, check, list);
-    bool fs = storage_space(node->pool, &space, &e) == 0;
-    check(list, "storage pool", fs && space.overlay_upper_ok, fs ? space.file_system : e.text,
-          "writable trees cannot be the upper layer of an overlay",
-          "put the state directory on ext4, xfs or btrfs");
+    for (size_t i = 0; i < node->n_pools; i++)
+        ve_pool_doctor(node, node->pools[i], check, list);
     check_network(list, node);
+    check_classes(list, node);
+    ve_sleep_doctor(node, check, list);
     check(list, "lxcfs", lxcfs_state(node) != NULL, lxcfs_state(node) ? "running" : "not running",
           "VEs see the host's memory, processors and uptime in /proc",
           "install the package lxcfs and restart teremd");

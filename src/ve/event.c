@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Watches of jobs and of events. */
+#include "ve/beside.h"
 #include "ve/internal.h"
+#include "ve/jobs.h"
+#include "ve/rows.h"
 
 #define REFUSED_EVERY_MS 1000
 
@@ -29,7 +32,7 @@ static int add(struct ve_node *node, struct ve_watch w, struct ve_watch **ret, s
 int ve_event_watch(struct ve_node *node, ve_event_fn fn, void *ctx, struct ve_watch **ret,
                    struct err *err)
 {
-    forks_listen(node);
+    refusal_listen(node);
     return add(node, (struct ve_watch){.event_fn = fn, .ctx = ctx}, ret, err);
 }
 
@@ -71,14 +74,30 @@ void ve_watches_sweep(struct ve_node *node)
 
 void ve_event_emit(struct ve_node *node, json_t *event)
 {
-    if (!event)
+    const char *name = json_string_value(json_object_get(event, "ve"));
+    if (!event || (name && ve_name_hidden(name))) {
+        json_decref(event);
         return;
+    }
     json_object_set_new(event, "time", json_integer(ve_now_ms()));
     for (struct ve_watch *w = node->watches; w; w = w->next)
         if (!w->dead && w->event_fn)
             w->event_fn(w->ctx, event);
     json_decref(event);
     ve_watches_sweep(node);
+}
+
+/* What became of each of many VEs is for who asks for the job: no event would find room. */
+static json_t *without_items(json_t *doc)
+{
+    const json_t *result = json_object_get(doc, "result");
+    if (!json_object_get(result, "items"))
+        return doc;
+    json_t *brief = json_copy(doc), *counts = json_copy((json_t *)result);
+    json_object_del(counts, "items");
+    json_object_set_new(brief, "result", counts);
+    json_decref(doc);
+    return brief;
 }
 
 void ve_event_job(struct job *job, bool ended)
@@ -92,7 +111,7 @@ void ve_event_job(struct job *job, bool ended)
         w->dead = ended;
         w->job_fn(w->ctx, doc, ended);
     }
-    ve_event_emit(job->node, json_pack("{s:s, s:o}", "type", "job", "job", doc));
+    ve_event_emit(job->node, json_pack("{s:s, s:o}", "type", "job", "job", without_items(doc)));
 }
 
 uint64_t ve_refusals_told(struct ve *ve, const struct param_row *row, uint64_t count)

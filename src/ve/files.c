@@ -11,6 +11,9 @@
 #include "base/path.h"
 #include "base/title.h"
 #include "ve/internal.h"
+#include "ve/jobs.h"
+#include "ve/pools.h"
+#include "ve/sleep.h"
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -32,7 +35,8 @@ struct transfer { /* what teremd waits for */
     int pidfd; /* of the worker */
     bool push;
     struct ve_node *node;
-    int64_t stopped_ve; /* id of the stopped VE that is held meanwhile, or 0 */
+    int64_t ve;   /* id */
+    bool stopped; /* and held meanwhile */
     char name[64];
     int sock;
     uv_poll_t poll;
@@ -164,6 +168,9 @@ static int push_file(const struct wish *w, int data, struct err *err)
         return err_wrap(err, "%s", w->path);
     if (fchown(fd, (uid_t)w->uid, (gid_t)w->gid) < 0 || (w->has_mode && fchmod(fd, w->mode) < 0))
         return err_sys(err, "cannot set owner and mode of %s", w->path);
+    /* What was pushed is there after a power cut; a device or a file of proc has no disk. */
+    if (fsync(fd) < 0 && errno != EINVAL)
+        return err_sys(err, "cannot write %s to the disk", w->path);
     return 0;
 }
 
@@ -215,6 +222,9 @@ static int push_archive(const struct wish *w, int data, struct err *err)
         r = archive_error(out, err, "cannot unpack");
     archive_read_free(in);
     archive_write_free(out);
+    auto_fd int at = r < 0 ? -1 : open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (r == 0 && (at < 0 || syncfs(at) < 0)) /* as push_file(); an fsync(2) of each is slower */
+        r = err_sys(err, "cannot write what was unpacked to the disk");
     return r;
 }
 
@@ -370,8 +380,8 @@ static void on_answer(uv_poll_t *poll, int status, int events)
             break;
         }
     }
-    struct ve *ve = t->stopped_ve ? ve_by_id(t->node, t->stopped_ve) : NULL;
-    if (ve)
+    struct ve *ve = ve_by_id(t->node, t->ve);
+    if (ve && t->stopped)
         ve->transfers--;
     if (fd_recv(t->sock, &a, sizeof(a), NULL, &none, &e) != (ssize_t)sizeof(a)) {
         err_set(&e, ERR_INTERNAL, "the transfer ended without a word");
@@ -381,6 +391,8 @@ static void on_answer(uv_poll_t *poll, int status, int events)
     }
     if (e.kind != ERR_NONE)
         err_wrap(&e, "%s", t->name);
+    if (ve && t->push && e.kind == ERR_NONE)
+        ve_tree_filled(ve);
     json_t *result = NULL;
     if (e.kind == ERR_NONE) {
         str_print(mode, sizeof(mode), "%04o", (unsigned)a.mode);
@@ -388,6 +400,14 @@ static void on_answer(uv_poll_t *poll, int status, int events)
     }
     t->fn(t->ctx, result, result ? NULL : &e);
     uv_close((uv_handle_t *)poll, transfer_freed);
+}
+
+bool ve_transfers(const struct ve *ve)
+{
+    for (const struct transfer *t = ve->node->transfers; t; t = t->next)
+        if (t->ve == ve->rec.id)
+            return true;
+    return false;
 }
 
 static int transfer(struct ve_node *node, const char *name, bool push, const json_t *options,
@@ -398,6 +418,7 @@ static int transfer(struct ve_node *node, const char *name, bool push, const jso
     int sv[2];
     if (ve_find_err(node, name, &ve, err) < 0)
         return -err->kind;
+    ve_wake(ve, "files");
     bool running = ve->state == VE_RUNNING && ve->pidfd >= 0 && !ve->gone;
     if (!running && (ve->state != VE_STOPPED || ve->job))
         return err_set(err, ERR_STATE,
@@ -406,6 +427,8 @@ static int transfer(struct ve_node *node, const char *name, bool push, const jso
                        name, ve_state_name(ve->state));
     if (parse(options, &w, err) < 0)
         return err_wrap(err, "%s", name);
+    if (!running && ve_pool_need(ve, err) < 0)
+        return -err->kind;
     struct transfer *t = calloc(1, sizeof(*t));
     if (!t || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) < 0) {
         free(t);
@@ -429,10 +452,9 @@ static int transfer(struct ve_node *node, const char *name, bool push, const jso
     t->push = push;
     t->next = node->transfers;
     node->transfers = t;
-    if (!running) {
-        t->stopped_ve = ve->rec.id;
-        ve->transfers++;
-    }
+    t->ve = ve->rec.id;
+    t->stopped = !running;
+    ve->transfers += t->stopped;
     uv_poll_init(node->loop, &t->poll, t->sock);
     t->poll.data = t;
     uv_poll_start(&t->poll, UV_READABLE, on_answer);

@@ -6,6 +6,8 @@
 #include "base/number.h"
 #include "param/admission.h"
 #include "ve/internal.h"
+#include "ve/net.h"
+#include "ve/rows.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -33,6 +35,8 @@ struct admission_node ve_guarantee_node(const struct ve_node *node)
         .cpu = cores > 0 ? (uint64_t)cores * 10000 : 10000,
         .cpu_reserve = node->config.reserve_cpu,
         .connections = node->config.capacity_connections,
+        .net_out = node->config.net_out,
+        .net_in = node->config.net_in,
     };
 }
 
@@ -41,7 +45,7 @@ static struct admission_sum sum_without(const struct ve_node *node, const struct
     struct admission_sum sum = {0};
     for (size_t i = 0; i < node->n_ves; i++)
         if (node->ves[i] != ve)
-            admission_add(&sum, &node->ves[i]->params);
+            admission_add(&sum, node->ves[i]->params);
     return sum;
 }
 
@@ -50,7 +54,7 @@ int ve_guarantee_admit(struct ve_node *node, const struct ve *ve, const struct p
 {
     struct admission_node whole = ve_guarantee_node(node);
     struct admission_sum others = sum_without(node, ve);
-    int r = admission_check(&whole, &others, ve ? &ve->params : NULL, set, err);
+    int r = admission_check(&whole, &others, ve ? ve->params : NULL, set, err);
     return r < 0 ? r : ve_cores_admit(node, &ve, set, 1, &(size_t){0}, err);
 }
 
@@ -62,13 +66,13 @@ int ve_guarantee_admit_all(struct ve_node *node, struct ve *const *ves,
     for (size_t i = 0, k = 0; i < node->n_ves; i++) {
         /* `ves` is in the table's order. */
         bool changes = k < n && ves[k] == node->ves[i];
-        admission_add(&all, changes ? &sets[k] : &node->ves[i]->params);
+        admission_add(&all, changes ? &sets[k] : node->ves[i]->params);
         k += changes;
     }
     for (size_t i = 0; i < n; i++) {
         struct admission_sum others = all;
         admission_take(&others, &sets[i]);
-        if (admission_check(&whole, &others, &ves[i]->params, &sets[i], err) < 0)
+        if (admission_check(&whole, &others, ves[i]->params, &sets[i], err) < 0)
             return err_wrap(err, "%s", ves[i]->rec.name);
     }
     size_t who = 0;
@@ -78,27 +82,30 @@ int ve_guarantee_admit_all(struct ve_node *node, struct ve *const *ves,
 
 void ve_guarantee_params(const struct ve *ve, struct param_set *ret)
 {
-    struct admission_sum sum = sum_without(ve->node, NULL);
-    *ret = ve->params;
+    struct ve_node *node = ve->node;
+    struct admission_sum sum = node->crew_summed ? node->crew_sum : sum_without(node, NULL);
+    node->crew_sum = sum;
+    node->crew_summed = node->crew;
+    *ret = *ve->params;
     if (sum.cpu == 0)
         return;
-    struct admission_node whole = ve_guarantee_node(ve->node);
-    sum.withheld = ve->node->withheld;
-    uint64_t weight = admission_weight(&whole, &sum, &ve->params);
+    struct admission_node whole = ve_guarantee_node(node);
+    sum.withheld = node->withheld;
+    uint64_t weight = admission_weight(&whole, &sum, ve->params);
     param_set_put(ret, param_find("cpu.weight"), (struct param_value){.n = weight});
 }
 
 bool ve_has_cgroups(const struct ve *ve)
 {
-    return ve->state == VE_RUNNING || ve->state == VE_PAUSED || ve->state == VE_STARTING;
+    return ve_state_is_up(ve->state) || ve->state == VE_STARTING;
 }
 
 static void write_weight(struct ve *ve, const struct admission_node *whole,
                          const struct admission_sum *sum)
 {
     struct err e = {0};
-    struct param_set set = ve->params;
-    uint64_t weight = admission_weight(whole, sum, &ve->params);
+    struct param_set set = *ve->params;
+    uint64_t weight = admission_weight(whole, sum, ve->params);
     if (weight == ve->weight)
         return;
     param_set_put(&set, param_find("cpu.weight"), (struct param_value){.n = weight});
@@ -128,6 +135,7 @@ void ve_guarantee_settle(struct ve_node *node)
     sum.withheld = node->withheld;
     write_node_weight(node, admission_node_weight(&whole, &sum));
     ve_netlimit_settle(node, sum.connections);
+    ve_netshape_settle(node, sum.net_out, sum.net_in);
     if (sum.memory != node->protected_bytes &&
         resource_protect(node->resources, sum.memory, &e) < 0)
         log_warn(NULL, 0, "memory.guarantee is not kept: %s", e.text);

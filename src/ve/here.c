@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Which rows this node can enforce: each is asked for alone, as a VE would ask for it. */
 #include "ve/internal.h"
+#include "ve/rows.h"
 
 #define MIB (1024 * 1024ull)
 
@@ -8,8 +9,8 @@
 static struct param_value probe(const struct param_row *row)
 {
     static const uint64_t wanted[] = {
-        [PARAM_SIZE] = 64 * MIB, [PARAM_COUNT] = 200, [PARAM_PERCENT] = 1000,
-        [PARAM_TIME] = 1,        [PARAM_CORES] = 1,   [PARAM_IO] = MIB,
+        [PARAM_SIZE] = 64 * MIB, [PARAM_COUNT] = 200, [PARAM_PERCENT] = 1000, [PARAM_TIME] = 1,
+        [PARAM_CORES] = 1,       [PARAM_IO] = MIB,    [PARAM_RATE] = 1000000,
     };
     struct param_value v = {.n = row->type == PARAM_SWITCH ? !row->def.n : wanted[row->type]};
     if (!row->def.unlimited && row->type != PARAM_SWITCH)
@@ -46,8 +47,14 @@ bool ve_param_here(struct ve_node *node, const struct param_row *row, char *why,
     if (ve_apply_check(node, &set, &e) < 0 && row != memory)
         param_set_init(&set);
     param_set_put(&set, row, probe(row));
-    if (ve_apply_check(node, &set, &e) == 0)
+    if (ve_apply_check(node, &set, &e) == 0 && ve_disk_check(node, "default", &set, &e) == 0) {
+        const char *part = resource_partly(node->resources, row);
+        if (part)
+            str_print(why, size, "%s", part);
+        else
+            ve_bpf_partly(node, row, why, size);
         return true;
+    }
     const char *text = e.text;
     for (size_t i = 0; i < 2; i++) {
         str_print(prefix, sizeof(prefix), i ? "%s: " : "%s cannot be enforced here: ", row->key);

@@ -15,8 +15,10 @@
 #include "base/fd.h"
 #include "base/path.h"
 #include "ve/beancounter.h"
+#include "ve/beside.h"
 #include "ve/budget.h"
 #include "ve/internal.h"
+#include "ve/rows.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -62,7 +64,7 @@ int inside_make(struct ve *ve, int *ret_dir, struct err *err)
     }
     inside_remove(ve);
     struct param_counters none = {0};
-    size_t len = beancounter_print(text, ve->rec.id, &ve->params, &none);
+    size_t len = beancounter_print(text, ve->rec.id, ve->params, &none);
     if (path_make_dir_at(ve->node->inside->dir, id_text(ve->rec.id, id), 0755, &dir, err) < 0)
         return err_wrap(err, "cannot make the directory of its counters");
     if (fchmod(dir, 0755) < 0)
@@ -119,7 +121,7 @@ static void refresh(struct ve *ve)
         return;
     if (ve_counters_read(ve, &list, &(struct err){0}) < 0)
         return;
-    size_t len = beancounter_print(text, ve->rec.id, &ve->params, &list);
+    size_t len = beancounter_print(text, ve->rec.id, ve->params, &list);
     if (pwrite(ve->counters.fd, text, len, 0) == (ssize_t)len)
         ve->counters.written = now;
 }

@@ -6,7 +6,7 @@
  * The default instance is 0.  Another one claims a number by a symlink
  * /run/terem-instances/<number> → its root directory (making a symlink is atomic), and keeps the
  * number in its registry so that its VEs keep their addresses.  A claim whose directory is gone
- * may be taken over.
+ * may be taken over; all of this under a lock.
  */
 #include "ve/instance.h"
 
@@ -17,47 +17,73 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define CLAIMS "/run/terem-instances"
 
-/* 1 claimed, 0 taken by another. */
-static int claim(unsigned n, const char *root, struct err *err)
+/* The directory of claims, while nobody else looks at it or changes it: a stale claim that one
+ * takes over is not the fresh one of another by the time it is removed.  Whoever removes the
+ * directory has the lock as well, so one that is unlinked is not the one to wait for. */
+static int lock_claims(bool make, int *ret_fd, struct err *err)
 {
-    char path[64], owner[PATH_MAX];
-    str_print(path, sizeof(path), CLAIMS "/%u", n);
-    for (int tries = 0; tries < 3; tries++) {
-        if (symlink(root, path) == 0)
-            return 1;
-        if (errno != EEXIST)
-            return err_sys(err, "cannot claim instance number %u in " CLAIMS, n);
-        ssize_t len = readlink(path, owner, sizeof(owner) - 1);
-        if (len < 0)
+    for (;;) {
+        struct stat st;
+        if (make && path_make_dirs(CLAIMS, 0755, err) < 0)
+            return -err->kind;
+        auto_fd int fd = open(CLAIMS, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0 && errno == ENOENT && make)
             continue;
-        owner[len] = '\0';
+        if (fd < 0 || flock(fd, LOCK_EX) < 0 || fstat(fd, &st) < 0)
+            return err_sys(err, "cannot lock " CLAIMS);
+        if (st.st_nlink == 0 && make)
+            continue;
+        *ret_fd = steal_fd(&fd);
+        return 0;
+    }
+}
+
+/* Whose number it is; false: nobody's. */
+static bool owner_of(int claims, unsigned n, char ret_name[12], char ret_owner[PATH_MAX])
+{
+    str_print(ret_name, 12, "%u", n);
+    ssize_t len = readlinkat(claims, ret_name, ret_owner, PATH_MAX - 1);
+    ret_owner[len > 0 ? len : 0] = '\0';
+    return len > 0;
+}
+
+/* 1 claimed, 0 taken by another. */
+static int claim(int claims, unsigned n, const char *root, struct err *err)
+{
+    char name[12], owner[PATH_MAX];
+    struct stat st;
+    if (owner_of(claims, n, name, owner)) {
         if (str_eq(owner, root))
             return 1;
-        struct stat st;
         if (stat(owner, &st) == 0 || errno != ENOENT)
             return 0;
-        unlink(path);
+        unlinkat(claims, name, 0);
     }
-    return 0;
+    if (symlinkat(root, claims, name) < 0)
+        return err_sys(err, "cannot claim instance number %u in " CLAIMS, n);
+    return 1;
 }
 
 int ve_instance_claim(const struct place *place, unsigned wish, unsigned *ret, struct err *err)
 {
+    auto_fd int claims = -1;
     if (place->is_default) {
         *ret = 0;
         return 0;
     }
-    if (path_make_dirs(CLAIMS, 0755, err) < 0)
-        return -err->kind;
-    int r = wish >= 1 && wish <= VE_INSTANCE_MAX ? claim(wish, place->root, err) : 0;
+    int r = lock_claims(true, &claims, err);
+    if (r < 0)
+        return r;
+    r = wish >= 1 && wish <= VE_INSTANCE_MAX ? claim(claims, wish, place->root, err) : 0;
     unsigned n = wish;
     for (unsigned i = 1; r == 0 && i <= VE_INSTANCE_MAX; i++)
-        r = claim(n = i, place->root, err);
+        r = claim(claims, n = i, place->root, err);
     if (r == 0)
         return err_set(err, ERR_EXHAUSTED,
                        "all %d instance numbers of this machine are taken; see " CLAIMS,
@@ -69,14 +95,12 @@ int ve_instance_claim(const struct place *place, unsigned wish, unsigned *ret, s
 
 void ve_instance_release(const struct place *place, unsigned n)
 {
-    char path[64], owner[PATH_MAX];
-    str_print(path, sizeof(path), CLAIMS "/%u", n);
-    ssize_t len = place->is_default ? -1 : readlink(path, owner, sizeof(owner) - 1);
-    if (len < 0)
+    char name[12], owner[PATH_MAX];
+    auto_fd int claims = -1;
+    if (place->is_default || lock_claims(false, &claims, NULL) < 0)
         return;
-    owner[len] = '\0';
-    if (str_eq(owner, place->root))
-        unlink(path);
+    if (owner_of(claims, n, name, owner) && str_eq(owner, place->root))
+        unlinkat(claims, name, 0);
     rmdir(CLAIMS); /* only when it was the last */
 }
 

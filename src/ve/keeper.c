@@ -5,6 +5,7 @@
  * listeners for sysinfo(2).  Consoles are lost until the VE's next start: their descriptors were
  * terem-keep's alone.
  */
+#include "ve/beside.h"
 #include "ve/internal.h"
 
 #define AGAIN_MS   10000 /* when one ends soon after it began */

@@ -1,23 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What each kind of job does: in its worker, and in teremd when that has ended. */
-#include "base/fd.h"
-#include "kernel/process.h"
+#include "ve/address.h"
+#include "ve/beside.h"
 #include "ve/internal.h"
+#include "ve/jobs.h"
+#include "ve/layers.h"
+#include "ve/net.h"
+#include "ve/pools.h"
+#include "ve/private.h"
+#include "ve/publish.h"
+#include "ve/rows.h"
+#include "ve/saved.h"
+#include "ve/sleep.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 
-#define STOP_TIMEOUT_S  30
-#define TRASH_DELAY_MS  500 /* so that destroying many costs one process */
-#define RESTART_MIN_MS  100
-#define RESTART_MAX_MS  60000
-#define RESTART_GOOD_MS 60000 /* a VE that ran this long begins to count anew */
+#define SETTLE_MS 50
 
-static const struct engine_ops *engine_of(const struct ve *ve)
+const struct engine_ops *life_engine(const struct ve *ve)
 {
     return &engine_container;
 }
@@ -29,7 +30,16 @@ int ve_move(struct ve *ve, enum ve_event event, struct job *job, struct err *err
     enum ve_state from = ve->state, to = ve_state_next(from, event);
     if (ve_state_check(ve->rec.name, from, event, NULL, err) < 0)
         return -err->kind;
+    const char *was = ve_state_text(ve);
+    /* Whatever begins as anything else, or has ended, is not in repair. */
+    if (event == VE_EV_STOPPED || (event == VE_EV_START && (!job || job->kind != &job_repair)))
+        ve_repair_forget(ve);
+    if (event == VE_EV_START && ve_netshape_start(ve, err) < 0)
+        return err_wrap(err, "%s", ve->rec.name);
+    if (to == VE_STOPPED || to == VE_BROKEN)
+        ve_netshape_stopped(ve);
     ve->state = to;
+    ve_sleep_moved(ve, from);
     if (ve_record_save(ve, err) < 0) {
         err_wrap(err, "%s: cannot record that it is %s", ve->rec.name, ve_state_name(to));
         if (event == VE_EV_START || event == VE_EV_STOP) { /* a wish: its asker decides */
@@ -41,114 +51,42 @@ int ve_move(struct ve *ve, enum ve_event event, struct job *job, struct err *err
         err_clear(err);
     }
     json_t *e = json_pack("{s:s, s:s, s:s, s:s}", "type", "ve.state", "ve", ve->rec.name, "from",
-                          ve_state_name(from), "to", ve_state_name(to));
+                          was, "to", ve_state_text(ve));
     if (job)
         json_object_set_new(e, "job", json_integer(job->rec.id));
     json_array_append_new(ve->node->pending, e);
     return 0;
 }
 
-/* ---- the first process ---- */
+/* ---- what it means for the others ---- */
 
-void ve_unwatch_process(struct ve *ve)
+void life_settle(struct ve_node *node)
 {
-    ve_handle_close(&ve->exit_poll);
-    cleanup_fd(&ve->pidfd);
-    answer_drop(ve);
-    inside_unwatch(ve);
-}
-
-static bool is_system(const struct ve *ve)
-{
-    return str_eq(json_string_value(json_object_get(ve->spec, "kind")), "system");
-}
-
-/* reboot(2) in a pid namespace ends its init by SIGHUP, halt and power-off by SIGINT (reboot(2),
- * "Behavior inside PID namespaces"). */
-static const char *exit_how(const struct ve *ve, const struct kernel_exit *x)
-{
-    if (!x->known)
-        return "unknown";
-    if (is_system(ve) && x->signal == SIGINT)
-        return "poweroff";
-    if (is_system(ve) && x->signal == SIGHUP)
-        return "reboot";
-    return x->signal ? "killed" : "exited";
-}
-
-/* Destroying a running VE by force stops it, too. */
-static bool asked_to_stop(const struct ve *ve)
-{
-    return ve->state == VE_STOPPING || ve->rec.want == VE_ABSENT;
-}
-
-static void exit_reason(const struct ve *ve, const struct kernel_exit *x, char reason[96])
-{
-    struct resource_usage u;
-    char limit[PARAM_TEXT];
-    const struct param_row *row = param_find("memory.limit");
-    if (x->signal == SIGKILL && !asked_to_stop(ve) &&
-        resource_usage(ve->node->resources, ve->rec.id, &u, NULL) == 0 && u.oom_kills > 0)
-        str_print(reason, 96, "out of memory (memory.limit=%s)",
-                  param_format(row, param_set_get(&ve->params, "memory.limit"), limit));
-    else
-        str_print(reason, 96, "%s", asked_to_stop(ve) ? "asked to stop" : "ended by itself");
-}
-
-static void record_exit(struct ve *ve, const struct kernel_exit *x)
-{
-    const char *how = exit_how(ve, x);
-    bool asked_inside = str_eq(how, "poweroff") || str_eq(how, "reboot");
-    char reason[96];
-    exit_reason(ve, x, reason);
-    json_t *e = json_pack("{s:s, s:i, s:s, s:I}", "how", how, "status",
-                          !x->known      ? -1
-                          : asked_inside ? 0
-                                         : x->status,
-                          "reason", reason, "time", (json_int_t)ve_now_ms());
-    json_object_set_new(e, "signal",
-                        x->signal && !asked_inside ? ve_signal_json(x->signal) : json_null());
-    json_object_set_new(ve->run, "last_exit", e);
-    json_array_append_new(ve->node->pending, json_pack("{s:s, s:s, s:O}", "type", "ve.exit", "ve",
-                                                       ve->rec.name, "last_exit", e));
-}
-
-/* Reads how it ended; called when the pidfd says so and when SIGCHLD names it. */
-void ve_first_process_ended(struct ve *ve)
-{
-    if (ve->gone || ve->pidfd < 0)
+    if (!node->settle_timer)
         return;
-    struct kernel_exit x = {0};
-    if (!kernel_process_ended(ve->pidfd, &x))
+    ve_handle_close(&node->settle_timer);
+    ve_guarantee_settle(node);
+    ve_disk_settle(node);
+}
+
+static void on_settle_timer(uv_timer_t *t)
+{
+    life_settle(t->data);
+}
+
+void life_settle_after(const struct job *job)
+{
+    struct ve_node *node = job->node;
+    if (job->item && node->settle_timer)
         return;
-    ve->gone = true;
-    if (ve->exit_poll)
-        uv_poll_stop(ve->exit_poll);
-    record_exit(ve, &x);
-    if (!ve->job)
-        ve_exited(ve);
-}
-
-static void on_exit_poll(uv_poll_t *poll, int status, int events)
-{
-    ve_first_process_ended(poll->data);
-}
-
-int ve_watch_process(struct ve *ve, int pidfd, struct err *err)
-{
-    ve_unwatch_process(ve);
-    ve->gone = false;
-    ve->pidfd = fcntl(pidfd, F_DUPFD_CLOEXEC, ve->node->fd_floor);
-    ve->exit_poll = calloc(1, sizeof(*ve->exit_poll));
-    if (ve->pidfd < 0 || !ve->exit_poll) {
-        free(ve->exit_poll);
-        ve->exit_poll = NULL;
-        return err_sys(err, "cannot watch its first process");
+    if (!job->item || !(node->settle_timer = calloc(1, sizeof(*node->settle_timer)))) {
+        ve_guarantee_settle(node);
+        ve_disk_settle(node);
+        return;
     }
-    uv_poll_init(ve->node->loop, ve->exit_poll, ve->pidfd);
-    ve->exit_poll->data = ve;
-    uv_poll_start(ve->exit_poll, UV_READABLE, on_exit_poll);
-    return 0;
+    uv_timer_init(node->loop, node->settle_timer);
+    node->settle_timer->data = node;
+    uv_timer_start(node->settle_timer, on_settle_timer, SETTLE_MS, 0);
 }
 
 /* ---- start ---- */
@@ -159,10 +97,23 @@ static int start_step(void *ctx, const char *what, struct err *err)
     return job_check_cancelled(ctx, err);
 }
 
-static int work_start(struct job *job, struct err *err)
+/* In a pool that is full to the last byte a VE starts as well: how else would it be emptied? */
+static int start_anyway(struct ve *ve, const struct engine_how *how, struct engine_started *ret,
+                        struct err *err)
+{
+    int r = life_engine(ve)->start(ve, how, ret, err);
+    while (r == -ERR_EXHAUSTED && ve_pool(ve) && storage_yield(ve_pool(ve))) {
+        err_clear(err);
+        r = life_engine(ve)->start(ve, how, ret, err);
+    }
+    return r;
+}
+
+int life_start(struct job *job, const char *rescue, struct err *err)
 {
     struct engine_started s;
-    if (engine_of(job->ve)->start(job->ve, start_step, job, &s, err) < 0)
+    const struct engine_how how = {.step = start_step, .ctx = job, .rescue = rescue};
+    if (start_anyway(job->ve, &how, &s, err) < 0)
         return err_wrap(err, "%s: cannot start", job->ve->rec.name);
     job->result[0] = s.pid;
     job->result_fds[0] = s.pidfd;
@@ -173,10 +124,18 @@ static int work_start(struct job *job, struct err *err)
     job->result[2] = s.listener >= 0;
     if (s.listener >= 0)
         job->result_fds[job->n_result_fds++] = s.listener;
+    for (size_t i = 0; i < ARRAY_SIZE(s.pts); i++)
+        job->result[3 + i] = (int64_t)s.pts[i];
+    job->result[6] = s.root;
     return 0;
 }
 
-static int done_start(struct job *job, struct err *err)
+static int work_start(struct job *job, struct err *err)
+{
+    return life_start(job, NULL, err);
+}
+
+int life_started(struct job *job, struct err *err)
 {
     struct ve *ve = job->ve;
     struct ve_node *node = ve->node;
@@ -195,18 +154,26 @@ static int done_start(struct job *job, struct err *err)
     if (listener >= 0)
         answer_keep(ve, listener);
     inside_watch(ve);
+    refusal_watch(ve, ve->params);
+    ve_netlimit_started(ve);
     json_object_set_new(ve->run, "pid", json_integer(job->result[0]));
+    json_object_set_new(ve->run, "root", json_integer(job->result[6]));
+    json_object_set_new(ve->run, "pts",
+                        json_pack("[I,I,I]", job->result[3], job->result[4], job->result[5]));
     json_object_set_new(ve->run, "started", json_integer(ve_now_ms()));
     json_object_set_new(ve->run, "boot", json_string(node->boot_id));
     json_object_del(ve->run, "broken");
+    json_object_del(ve->run, "lost");
     json_object_del(ve->run, "applying");
-    json_object_set_new(ve->run, "restart_rows", ve_apply_restart_rows(&ve->params));
-    if (param_set_get(&ve->params, "memory.dedup").n)
+    json_object_set_new(ve->run, "restart_rows", ve_apply_restart_rows(ve->params));
+    if (param_set_get(ve->params, "memory.dedup").n)
         ve_sysctls_dedup(node);
     ve->weight = 0;
     CPU_ZERO(&ve->cores_written);
     ve->cores_owned = false;
-    ve_guarantee_settle(node); /* others may have changed since its worker was forked */
+    life_settle_after(job); /* others may have changed since its worker was forked */
+    if (!ve_tree_is_filled(ve))
+        ve_trash_later(node);
     return ve_move(ve, VE_EV_STARTED, job, err);
 }
 
@@ -219,63 +186,118 @@ static void mark_broken(struct ve *ve, struct job *job, const char *why)
         log_error(ve->rec.name, job->rec.id, "%s", e.text);
 }
 
-static void failed_start(struct job *job)
+/* A last exit of before would hide that it was tried, and why it did not work. */
+static void record_failed_start(struct ve *ve, const char *why)
+{
+    json_object_set_new(ve->run, "last_exit",
+                        json_pack("{s:s, s:i, s:n, s:s, s:I}", "how", "not-started", "status", -1,
+                                  "signal", "reason", why ? why : "", "time",
+                                  (json_int_t)ve_now_ms()));
+}
+
+void life_start_failed(struct job *job)
 {
     struct err e;
     struct ve *ve = job->ve;
     ve_unwatch_process(ve);
     if (ve->state == VE_STARTING) {
         ve->rec.want = VE_STOPPED;
+        record_failed_start(ve, job->rec.error);
         if (ve_move(ve, VE_EV_STOPPED, job, &e) < 0)
             log_error(ve->rec.name, job->rec.id, "%s", e.text);
+        else if (ve_tree_is_missing(ve))
+            ve_tree_lost(ve, job);
     }
+}
+
+/* ---- back to what it was, after a job that stopped it and failed ---- */
+
+static int work_start_back(struct job *job, struct err *err)
+{
+    struct err e = {0};
+    job_progress(job, -1, "starting it again as it was");
+    if (life_start(job, NULL, &e) == 0)
+        return 0;
+    return err_set(err, job->error.kind, "%s; nor could it be started again: %s", job->error.text,
+                   e.text);
+}
+
+/* Also called when that was done: the job fails all the same. */
+static void failed_start_back(struct job *job)
+{
+    if (job->ve->state == VE_STARTING)
+        life_start_failed(job);
+}
+
+static const struct job_kind job_start_back = {
+    .name = "start",
+    .of_ve = true,
+    .limited = true,
+    .crewed = true,
+    .event = VE_EV_START,
+    .want = VE_RUNNING,
+    .work = work_start_back,
+    .done = life_started,
+    .failed = failed_start_back,
+};
+
+const struct job_kind *life_back(struct job *job)
+{
+    if (!job->aim || job->ve->state != VE_STOPPED || job->ve->next_job || job->node->stopping)
+        return NULL;
+    job->ve->rec.want = VE_RUNNING;
+    return &job_start_back;
 }
 
 /* ---- stop, kill, and what is left after an end ---- */
 
 static int end_and_clean(struct ve *ve, bool after_crash, struct err *err)
 {
-    const struct engine_ops *engine = engine_of(ve);
-    if (engine->kill(ve, err) < 0 || engine->clean(ve, after_crash, err) < 0)
+    const struct engine_ops *engine = life_engine(ve);
+    if (engine->kill(ve, false, err) < 0 || engine->clean(ve, after_crash, err) < 0)
         return err_wrap(err, "%s: cannot stop", ve->rec.name);
     return 0;
 }
 
-static int work_kill(struct job *job, struct err *err)
-{
-    return end_and_clean(job->ve, job->kind == &job_undo, err);
-}
-
-static int work_stop(struct job *job, struct err *err)
+/* What it wrote is on the disk when it is told to have stopped: the end of its mounts has written
+ * it, and the name of a tree that is new goes the same way. */
+static int end_for_good(struct job *job, bool after_crash, struct err *err)
 {
     struct ve *ve = job->ve;
-    const json_t *t = json_object_get(job->options, "timeout");
-    json_int_t seconds = json_is_integer(t) ? json_integer_value(t) : STOP_TIMEOUT_S;
-    bool force = json_is_true(json_object_get(job->options, "force"));
-    if (ve->pidfd >= 0 && !force && seconds > 0) {
-        struct err e = {0};
-        job_progress(job, -1, "asking it to shut down");
-        engine_of(ve)->freeze(ve, false, &e); /* a paused VE has to run to shut down */
-        int r = engine_of(ve)->shutdown(ve, (int)(seconds > 86400 ? 86400 : seconds) * 1000, &e);
-        if (r < 0)
-            job_progress(job, -1, "did not shut down in time; killing it");
-        job->result[0] = r < 0;
-    }
-    return end_and_clean(ve, false, err);
+    int r = end_and_clean(ve, after_crash, err);
+    job->result[1] = 0; /* what a start said before it was undone */
+    if (r == 0 && ve_pool(ve) && !ve_tree_is_filled(ve) && !ve_tree_is_missing(ve))
+        job->result[1] = storage_commit(ve_pool(ve), &(struct err){0}) == 0;
+    return r;
 }
 
-static int done_stop(struct job *job, struct err *err)
+int life_kill(struct job *job, struct err *err)
+{
+    return end_for_good(job, job->kind == &job_undo, err);
+}
+
+int life_stop(struct job *job, struct err *err)
+{
+    return end_for_good(job, false, err); /* it was asked, and has ended or will be killed */
+}
+
+int life_stopped(struct job *job, struct err *err)
 {
     struct ve *ve = job->ve;
     struct err e;
-    if (!ve->gone)
-        ve_first_process_ended(ve);
+    life_see_end(ve);
     if (keep_drop(ve->node->keep, ve->rec.id, &e) < 0 && e.kind != ERR_NOT_FOUND)
         log_warn(ve->rec.name, job->rec.id, "%s", e.text);
     ve_unwatch_process(ve);
+    if (job->result[1])
+        json_object_set_new(ve->run, "filled", json_true());
+    /* Was something deleted in it, after its pool had been full? */
+    if (ve_pool(ve) && storage_is_short(ve_pool(ve)))
+        ve_trash_later(ve->node);
     json_object_del(ve->run, "pid");
     json_object_del(ve->run, "started");
     json_object_del(ve->run, "broken");
+    json_object_del(ve->run, "lost");
     if (job->result[0])
         json_object_set_new(json_object_get(ve->run, "last_exit"), "reason",
                             json_string("killed after it did not shut down in time"));
@@ -284,90 +306,27 @@ static int done_stop(struct job *job, struct err *err)
     return ve_move(ve, VE_EV_STOPPED, job, err);
 }
 
-static void failed_stop(struct job *job)
+void life_stop_failed(struct job *job)
 {
     if (job->ve->state == VE_STOPPING)
         mark_broken(job->ve, job, job->rec.error ? job->rec.error : "cannot stop");
 }
 
-static int done_restart(struct job *job, struct err *err)
+int life_stopped_start(struct job *job, struct err *err)
 {
-    if (done_stop(job, err) < 0)
+    if (life_stopped(job, err) < 0)
         return -err->kind;
     job_continue(job, job_kind_find("start", NULL));
     return 1;
-}
-
-/* ---- a VE that ended by itself ---- */
-
-static bool wants_restart(struct ve *ve)
-{
-    const json_t *x = json_object_get(ve->run, "last_exit");
-    const char *how = json_string_value(json_object_get(x, "how"));
-    const char *policy = json_string_value(json_object_get(ve->spec, "restart"));
-    bool good = json_integer_value(json_object_get(x, "status")) == 0;
-    return str_eq(how, "reboot") || str_eq(policy, "always") ||
-           (str_eq(policy, "on-failure") && !good);
-}
-
-static void on_restart_timer(uv_timer_t *t)
-{
-    struct ve *ve = t->data;
-    struct err e;
-    int64_t id;
-    ve_handle_close(&ve->restart_timer);
-    if (ve->state == VE_STOPPED && !ve->job && !ve->node->stopping &&
-        ve_job_begin(ve->node, "start", ve->rec.name, NULL, &id, &e) < 0)
-        log_error(ve->rec.name, 0, "cannot restart: %s", e.text);
-}
-
-static void schedule_restart(struct ve *ve, int64_t ran)
-{
-    if (ran > RESTART_GOOD_MS)
-        ve->restarts = 0;
-    uint64_t delay = ve->restarts > 9 ? RESTART_MAX_MS : (uint64_t)RESTART_MIN_MS << ve->restarts;
-    if (delay > RESTART_MAX_MS)
-        delay = RESTART_MAX_MS;
-    ve->restarts++;
-    ve->restart_timer = calloc(1, sizeof(*ve->restart_timer));
-    if (!ve->restart_timer)
-        return;
-    uv_timer_init(ve->node->loop, ve->restart_timer);
-    ve->restart_timer->data = ve;
-    ve->restart_at = ve_now_ms() + (int64_t)delay;
-    uv_timer_start(ve->restart_timer, on_restart_timer, delay, 0);
-}
-
-static int done_exit(struct job *job, struct err *err)
-{
-    struct ve *ve = job->ve;
-    bool again = wants_restart(ve) && !ve->node->stopping;
-    int64_t ran = ve_now_ms() - json_integer_value(json_object_get(ve->run, "started"));
-    if (!again)
-        ve->rec.want = VE_STOPPED;
-    if (done_stop(job, err) < 0)
-        return -err->kind;
-    if (again)
-        schedule_restart(ve, ran);
-    return 0;
-}
-
-void ve_exited(struct ve *ve)
-{
-    struct err e;
-    int64_t id;
-    const struct job_kind *kind = job_kind_find("exit", NULL);
-    if (job_begin(ve->node, kind, ve->rec.name, ve, NULL, &id, &e) < 0)
-        log_error(ve->rec.name, 0, "cannot clean up after its end: %s", e.text);
 }
 
 /* ---- pause ---- */
 
 static int work_pause(struct job *job, struct err *err)
 {
-    if (engine_of(job->ve)->freeze(job->ve, true, err) < 0) {
+    if (life_engine(job->ve)->freeze(job->ve, true, err) < 0) {
         struct err ignored;
-        engine_of(job->ve)->freeze(job->ve, false, &ignored);
+        life_engine(job->ve)->freeze(job->ve, false, &ignored);
         return err_wrap(err, "%s: cannot pause", job->ve->rec.name);
     }
     return 0;
@@ -375,7 +334,7 @@ static int work_pause(struct job *job, struct err *err)
 
 static int work_resume(struct job *job, struct err *err)
 {
-    if (engine_of(job->ve)->freeze(job->ve, false, err) < 0)
+    if (life_engine(job->ve)->freeze(job->ve, false, err) < 0)
         return err_wrap(err, "%s: cannot resume", job->ve->rec.name);
     return 0;
 }
@@ -387,6 +346,8 @@ static int done_pause(struct job *job, struct err *err)
 
 static int done_resume(struct job *job, struct err *err)
 {
+    if (job->ve->state == VE_RUNNING) /* it slept, and was woken when the job began */
+        return 0;
     return ve_move(job->ve, VE_EV_RESUME, job, err);
 }
 
@@ -398,7 +359,10 @@ static int work_destroy(struct job *job, struct err *err)
     char log[48];
     if (ve->state != VE_STOPPED && end_and_clean(ve, false, err) < 0)
         return -err->kind;
-    if (storage_remove(ve->node->pool, ve->rec.id, err) < 0)
+    if (snapshots_remove_trees(ve, err) < 0)
+        return err_wrap(err, "%s: cannot destroy", ve->rec.name);
+    /* Its pool is not there, and it goes by force: recovery finds the tree without a row. */
+    if (ve_pool(ve) && storage_remove(ve_pool(ve), ve->rec.id, err) < 0)
         return err_wrap(err, "%s: cannot destroy", ve->rec.name);
     str_print(log, sizeof(log), "%" PRId64 ".log", ve->rec.id);
     unlinkat(ve->node->logs_fd, log, 0);
@@ -411,14 +375,24 @@ static int done_destroy(struct job *job, struct err *err)
 {
     struct ve *ve = job->ve;
     struct ve_node *node = ve->node;
-    if (registry_ve_delete(node->registry, ve->rec.id, err) < 0)
+    size_t snapshots = ve->n_snapshots;
+    job->answer = json_pack("{s:I}", "snapshots", (json_int_t)snapshots);
+    str_print(job->text, sizeof(job->text), "destroyed");
+    if (snapshots)
+        str_print(job->text, sizeof(job->text), "destroyed, with %zu snapshot%s", snapshots,
+                  snapshots == 1 ? "" : "s");
+    if (registry_snapshot_delete_ve(node->registry, ve->rec.id, err) < 0 ||
+        ve_addresses_forget(ve, err) < 0 || ve_publish_forget(ve, err) < 0 ||
+        registry_ve_delete(node->registry, ve->rec.id, err) < 0)
         return err_wrap(err, "%s", ve->rec.name);
     keep_drop(node->keep, ve->rec.id, &(struct err){0});
     json_array_append_new(node->pending, json_pack("{s:s, s:s, s:I}", "type", "ve.destroyed", "ve",
                                                    ve->rec.name, "job", (json_int_t)job->rec.id));
     job->ve = NULL;
+    ve_privates_forget(ve);
     ve_node_forget(ve);
-    ve_guarantee_settle(node);
+    ve_usage_soon(node);
+    life_settle_after(job);
     ve_trash_later(node);
     return 0;
 }
@@ -431,227 +405,104 @@ static void failed_destroy(struct job *job)
         log_error(job->ve->rec.name, job->rec.id, "%s", e.text);
 }
 
-static bool has_trash(struct ve_node *node)
-{
-    return storage_has_trash(node->pool) || template_has_trash(node->templates);
-}
+/* ---- kinds of jobs ---- */
 
-static void trash_begin(struct ve_node *node)
-{
-    if (node->trash_pid || node->closing || !has_trash(node))
-        return;
-    pid_t pid = ve_fork(node, NULL, 0, true);
-    if (pid == 0) {
-        setpriority(PRIO_PROCESS, 0, 19);
-        syscall(SYS_ioprio_set, 1 /* IOPRIO_WHO_PROCESS */, 0, 3 << 13 /* IOPRIO_CLASS_IDLE */);
-        storage_empty_trash(node->pool, &(struct err){0});
-        template_empty_trash(node->templates, &(struct err){0});
-        _exit(0);
-    }
-    node->trash_pid = pid > 0 ? pid : 0;
-}
+const struct job_kind job_start = {
+    .name = "start",
+    .of_ve = true,
+    .limited = true,
+    .needs_pool = true,
+    .cancellable = true,
+    .crewed = true,
+    .event = VE_EV_START,
+    .want = VE_RUNNING,
+    .work = work_start,
+    .done = life_started,
+    .failed = life_start_failed,
+};
 
-static void on_trash_timer(uv_timer_t *t)
-{
-    struct ve_node *node = t->data;
-    ve_handle_close(&node->trash_timer);
-    trash_begin(node);
-}
+const struct job_kind job_stop = {
+    .name = "stop",
+    .of_ve = true,
+    .asleep = true,
+    .crewed = true,
+    .ends = true,
+    .asks = true,
+    .event = VE_EV_STOP,
+    .want = VE_STOPPED,
+    .work = life_stop,
+    .done = life_stopped,
+    .failed = life_stop_failed,
+};
 
-void ve_trash_later(struct ve_node *node)
-{
-    if (node->trash_timer || node->closing || !has_trash(node))
-        return;
-    node->trash_timer = calloc(1, sizeof(*node->trash_timer));
-    if (!node->trash_timer)
-        return;
-    uv_timer_init(node->loop, node->trash_timer);
-    node->trash_timer->data = node;
-    uv_timer_start(node->trash_timer, on_trash_timer, TRASH_DELAY_MS, 0);
-}
+const struct job_kind job_restart = {
+    .name = "restart",
+    .of_ve = true,
+    .asleep = true,
+    .crewed = true,
+    .ends = true,
+    .asks = true,
+    .event = VE_EV_STOP,
+    .want = VE_RUNNING,
+    .work = life_stop,
+    .done = life_stopped_start,
+    .failed = life_stop_failed,
+};
 
-/* ---- templates ---- */
+const struct job_kind job_kill = {
+    .name = "kill",
+    .of_ve = true,
+    .asleep = true,
+    .crewed = true,
+    .ends = true,
+    .event = VE_EV_STOP,
+    .want = VE_STOPPED,
+    .work = life_kill,
+    .done = life_stopped,
+    .failed = life_stop_failed,
+};
 
-static int template_step(void *ctx, int percent, const char *text)
-{
-    return job_progress(ctx, percent, text);
-}
+const struct job_kind job_pause = {
+    .name = "pause",
+    .of_ve = true,
+    .event = JOB_NO_EVENT,
+    .want = JOB_AS_IT_IS,
+    .work = work_pause,
+    .done = done_pause,
+};
 
-static struct template_request request_of(struct job *job)
-{
-    return (struct template_request){
-        .name = job->rec.subject,
-        .source = json_string_value(json_object_get(job->options, "import")),
-        .progress = template_step,
-        .ctx = job,
-    };
-}
+const struct job_kind job_resume = {
+    .name = "resume",
+    .of_ve = true,
+    .event = JOB_NO_EVENT,
+    .want = JOB_AS_IT_IS,
+    .work = work_resume,
+    .done = done_resume,
+};
 
-static int work_template_build(struct job *job, struct err *err)
-{
-    struct template_request rq = request_of(job);
-    const json_t *include = json_object_get(job->options, "include");
-    auto_str struct str list = str_init(65536);
-    size_t i;
-    json_t *item;
-    json_array_foreach(include, i, item)
-        str_add(&list, "%s%s", i ? "," : "", json_string_value(item));
-    rq.include = list.len ? str_c(&list) : NULL;
-    return template_build(job->node->templates,
-                          json_string_value(json_object_get(job->options, "build")), &rq, err);
-}
-
-static int work_template_import(struct job *job, struct err *err)
-{
-    struct template_request rq = request_of(job);
-    return template_import(job->node->templates, &rq, err);
-}
-
-static int work_template_remove(struct job *job, struct err *err)
-{
-    auto_free const char **used = NULL;
-    size_t n = 0;
-    if (ve_used_layers(job->node, &used, &n, err) < 0)
-        return -err->kind;
-    return template_remove(job->node->templates, job->rec.subject, used, n, err);
-}
-
-static int done_template(struct job *job, struct err *err)
-{
-    json_array_append_new(job->node->pending,
-                          json_pack("{s:s, s:s}", "type",
-                                    str_eq(job->rec.kind, "template-remove") ? "template.removed"
-                                                                             : "template.created",
-                                    "template", job->rec.subject));
-    return 0;
-}
-
-/* A worker that died in the middle leaves a half-made layer. */
-static void failed_template(struct job *job)
-{
-    auto_free const char **used = NULL;
-    size_t n = 0;
-    struct err e;
-    for (size_t i = 0; i < job->node->n_open; i++)
-        if (job->node->open[i] != job && !job->node->open[i]->kind->of_ve)
-            return; /* another one is at work: its unfinished layer is not ours to remove */
-    if (ve_used_layers(job->node, &used, &n, &e) < 0 ||
-        template_recover(job->node->templates, used, n, &e) < 0)
-        log_error(job->rec.subject, job->rec.id, "%s", e.text);
-    ve_trash_later(job->node);
-}
-
-/* ---- the table ---- */
-
-#define NO_EVENT VE_EVENT__COUNT
-#define AS_IT_IS VE_STATE__COUNT
-
-static const struct job_kind kinds[] = {
-    {.name = "start",
-     .of_ve = true,
-     .limited = true,
-     .cancellable = true,
-     .event = VE_EV_START,
-     .want = VE_RUNNING,
-     .work = work_start,
-     .done = done_start,
-     .failed = failed_start},
-    {.name = "stop",
-     .of_ve = true,
-     .event = VE_EV_STOP,
-     .want = VE_STOPPED,
-     .work = work_stop,
-     .done = done_stop,
-     .failed = failed_stop},
-    {.name = "restart",
-     .of_ve = true,
-     .event = VE_EV_STOP,
-     .want = VE_RUNNING,
-     .work = work_stop,
-     .done = done_restart,
-     .failed = failed_stop},
-    {.name = "kill",
-     .of_ve = true,
-     .event = VE_EV_STOP,
-     .want = VE_STOPPED,
-     .work = work_kill,
-     .done = done_stop,
-     .failed = failed_stop},
-    {.name = "exit",
-     .of_ve = true,
-     .hidden = true,
-     .event = VE_EV_STOP,
-     .want = AS_IT_IS,
-     .work = work_kill,
-     .done = done_exit,
-     .failed = failed_stop},
-    {.name = "pause",
-     .of_ve = true,
-     .event = NO_EVENT,
-     .want = AS_IT_IS,
-     .work = work_pause,
-     .done = done_pause},
-    {.name = "resume",
-     .of_ve = true,
-     .event = NO_EVENT,
-     .want = AS_IT_IS,
-     .work = work_resume,
-     .done = done_resume},
-    {.name = "squeeze",
-     .of_ve = true,
-     .limited = true,
-     .cancellable = true,
-     .event = NO_EVENT,
-     .want = AS_IT_IS,
-     .work = squeeze_work,
-     .done = squeeze_done},
-    {.name = "destroy",
-     .of_ve = true,
-     .inline_stopped = true,
-     .event = NO_EVENT,
-     .want = VE_ABSENT,
-     .work = work_destroy,
-     .done = done_destroy,
-     .failed = failed_destroy},
-    {.name = "template-build",
-     .limited = true,
-     .cancellable = true,
-     .event = NO_EVENT,
-     .want = AS_IT_IS,
-     .work = work_template_build,
-     .done = done_template,
-     .failed = failed_template},
-    {.name = "template-import",
-     .limited = true,
-     .cancellable = true,
-     .event = NO_EVENT,
-     .want = AS_IT_IS,
-     .work = work_template_import,
-     .done = done_template,
-     .failed = failed_template},
-    {.name = "template-remove",
-     .event = NO_EVENT,
-     .want = AS_IT_IS,
-     .work = work_template_remove,
-     .done = done_template},
+const struct job_kind job_destroy = {
+    .name = "destroy",
+    .of_ve = true,
+    .inline_stopped = true,
+    .crewed = true,
+    .ends = true,
+    .event = JOB_NO_EVENT,
+    .want = VE_ABSENT,
+    .work = work_destroy,
+    .done = done_destroy,
+    .failed = failed_destroy,
 };
 
 const struct job_kind job_undo = {
     .name = "undo",
     .of_ve = true,
+    .asleep = true,
     .hidden = true,
-    .event = NO_EVENT,
-    .want = AS_IT_IS,
-    .work = work_kill,
-    .done = done_stop,
-    .failed = failed_stop,
+    .crewed = true,
+    .ends = true,
+    .event = JOB_NO_EVENT,
+    .want = JOB_AS_IT_IS,
+    .work = life_kill,
+    .done = life_stopped,
+    .failed = life_stop_failed,
 };
-
-const struct job_kind *job_kind_find(const char *name, struct err *err)
-{
-    for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
-        if (str_eq(kinds[i].name, name))
-            return &kinds[i];
-    err_set(err, ERR_USAGE, "there is no operation \"%.40s\"", name);
-    return NULL;
-}

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* From parameters to what the container room bounds by namespaces, rlimits and mounts. */
 #include "ve/internal.h"
+#include "ve/rows.h"
 
 #include <stddef.h>
 
@@ -18,6 +19,7 @@ static const struct {
     {"memory.locked", offsetof(struct container_limits, locked)},
     {"signals", offsetof(struct container_limits, signals)},
     {"ptys", offsetof(struct container_limits, ptys)},
+    {"memory.sockets", offsetof(struct container_limits, sockets)}, /* beside resource/ */
 };
 
 void ve_limits_of(const struct param_set *set, struct container_limits *ret)
@@ -33,7 +35,7 @@ void ve_limits_of(const struct param_set *set, struct container_limits *ret)
 
 void ve_limits_in_force(const struct ve *ve, struct container_limits *ret)
 {
-    struct param_set set = ve->params;
+    struct param_set set = *ve->params;
     const char *key;
     json_t *text;
     json_object_foreach(json_object_get(ve->run, "restart_rows"), key, text)
@@ -73,11 +75,21 @@ int ve_limits_apply(struct ve *ve, const struct param_set *old_set, const struct
     return same ? 0 : container_limits_apply(ve->pidfd, old_set ? &old : NULL, &new, err);
 }
 
-int ve_limits_counters(struct ve *ve, struct param_counters *list, struct err *err)
+/* A VE that an older Terem started has nothing of it. */
+static bool born_at(const struct ve *ve, struct container_pts *ret)
+{
+    const json_t *pts = json_object_get(ve->run, "pts");
+    for (size_t i = 0; i < ARRAY_SIZE(ret->device); i++)
+        ret->device[i] = (uint64_t)json_integer_value(json_array_get(pts, i));
+    return json_array_size(pts) == ARRAY_SIZE(ret->device);
+}
+
+/* Where BPF has not told (ve_bpf_counters()): by a visit. */
+static int count_ipc(struct ve *ve, struct param_counters *list, struct err *err)
 {
     struct container_ipc ipc;
-    for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
-        param_counters_of(list, param_find(rows[i].key)); /* listed, whoever counts it */
+    if (param_counters_of(list, param_find("ipc.queues"))->held.known)
+        return 0;
     if (container_count_ipc(ve->pidfd, &ipc, err) < 0)
         return -err->kind;
     const struct {
@@ -89,5 +101,18 @@ int ve_limits_counters(struct ve *ve, struct param_counters *list, struct err *e
     for (size_t i = 0; i < ARRAY_SIZE(counted); i++)
         param_counters_of(list, param_find(counted[i].key))->held =
             (struct param_count){true, counted[i].held};
+    return 0;
+}
+
+int ve_limits_counters(struct ve *ve, struct param_counters *list, struct err *err)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+        param_counters_of(list, param_find(rows[i].key)); /* listed, whoever counts it */
+    if (count_ipc(ve, list, err) < 0)
+        return -err->kind;
+    struct container_pts born;
+    uint64_t ptys;
+    if (born_at(ve, &born) && container_count_ptys(ve->pidfd, &born, &ptys, NULL) == 0)
+        param_counters_of(list, param_find("ptys"))->held = (struct param_count){true, ptys};
     return 0;
 }

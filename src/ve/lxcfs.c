@@ -9,7 +9,9 @@
 #include "base/fd.h"
 #include "base/number.h"
 #include "base/path.h"
+#include "ve/beside.h"
 #include "ve/internal.h"
+#include "ve/jobs.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,8 +28,9 @@
 
 struct lxcfs {
     char dir[PLACE_MAX + 16], pidfile[PLACE_MAX + 24];
-    int dir_fd; /* of its mount, or -1 */
-    pid_t pid;  /* our child, or 0 when it was there before us */
+    int dir_fd;      /* of its mount, or -1 */
+    pid_t pid;       /* our child, or 0 when it was there before us */
+    pid_t served_by; /* or 0 */
     int pidfd;
     uv_poll_t *poll;
     uv_timer_t *timer;
@@ -44,6 +47,11 @@ static bool mounted(const char *dir)
 int lxcfs_dir(struct ve_node *node)
 {
     return node->lxcfs ? node->lxcfs->dir_fd : -1;
+}
+
+pid_t lxcfs_pid(struct ve_node *node)
+{
+    return lxcfs_state(node) ? node->lxcfs->served_by : 0;
 }
 
 const char *lxcfs_state(struct ve_node *node)
@@ -68,11 +76,15 @@ static int watch(struct ve_node *node, pid_t pid, struct err *err)
     l->poll = calloc(1, sizeof(*l->poll));
     if (l->pidfd < 0 || !l->poll)
         return err_sys(err, "cannot watch lxcfs");
+    l->served_by = pid;
     uv_poll_init(node->loop, l->poll, l->pidfd);
     l->poll->data = node;
     uv_poll_start(l->poll, UV_READABLE, on_pidfd);
     l->dir_fd = open(l->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    return l->dir_fd < 0 ? err_sys(err, "cannot open %s", l->dir) : 0;
+    if (l->dir_fd < 0)
+        return err_sys(err, "cannot open %s", l->dir);
+    container_look_up_lxcfs(l->dir_fd);
+    return 0;
 }
 
 /* One that an earlier teremd started and that still serves this mount. */
@@ -137,7 +149,7 @@ static void put_back(struct ve_node *node)
         struct err e;
         json_int_t pid = json_integer_value(json_object_get(ve->run, "pid"));
         auto_fd int pidfd = -1;
-        if (ve->state != VE_RUNNING && ve->state != VE_PAUSED)
+        if (!ve_state_is_up(ve->state))
             continue;
         /* Our own copies of the descriptors were closed by the fork; the pids are still held. */
         if (fd_pidfd_open((pid_t)pid, &pidfd, &e) < 0 ||

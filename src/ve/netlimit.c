@@ -4,6 +4,11 @@
 #include "base/fd.h"
 #include "base/number.h"
 #include "ve/internal.h"
+#include "ve/jobs.h"
+#include "ve/net.h"
+#include "ve/private.h"
+#include "ve/publish.h"
+#include "ve/rows.h"
 
 #include <fcntl.h>
 
@@ -73,7 +78,9 @@ int ve_netlimit_apply(struct ve *ve, const struct param_set *old_set,
             was.guarantee == now.guarantee && was.packets == now.packets)
             return 0;
     }
-    return network_limits_apply(ve->node->network, ve->rec.id, &now, err);
+    if (network_limits_apply(ve->node->network, ve->rec.id, &now, err) < 0)
+        return -err->kind;
+    return ve_privates_limit(ve, new_set, err);
 }
 
 static struct param_counter *counter(struct param_counters *list, const char *key)
@@ -123,8 +130,14 @@ void ve_netlimit_settle(struct ve_node *node, uint64_t guaranteed)
 
 static bool has_cable(const struct ve *ve)
 {
-    return ve->state == VE_RUNNING || ve->state == VE_PAUSED || ve->state == VE_STARTING ||
-           ve->state == VE_STOPPING;
+    return ve_state_is_up(ve->state) || ve->state == VE_STARTING || ve->state == VE_STOPPING;
+}
+
+/* Its limits are written or taken away by a worker, which would be met at it, or has done it. */
+static bool is_on_its_way(const struct ve *ve)
+{
+    return ve->state == VE_STARTING ||
+           (ve->job && ve->job->pid && (ve->gone || ve->pidfd < 0 || ve->job->kind->ends));
 }
 
 static bool listed(const int64_t *ids, size_t n, int64_t id)
@@ -147,8 +160,9 @@ static void settle(struct ve_node *node)
     }
     for (size_t i = 0; i < node->n_ves; i++) {
         struct ve *ve = node->ves[i];
-        if (has_cable(ve) && !listed(ids, n, ve->rec.id) &&
-            ve_netlimit_apply(ve, NULL, &ve->params, true, &e) < 0)
+        ve->limits_lost = ve->state == VE_STARTING;
+        if (has_cable(ve) && !is_on_its_way(ve) && !listed(ids, n, ve->rec.id) &&
+            ve_netlimit_apply(ve, NULL, ve->params, true, &e) < 0)
             log_error(ve->rec.name, 0, "its network has no limits: %s", e.text);
     }
     for (size_t i = 0; i < n; i++) {
@@ -156,6 +170,20 @@ static void settle(struct ve_node *node)
         if ((!ve || !has_cable(ve)) && network_limits_remove(node->network, ids[i], &e) < 0)
             log_error(NULL, 0, "%s", e.text);
     }
+}
+
+void ve_netlimit_recover(struct ve_node *node)
+{
+    network_connections_lack(node->network); /* looked once, not in each worker */
+    settle(node);
+}
+
+void ve_netlimit_started(struct ve *ve)
+{
+    struct err e = {0};
+    if (ve->limits_lost && ve_netlimit_apply(ve, NULL, ve->params, true, &e) < 0)
+        log_error(ve->rec.name, 0, "its network has no limits: %s", e.text);
+    ve->limits_lost = false;
 }
 
 static void on_rules(uv_poll_t *poll, int status, int events)
@@ -173,6 +201,8 @@ static void on_rules(uv_poll_t *poll, int status, int events)
         return;
     }
     settle(node);
+    ve_publish_lay(node);
+    ve_privates_lay(node);
     node->rate_free = 0;
     ve_guarantee_settle(node);
 }
@@ -183,15 +213,23 @@ static const char *const row_keys[NETWORK_ROWS] = {[NETWORK_PACKETS] = "net.pack
                                                    [NETWORK_RATE] = "connections.rate",
                                                    [NETWORK_CONNECTIONS] = "connections"};
 
-/* How often a row has refused since it was told last.  Counters begin anew with a start. */
-static uint64_t untold(struct ve *ve, enum network_row row)
+static bool refused_now(const struct ve *ve, uint64_t ret[NETWORK_ROWS])
 {
     struct network_refused now;
     if (network_refused(ve->node->network, ve->rec.id, &now, &(struct err){0}) < 0)
+        return false;
+    ret[NETWORK_PACKETS] = now.packets;
+    ret[NETWORK_RATE] = now.rate;
+    ret[NETWORK_CONNECTIONS] = now.connections;
+    return true;
+}
+
+/* How often a row has refused since it was told last.  Counters begin anew with a start. */
+static uint64_t untold(struct ve *ve, enum network_row row)
+{
+    uint64_t counts[NETWORK_ROWS];
+    if (!refused_now(ve, counts))
         return 1;
-    uint64_t counts[NETWORK_ROWS] = {[NETWORK_PACKETS] = now.packets,
-                                     [NETWORK_RATE] = now.rate,
-                                     [NETWORK_CONNECTIONS] = now.connections};
     uint64_t before = ve->net_told[row] <= counts[row] ? ve->net_told[row] : 0;
     ve->net_told[row] = counts[row];
     return counts[row] > before ? counts[row] - before : 1;
@@ -220,12 +258,15 @@ static void on_refusals(uv_poll_t *poll, int status, int events)
         log_error(NULL, 0, "%s", e.text);
 }
 
-/* What was refused while nobody listened is counted, and not told again. */
+/* What was refused while nobody listened is counted, and not told again.  The counters of all are
+ * one question: three for each row of each VE were a tenth of a start with a thousand. */
 static void forget_old_refusals(struct ve_node *node)
 {
+    network_held_keep(node->network, true);
     for (size_t i = 0; i < node->n_ves; i++)
-        for (int row = 0; row < NETWORK_ROWS && has_cable(node->ves[i]); row++)
-            untold(node->ves[i], (enum network_row)row);
+        if (has_cable(node->ves[i]))
+            refused_now(node->ves[i], node->ves[i]->net_told);
+    network_held_keep(node->network, false);
 }
 
 static uv_poll_t *poll_of(struct ve_node *node, int fd, uv_poll_cb fn)
@@ -244,8 +285,6 @@ void ve_netlimit_begin(struct ve_node *node)
 {
     struct err e = {0};
     int fd;
-    network_connections_lack(node->network); /* looked once, not in each worker */
-    settle(node);
     forget_old_refusals(node);
     if (network_watch_fd(node->network, &fd, &e) == 0)
         node->rules_poll = poll_of(node, fd, on_rules);

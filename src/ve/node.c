@@ -3,8 +3,16 @@
 #include "base/fd.h"
 #include "base/name.h"
 #include "base/path.h"
+#include "ve/disk.h"
 #include "ve/instance.h"
 #include "ve/internal.h"
+#include "ve/jobs.h"
+#include "ve/layers.h"
+#include "ve/net.h"
+#include "ve/pools.h"
+#include "ve/rows.h"
+#include "ve/saved.h"
+#include "ve/setup.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -37,27 +45,43 @@ void ve_handle_close_impl(void **slot)
 /* Still no room: they stay marked, and this transaction will most likely fail too. */
 static void save_unsaved(struct ve_node *node)
 {
-    struct err e;
+    struct err e = {0};
     for (size_t i = 0; i < node->n_ves; i++)
         if (node->ves[i]->unsaved && ve_record_save(node->ves[i], &e) < 0)
             return;
+    for (size_t i = 0; i < node->n_late; i++)
+        if (registry_job_update(node->registry, &node->late[i], &e) < 0 && e.kind != ERR_NOT_FOUND)
+            return;
+    if (node->boot_late && registry_meta_set(node->registry, "boot", node->boot_id, &e) < 0)
+        return;
     node->saving_unsaved = true;
+}
+
+void ve_late_done(struct ve_node *node)
+{
+    for (size_t i = 0; i < node->n_late; i++)
+        registry_job_done(&node->late[i]);
+    cleanup_free(&node->late);
+    node->n_late = 0;
+    node->boot_late = false;
 }
 
 static void unsaved_are_saved(struct ve_node *node)
 {
     for (size_t i = 0; i < node->n_ves && node->saving_unsaved; i++)
         node->ves[i]->unsaved = false;
-    if (node->saving_unsaved)
+    if (node->saving_unsaved) {
         node->some_unsaved = false;
+        ve_late_done(node);
+    }
     node->saving_unsaved = false;
 }
 
-int ve_begin(struct ve_node *node, struct err *err)
+static int begin(struct ve_node *node, bool light, struct err *err)
 {
     if (node->in_transaction)
         return 0;
-    if (registry_begin(node->registry, err) < 0)
+    if ((light ? registry_begin_light : registry_begin)(node->registry, err) < 0)
         return -err->kind;
     node->in_transaction = true;
     if (node->some_unsaved)
@@ -65,9 +89,45 @@ int ve_begin(struct ve_node *node, struct err *err)
     return 0;
 }
 
+int ve_begin(struct ve_node *node, struct err *err)
+{
+    return begin(node, false, err);
+}
+
+int ve_begin_light(struct ve_node *node, struct err *err)
+{
+    return begin(node, true, err);
+}
+
 void ve_mark_unsaved(struct ve *ve)
 {
     ve->unsaved = ve->node->some_unsaved = true;
+}
+
+void ve_job_late(struct ve_node *node, const struct registry_job *rec)
+{
+    struct registry_job *more = reallocarray(node->late, node->n_late + 1, sizeof(*more));
+    if (!more)
+        return;
+    node->late = more;
+    more[node->n_late] = *rec;
+    more[node->n_late].request = rec->request ? strdup(rec->request) : NULL;
+    more[node->n_late++].error = rec->error ? strdup(rec->error) : NULL;
+    node->some_unsaved = true;
+}
+
+void ve_boot_late(struct ve_node *node)
+{
+    node->boot_late = node->some_unsaved = true;
+}
+
+const struct registry_job *ve_job_as_ended(const struct ve_node *node,
+                                           const struct registry_job *rec)
+{
+    for (size_t i = 0; i < node->n_late; i++)
+        if (node->late[i].id == rec->id)
+            return &node->late[i];
+    return rec;
 }
 
 static void emit_pending(struct ve_node *node)
@@ -198,6 +258,9 @@ void ve_node_forget(struct ve *ve)
         node->n_ves--;
         break;
     }
+    /* They end for want of it, as soon as the one that has taken it away has ended. */
+    for (struct job *job = ve->next_job; job; job = job->next)
+        job->ve = NULL;
     ve_unwatch_process(ve);
     ve_handle_close(&ve->restart_timer);
     ve_record_free(ve);
@@ -214,24 +277,46 @@ uint32_t ve_slot_max(const struct ve_node *node)
     return ids < net ? ids : net;
 }
 
-/* Digests that VEs stand on; pointers into their records.  Duplicates are harmless. */
+static size_t add_layers(const char **list, size_t n, const json_t *layers)
+{
+    size_t i;
+    json_t *item;
+    json_array_foreach(layers, i, item)
+    {
+        if (n == 0 || !str_eq(list[n - 1], json_string_value(item)))
+            list[n++] = json_string_value(item);
+    }
+    return n;
+}
+
+/* Digests that VEs and their snapshots stand on; pointers into their records.  Duplicates are
+ * harmless. */
 int ve_used_layers(struct ve_node *node, const char ***ret, size_t *ret_n, struct err *err)
 {
     size_t n = 0, max = 0;
-    for (size_t i = 0; i < node->n_ves; i++)
-        max += json_array_size(json_object_get(node->ves[i]->spec, "layers"));
+    for (size_t i = 0; i < node->n_ves; i++) {
+        const struct ve *ve = node->ves[i];
+        max += json_array_size(json_object_get(ve->spec, "layers")) +
+               json_array_size(json_object_get(ve->run, "rescue"));
+        for (size_t k = 0; k < ve->n_snapshots; k++)
+            max += json_array_size(json_object_get(ve->snapshots[k].spec, "layers"));
+    }
+    for (size_t i = 0; i < node->n_open; i++)
+        if (node->open[i]->fresh)
+            max += json_array_size(json_object_get(node->open[i]->fresh->spec, "layers"));
     const char **list = calloc(max + 1, sizeof(*list));
     if (!list)
         return err_set(err, ERR_EXHAUSTED, "out of memory");
     for (size_t i = 0; i < node->n_ves; i++) {
-        size_t k;
-        json_t *item;
-        json_array_foreach(json_object_get(node->ves[i]->spec, "layers"), k, item)
-        {
-            if (n == 0 || !str_eq(list[n - 1], json_string_value(item)))
-                list[n++] = json_string_value(item);
-        }
+        const struct ve *ve = node->ves[i];
+        n = add_layers(list, n, json_object_get(ve->spec, "layers"));
+        n = add_layers(list, n, json_object_get(ve->run, "rescue"));
+        for (size_t k = 0; k < ve->n_snapshots; k++)
+            n = add_layers(list, n, json_object_get(ve->snapshots[k].spec, "layers"));
     }
+    for (size_t i = 0; i < node->n_open; i++)
+        if (node->open[i]->fresh)
+            n = add_layers(list, n, json_object_get(node->open[i]->fresh->spec, "layers"));
     *ret = list;
     *ret_n = n;
     return 0;
@@ -250,39 +335,9 @@ bool ve_has_label(const struct ve *ve, const char *label)
     return value && (!eq || str_eq(value, eq + 1));
 }
 
-int ve_list(struct ve_node *node, const char *label, json_t **ret, struct err *err)
+int ve_add_new(struct ve_node *node, const char *name, json_t *spec, const struct param_set *params,
+               struct ve **ret, struct err *err)
 {
-    json_t *out = json_array();
-    ve_traffic_load(node);
-    for (size_t i = 0; i < node->n_ves; i++)
-        if (ve_has_label(node->ves[i], label))
-            json_array_append_new(out, ve_record_json(node->ves[i]));
-    ve_traffic_drop(node);
-    *ret = out;
-    return 0;
-}
-
-int ve_show(struct ve_node *node, const char *name, json_t **ret, struct err *err)
-{
-    struct ve *ve;
-    if (ve_find_err(node, name, &ve, err) < 0)
-        return -err->kind;
-    *ret = ve_record_json(ve);
-    return 0;
-}
-
-int ve_create(struct ve_node *node, const json_t *request, json_t **ret, struct err *err)
-{
-    json_t *spec = NULL;
-    struct param_set params;
-    if (node->stopping)
-        return err_set(err, ERR_STATE, "the node is stopping");
-    if (ve_record_check(node, request, &spec, &params, err) < 0)
-        return -err->kind;
-    if (ve_guarantee_admit(node, NULL, &params, err) < 0) {
-        json_decref(spec);
-        return err_wrap(err, "%s", json_string_value(json_object_get(request, "name")));
-    }
     struct ve *ve = calloc(1, sizeof(*ve));
     if (!ve) {
         json_decref(spec);
@@ -291,92 +346,89 @@ int ve_create(struct ve_node *node, const json_t *request, json_t **ret, struct 
     ve->node = node;
     ve->pidfd = -1;
     ve->state = VE_STOPPED;
-    ve->rec.want = VE_STOPPED;
+    ve->rec.want = ve_name_hidden(name) ? VE_ABSENT : VE_STOPPED;
     ve->rec.created = ve_now_ms();
     ve->spec = spec;
     ve->run = json_object();
-    ve->params = params;
-    str_print(ve->rec.name, sizeof(ve->rec.name), "%s",
-              json_string_value(json_object_get(request, "name")));
+    str_print(ve->rec.name, sizeof(ve->rec.name), "%s", name);
     bool tree = false;
-    if (ve_begin(node, err) < 0 || ve_record_save(ve, err) < 0 ||
-        storage_create(node->pool, ve->rec.id, err) < 0 || !(tree = true) ||
-        ve_node_add(node, ve, err) < 0)
+    if (ve_params_put(ve, params, err) < 0 || ve_begin(node, err) < 0 ||
+        ve_record_save(ve, err) < 0 || ve_pool_need(ve, err) < 0 ||
+        storage_create(ve_pool(ve), ve->rec.id, err) < 0 || !(tree = true) ||
+        ve_disk_limit(ve, err) < 0 || ve_node_add(node, ve, err) < 0)
         goto undo;
     json_array_append_new(node->pending,
                           json_pack("{s:s, s:s}", "type", "ve.created", "ve", ve->rec.name));
     if (ve_commit(node, err) < 0)
         goto undo;
     ve_guarantee_settle(node);
-    *ret = ve_record_json(ve);
+    ve_disk_settle(node);
+    ve_pool_look(node);
+    *ret = ve;
     return 0;
 undo:
     ve_rollback(node);
-    err_wrap(err, "%s: cannot create", ve->rec.name);
     if (tree)
-        storage_remove(node->pool, ve->rec.id, NULL);
+        storage_remove(ve_pool(ve), ve->rec.id, NULL);
     ve_node_forget(ve);
     return -err->kind;
 }
 
+void ve_hidden_forget(struct ve *ve)
+{
+    struct ve_node *node = ve->node;
+    struct err e = {0};
+    int64_t id = ve->rec.id;
+    struct storage_pool *pool = ve_pool(ve);
+    if (ve_begin(node, &e) < 0 || registry_ve_delete(node->registry, id, &e) < 0 ||
+        ve_commit(node, &e) < 0) {
+        ve_rollback(node);
+        log_error(NULL, 0, "a VE of a job is forgotten at the next start only: %s", e.text);
+        return;
+    }
+    /* A tree without a row is nobody's, should we end here. */
+    if (pool && storage_remove(pool, id, &e) < 0)
+        log_error(NULL, 0, "%s", e.text);
+    ve_node_forget(ve);
+    ve_usage_soon(node);
+    ve_guarantee_settle(node);
+    ve_trash_later(node);
+}
+
+int ve_create(struct ve_node *node, const json_t *request, json_t **ret, struct err *err)
+{
+    json_t *spec = NULL;
+    struct param_set params;
+    struct ve *ve = NULL;
+    const char *name = json_string_value(json_object_get(request, "name"));
+    if (node->stopping)
+        return err_set(err, ERR_STATE, "the node is stopping");
+    if (ve_record_check(node, request, &spec, &params, err) < 0)
+        return -err->kind;
+    if (ve_guarantee_admit(node, NULL, &params, err) < 0) {
+        json_decref(spec);
+        return err_wrap(err, "%s", name);
+    }
+    if (ve_add_new(node, name, spec, &params, &ve, err) < 0)
+        return err_wrap(err, "%s: cannot create", name);
+    *ret = ve_record_json(ve);
+    return 0;
+}
+
 json_t *ve_node_info(struct ve_node *node)
 {
-    size_t running = 0;
+    size_t running = 0, n = 0;
     char host[256] = "";
     gethostname(host, sizeof(host) - 1);
-    for (size_t i = 0; i < node->n_ves; i++)
-        running += node->ves[i]->state == VE_RUNNING || node->ves[i]->state == VE_PAUSED;
-    return json_pack("{s:s, s:s, s:i, s:I, s:I, s:I, s:s, s:o}", "name", host, "version",
-                     TEREM_VERSION, "instance", (int)node->instance, "ves", (json_int_t)node->n_ves,
+    for (size_t i = 0; i < node->n_ves; i++) {
+        running += ve_state_is_up(node->ves[i]->state);
+        n += !ve_hidden(node->ves[i]);
+    }
+    return json_pack("{s:s, s:s, s:i, s:I, s:I, s:I, s:s, s:o, s:o}", "name", host, "version",
+                     TEREM_VERSION, "instance", (int)node->instance, "ves", (json_int_t)n,
                      "running", (json_int_t)running, "jobs", (json_int_t)node->n_open, "state",
-                     node->stopping ? "stopping" : "serving", "resources", ve_oversell_json(node));
-}
-
-static json_t *template_json(struct ve_node *node, const struct template *t)
-{
-    static const char *const inits[] = {"none", "systemd", "busybox", "sysv"};
-    json_t *layers = json_array(), *ves = json_array(), *command = json_null();
-    for (size_t i = 0; i < t->n_layers; i++)
-        json_array_append_new(layers, json_string(t->layers[i]));
-    for (size_t i = 0; i < node->n_ves; i++)
-        if (str_eq(json_string_value(json_object_get(node->ves[i]->spec, "template")), t->name))
-            json_array_append_new(ves, json_string(node->ves[i]->rec.name));
-    if (t->command) {
-        command = json_array();
-        for (char **p = t->command; *p; p++)
-            json_array_append_new(command, json_string(*p));
-    }
-    return json_pack("{s:s, s:s, s:s, s:o, s:I, s:I, s:s, s:o, s:o}", "name", t->name, "kind",
-                     t->start == TEMPLATE_SYSTEM ? "system" : "app", "init", inits[t->init],
-                     "layers", layers, "size", (json_int_t)t->size, "created",
-                     (json_int_t)t->created * 1000, "source", t->source ? t->source : "", "command",
-                     command, "ves", ves);
-}
-
-int ve_template_show(struct ve_node *node, const char *name, json_t **ret, struct err *err)
-{
-    auto_template struct template *t = NULL;
-    if (name_check_template(name, err) < 0 || template_get(node->templates, name, &t, err) < 0)
-        return -err->kind;
-    *ret = template_json(node, t);
-    return 0;
-}
-
-int ve_template_list(struct ve_node *node, json_t **ret, struct err *err)
-{
-    char **names;
-    size_t n;
-    if (template_list(node->templates, &names, &n, err) < 0)
-        return -err->kind;
-    json_t *out = json_array();
-    for (size_t i = 0; i < n; i++) {
-        auto_template struct template *t = NULL;
-        if (template_get(node->templates, names[i], &t, NULL) == 0)
-            json_array_append_new(out, template_json(node, t));
-    }
-    template_names_free(names, n);
-    *ret = out;
-    return 0;
+                     node->stopping ? "stopping" : "serving", "resources", ve_oversell_json(node),
+                     "zram", ve_setup_json(node));
 }
 
 int ve_logs_open(struct ve_node *node, const char *name, int ret_fds[2], struct err *err)

@@ -7,7 +7,9 @@
  */
 #include "base/fd.h"
 #include "base/number.h"
+#include "ve/beside.h"
 #include "ve/internal.h"
+#include "ve/rows.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -46,7 +48,7 @@ static void text_of(const struct ve *ve, const struct resource_victim *v, char *
     char limit[PARAM_TEXT], held[NUMBER_TEXT];
     char cause[PARAM_TEXT + 80];
     const struct param_row *row = param_find("memory.limit");
-    param_format(row, param_set_get(&ve->params, "memory.limit"), limit);
+    param_format(row, param_set_get(ve->params, "memory.limit"), limit);
     switch (v->where) {
     case RESOURCE_OOM_LIMIT:
         str_print(cause, sizeof(cause), "memory.limit %s was reached", limit);
@@ -75,7 +77,7 @@ static void text_of(const struct ve *ve, const struct resource_victim *v, char *
 static void tell(struct ve *ve, const struct resource_victim *v, pid_t pid)
 {
     const struct param_row *row = param_find("memory.limit");
-    struct param_value limit = param_set_get(&ve->params, row->key);
+    struct param_value limit = param_set_get(ve->params, row->key);
     int64_t now = ve_now_ms();
     char text[PARAM_TEXT + 320];
     if (v->where == RESOURCE_OOM_LIMIT && !ve_bpf_tells_forks(ve->node)) /* it tells of this, too */

@@ -2,15 +2,30 @@
 /* Opening and closing the node: lock, registry, rooms, children, and the stop of everything. */
 #include "base/fd.h"
 #include "base/path.h"
+#include "ve/address.h"
+#include "ve/beside.h"
 #include "ve/instance.h"
 #include "ve/internal.h"
+#include "ve/jobs.h"
+#include "ve/layers.h"
+#include "ve/net.h"
+#include "ve/pools.h"
+#include "ve/private.h"
+#include "ve/publish.h"
+#include "ve/rows.h"
+#include "ve/saved.h"
+#include "ve/setup.h"
+#include "ve/sleep.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#define LOCK_FD 512 /* far above what rooms hold: workers close it */
+#define LOCK_FD    512 /* far above what rooms hold: workers close it */
+#define WORKERS_S  10  /* those of a teremd that was killed are waited for so long, */
+#define WORKERS_MS 2   /* looked for so often */
 
 /* ---- children ---- */
 
@@ -33,7 +48,13 @@ static void on_sigchld(uv_signal_t *handle, int sig)
         /* Looked at first: how a VE's first process ended is read by its descriptor. */
         if (waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) < 0 || si.si_pid == 0)
             return;
-        struct ve *ve = ve_of_pid(node, si.si_pid);
+        bool worker = job_is_worker(node, si.si_pid);
+        struct ve *ve = worker ? NULL : ve_of_pid(node, si.si_pid);
+        if (!ve && !worker) { /* the worker that left it to us has told of it, but nobody has
+                                 listened yet */
+            job_hear_workers(node);
+            ve = ve_of_pid(node, si.si_pid);
+        }
         if (ve) {
             ve_first_process_ended(ve);
             if (ve_of_pid(node, si.si_pid) != ve)
@@ -43,9 +64,9 @@ static void on_sigchld(uv_signal_t *handle, int sig)
         if (pid <= 0)
             continue;
         if (pid == node->trash_pid) {
-            node->trash_pid = 0;
-            ve_trash_later(node);
-        } else if (!lxcfs_child_ended(node, pid)) {
+            ve_trash_ended(node, status);
+        } else if (!lxcfs_child_ended(node, pid) && !ve_bpf_child_ended(node, pid) &&
+                   !ve_sleep_child_ended(node, pid)) {
             session_child_ended(node, pid);
             job_child_ended(node, pid, status);
         }
@@ -80,6 +101,26 @@ static int lock_file(int fd, const char *state, struct err *err)
                    (int)lock.l_pid, state);
 }
 
+/* Workers die with teremd, but not within a call into the kernel that waits for others: what such a
+ * one still makes recovery would not see.  They all hold this lock, which is their open file's. */
+static int wait_for_workers(struct ve_node *node, struct err *err)
+{
+    node->workers_fd =
+        openat(node->state_fd, "workers", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (node->workers_fd < 0)
+        return err_sys(err, "cannot open %s/workers", node->config.place.state);
+    for (int ms = 0; flock(node->workers_fd, LOCK_EX | LOCK_NB) < 0; ms += WORKERS_MS) {
+        if (errno != EWOULDBLOCK && errno != EINTR)
+            return err_sys(err, "cannot lock %s/workers", node->config.place.state);
+        if (ms >= WORKERS_S * 1000) {
+            log_warn(NULL, 0, "a worker of the teremd before has not ended in %d s", WORKERS_S);
+            break;
+        }
+        usleep(WORKERS_MS * 1000);
+    }
+    return 0;
+}
+
 static int take_lock(struct ve_node *node, struct err *err)
 {
     const struct place *p = &node->config.place;
@@ -97,10 +138,15 @@ static int take_lock(struct ve_node *node, struct err *err)
     /* Moved out of the way before it is locked: closing any descriptor of the file unlocks it. */
     node->lock = fcntl(fd, F_DUPFD_CLOEXEC, LOCK_FD);
     close(fd);
+    if (node->lock < 0 && errno == EINVAL) /* its number is above the limit */
+        return err_set(err, ERR_EXHAUSTED,
+                       "teremd needs more than %d open files (ulimit -n); raise LimitNOFILE of "
+                       "terem.service",
+                       LOCK_FD);
     if (node->lock < 0)
         return err_sys(err, "cannot keep the lock");
     node->state_fd = steal_fd(&state);
-    if (lock_file(node->lock, p->state, err) < 0)
+    if (lock_file(node->lock, p->state, err) < 0 || wait_for_workers(node, err) < 0)
         return -err->kind;
     if (path_remove_tree_at(node->state_fd, "tmp", err) < 0 ||
         path_make_dir_at(node->state_fd, "tmp", 0700, &node->tmp_fd, err) < 0)
@@ -141,12 +187,11 @@ static int find_instance(struct ve_node *node, struct err *err)
 /* A VE reads its template's layers and writes its own tree. */
 static void use_disks(struct ve_node *node)
 {
-    static const char *const parts[] = {"pool", "layers"};
-    for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
-        char dir[PLACE_MAX + 16];
-        str_print(dir, sizeof(dir), "%s/%s", node->config.place.state, parts[i]);
-        resource_use_disk(node->resources, dir);
-    }
+    auto_free char *layers = str_format("%s/layers", node->config.place.state);
+    if (layers)
+        resource_use_disk(node->resources, layers);
+    for (size_t i = 0; i < node->n_pools; i++)
+        ve_pool_use_disk(node, node->pools[i]);
 }
 
 static int open_rooms(struct ve_node *node, struct err *err)
@@ -161,13 +206,16 @@ static int open_rooms(struct ve_node *node, struct err *err)
         .instance = node->instance,
         .pool4 = *c->pool4 ? c->pool4 : pool4,
         .pool6 = *c->pool6 ? c->pool6 : pool6,
+        .dns = c->dns,
+        .search = c->search,
         .state = c->place.state,
     };
     if (template_store_open(c->place.state, &node->templates, err) < 0 ||
-        storage_pool_open(c->place.state, &node->pool, err) < 0 ||
-        resource_node_open(cgroup, &node->resources, err) < 0 ||
+        ve_pools_open(node, err) < 0 || resource_node_open(cgroup, &node->resources, err) < 0 ||
         network_node_open(&net, &node->network, err) < 0)
         return -err->kind;
+    if (network_ipv6_why(node->network))
+        log_warn(NULL, 0, "VEs have no IPv6: %s", network_ipv6_why(node->network));
     use_disks(node);
     if (ve_bpf_begin(node, err) < 0)
         return -err->kind;
@@ -203,8 +251,14 @@ static int open_all(struct ve_node *node, struct err *err)
     if (registry_warning(node->registry))
         log_warn(NULL, 0, "%s", registry_warning(node->registry));
     read_boot_id(node);
+    if (ve_addresses_load(node, err) < 0 || ve_privates_load(node, err) < 0)
+        return -err->kind;
     if (network_node_setup(node->network, err) < 0)
         return err_wrap(err, "cannot set up the network");
+    if (ve_netshape_open(node, err) < 0)
+        return err_wrap(err, "cannot share the uplink");
+    if (ve_addresses_lay(node, err) < 0)
+        return -err->kind;
     ve_sysctls_raise(node); /* after the rules, which load what has some of them */
     if (lxcfs_begin(node, err) < 0) {
         log_warn(NULL, 0, "VEs see the host's /proc/meminfo and the like: %s", err->text);
@@ -219,6 +273,13 @@ static int open_all(struct ve_node *node, struct err *err)
     if (answer_begin(node, err) < 0 || ve_recover(node, err) < 0)
         return -err->kind;
     ve_netlimit_begin(node);
+    ve_pool_watch(node);
+    ve_netcount_begin(node);
+    if (ve_usage_begin(node, err) < 0)
+        return -err->kind;
+    ve_netshape_begin(node);
+    ve_sleep_begin(node);
+    ve_setup_begin(node);
     ve_bpf_listen(node);
     if (answer_serve(node, err) < 0) {
         answer_end(node);
@@ -226,6 +287,8 @@ static int open_all(struct ve_node *node, struct err *err)
         err_clear(err);
     }
     keeper_watch(node);
+    schedule_run(node);
+    backup_expire(node);
     return 0;
 }
 
@@ -238,7 +301,9 @@ int ve_node_open(uv_loop_t *loop, const struct ve_config *config, struct ve_node
     node->loop = loop;
     node->config = *config;
     node->lock = node->state_fd = node->tmp_fd = node->logs_fd = node->init_program = -1;
+    node->workers_fd = -1;
     node->pending = json_array();
+    node->alike = json_object();
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     node->workers_max =
         config->workers_max ? config->workers_max : (size_t)(cpus < 1 ? 2 : 2 * cpus);
@@ -260,9 +325,17 @@ void ve_node_close(struct ve_node *node)
     job_stop_all(node);
     keeper_unwatch(node);
     ve_handle_close(&node->refused_timer);
+    ve_handle_close(&node->grace_timer);
+    ve_handle_close(&node->pool_timer);
+    ve_handle_close(&node->stop_timer);
+    ve_handle_close(&node->settle_timer);
+    ve_handle_close(&node->alike_timer);
     answer_end(node);
     ve_netlimit_end(node);
     inside_end(node, false);
+    ve_usage_end(node);
+    ve_sleep_end(node);
+    density_end(node);
     while (node->n_ves)
         ve_node_forget(node->ves[node->n_ves - 1]);
     free(node->ves);
@@ -271,10 +344,12 @@ void ve_node_close(struct ve_node *node)
         waitpid(node->trash_pid, NULL, 0);
     }
     ve_handle_close(&node->trash_timer);
+    ve_handle_close(&node->schedule_timer);
+    backup_end(node);
     ve_handle_close(&node->sigchld);
     lxcfs_end(node, false);
     oom_end(node);
-    forks_end(node);
+    refusal_end(node);
     ve_bpf_end(node);
     for (struct ve_watch *w = node->watches; w; w = w->next)
         w->dead = true;
@@ -287,16 +362,26 @@ void ve_node_close(struct ve_node *node)
     keep_close(node->keep);
     network_node_close(node->network);
     resource_node_close(node->resources);
-    storage_pool_close(node->pool);
+    ve_pools_close(node);
     template_store_close(node->templates);
     registry_close(node->registry);
+    param_shelf_done(&node->shelf);
     json_decref(node->profiles);
+    json_decref(node->alike);
+    ve_classes_done(node);
+    ve_addresses_done(node);
+    ve_privates_done(node);
+    ve_publish_done(node);
     json_decref(node->pending);
+    json_decref(node->left);
+    json_decref(node->last_ended);
+    ve_late_done(node);
     cleanup_fd(&node->init_program);
     cleanup_fd(&node->logs_fd);
     cleanup_fd(&node->tmp_fd);
     cleanup_fd(&node->state_fd);
     cleanup_fd(&node->lock);
+    cleanup_fd(&node->workers_fd);
     free(node);
 }
 
@@ -325,8 +410,12 @@ void ve_node_stop_step(struct ve_node *node)
     }
     if (up || node->n_open || !node->stop_done)
         return;
+    /* The next start is as after the machine's: those with autostart are started. */
+    if (registry_meta_set(node->registry, "boot", "", &e) < 0)
+        log_error(NULL, 0, "%s", e.text);
     lxcfs_end(node, true);
     inside_end(node, true);
+    ve_usage_flush(node); /* their counters go */
     if (network_node_remove(node->network, &e) < 0)
         log_error(NULL, 0, "%s", e.text);
     ve_bpf_remove(node);
@@ -334,6 +423,7 @@ void ve_node_stop_step(struct ve_node *node)
         log_error(NULL, 0, "%s", e.text);
     if (keep_quit(node->keep, &e) < 0)
         log_error(NULL, 0, "%s", e.text);
+    ve_pools_unmount(node);
     ve_instance_release(&node->config.place, node->instance);
     ve_sysctls_put_back(node);
     void (*done)(void *) = node->stop_done;
@@ -341,8 +431,57 @@ void ve_node_stop_step(struct ve_node *node)
     done(node->stop_ctx);
 }
 
-int ve_node_stop(struct ve_node *node, bool force, void (*done)(void *ctx), void *ctx,
-                 struct err *err)
+#define STOP_LAST_MS 2000 /* of the time: for kills, mounts and the network, */
+#define STOP_EACH_MS 10   /* and for what each VE leaves to be taken away, */
+#define STOP_PART    2    /* but never more than one part in so many */
+
+uint64_t ve_node_stop_kills(const struct ve_node *node)
+{
+    return node->stop_timer ? uv_now(node->loop) + uv_timer_get_due_in(node->stop_timer)
+                            : UINT64_MAX;
+}
+
+/* Also jobs of which a VE's stop would wait: what they leave is dealt with as after a crash. */
+static void on_stop_timer(uv_timer_t *t)
+{
+    struct ve_node *node = t->data;
+    struct err e;
+    int64_t id;
+    log_warn(NULL, 0, "the time to stop is nearly over: what still runs is killed");
+    node->stop_force = true;
+    for (size_t i = 0; i < node->n_ves; i++) {
+        struct ve *ve = node->ves[i];
+        if (!is_up(ve) || !ve->job || asking_late(ve->job) ||
+            ve_job_begin(node, job_kill.name, ve->rec.name, NULL, &id, &e) == 0)
+            continue;
+        ve->job->cancelled = true;
+        job_kill_worker(ve->job);
+    }
+    for (size_t i = 0; i < node->n_open; i++)
+        if (!node->open[i]->ve)
+            job_kill_worker(node->open[i]);
+    ve_node_stop_step(node);
+}
+
+static void stop_in_time(struct ve_node *node, int64_t within_s)
+{
+    uint64_t all = (uint64_t)within_s * 1000, last = STOP_LAST_MS + STOP_EACH_MS * node->n_ves;
+    if (within_s == 0 || !(node->stop_timer = calloc(1, sizeof(*node->stop_timer))))
+        return;
+    uv_timer_init(node->loop, node->stop_timer);
+    node->stop_timer->data = node;
+    uv_update_time(node->loop);
+    uv_timer_start(node->stop_timer, on_stop_timer,
+                   all - (last > all / STOP_PART ? all / STOP_PART : last), 0);
+}
+
+json_t *ve_node_left(const struct ve_node *node)
+{
+    return node->left ? json_incref(node->left) : json_array();
+}
+
+int ve_node_stop(struct ve_node *node, bool force, int64_t within_s, void (*done)(void *ctx),
+                 void *ctx, struct err *err)
 {
     if (node->stopping)
         return err_set(err, ERR_STATE, "the node is stopping already");
@@ -350,9 +489,15 @@ int ve_node_stop(struct ve_node *node, bool force, void (*done)(void *ctx), void
     node->stop_force = force;
     node->stop_done = done;
     node->stop_ctx = ctx;
+    stop_in_time(node, within_s);
     for (size_t i = 0; i < node->n_open; i++)
-        if (!node->open[i]->ve)
+        if (!node->open[i]->ve || ve_hidden(node->open[i]->ve))
             ve_job_cancel(node, node->open[i]->rec.id, &(struct err){0});
+    for (size_t i = 0; force && i < node->n_ves; i++) /* nobody waits for what was asked before */
+        if (node->ves[i]->job && node->ves[i]->job->kind->event == VE_EV_STOP &&
+            node->ves[i]->job->kind != &job_kill)
+            ve_job_begin(node, job_kill.name, node->ves[i]->rec.name, NULL, &(int64_t){0},
+                         &(struct err){0});
     ve_node_stop_step(node);
     return 0;
 }

@@ -10,6 +10,10 @@
  */
 #include "base/name.h"
 #include "ve/internal.h"
+#include "ve/jobs.h"
+#include "ve/pools.h"
+#include "ve/rows.h"
+#include "ve/sleep.h"
 
 #define NAMES_SHOWN 5
 
@@ -20,11 +24,16 @@ struct change {
     json_t *params; /* new ones of the profile */
     struct ve **ves;
     struct param_set *sets; /* new ones of each */
+    const struct param_set *
+        *shared; /* the same on the node's shelf; after the change the old ones */
     size_t n, n_applied;
 };
 
 static void change_done(struct change *c)
 {
+    for (size_t i = 0; c->shared && i < c->n; i++)
+        param_unshare(&c->node->shelf, c->shared[i]);
+    free(c->shared);
     json_decref(c->params);
     free(c->ves);
     free(c->sets);
@@ -174,19 +183,27 @@ static int gather(struct change *c, struct err *err)
         if (uses(c->node->ves[i], c->name))
             c->ves[c->n++] = c->node->ves[i];
     c->sets = calloc(c->n + 1, sizeof(*c->sets));
-    if (!c->ves || !c->sets)
+    c->shared = calloc(c->n + 1, sizeof(*c->shared));
+    if (!c->ves || !c->sets || !c->shared)
         return err_set(err, ERR_EXHAUSTED, "out of memory");
     for (size_t i = 0; i < c->n; i++)
-        if (merge(c->params, json_object_get(c->ves[i]->spec, "params"), &c->sets[i], err) < 0)
+        if (merge(c->params, json_object_get(c->ves[i]->spec, "params"), &c->sets[i], err) < 0 ||
+            param_share(&c->node->shelf, &c->sets[i], &c->shared[i], err) < 0)
             return err_wrap(err, "%s", c->ves[i]->rec.name);
     return 0;
 }
 
+static bool is_up(const struct ve *ve)
+{
+    return ve_state_is_up(ve->state);
+}
+
+/* Something is written for it outside of its record. */
 static bool is_live(const struct change *c, size_t i)
 {
     const struct ve *ve = c->ves[i];
-    return (ve->state == VE_RUNNING || ve->state == VE_PAUSED) &&
-           ve_params_differ(&ve->params, &c->sets[i]);
+    return is_up(ve) ? ve_params_differ(ve->params, &c->sets[i])
+                     : ve_disk_differs(ve->params, &c->sets[i]);
 }
 
 /* All that can be told before anything is written. */
@@ -198,12 +215,11 @@ static int check(struct change *c, bool force, struct err *err)
         return -err->kind;
     for (size_t i = 0; i < c->n; i++) {
         struct ve *ve = c->ves[i];
-        if (ve->job)
-            return err_set(err, ERR_BUSY,
-                           "%s is busy: job %lld (%s) is at work; try again when it has ended",
-                           ve->rec.name, (long long)ve->job->rec.id, ve->job->rec.kind);
+        if (ve_refuse_busy(ve, err) < 0)
+            return -err->kind;
         if (ve_apply_check(c->node, &c->sets[i], err) < 0 ||
-            (is_live(c, i) && !force && ve_apply_room(ve, &c->sets[i], err) < 0))
+            ve_disk_check(c->node, ve_pool_name(ve), &c->sets[i], err) < 0 ||
+            (is_up(ve) && is_live(c, i) && !force && ve_apply_room(ve, &c->sets[i], err) < 0))
             return err_wrap(err, "%s", ve->rec.name);
     }
     return ve_guarantee_admit_all(c->node, c->ves, c->sets, c->n, err);
@@ -243,7 +259,7 @@ static void put_back(struct change *c)
         struct ve *ve = c->ves[c->n_applied];
         struct err e = {0};
         if (is_live(c, c->n_applied) &&
-            ve_apply(ve, &c->sets[c->n_applied], &ve->params, true, &e) < 0)
+            ve_apply(ve, &c->sets[c->n_applied], ve->params, true, &e) < 0)
             log_error(ve->rec.name, 0, "its parameters could not be put back: %s", e.text);
         ve->weight = 0;
     }
@@ -253,7 +269,7 @@ static int apply(struct change *c, bool force, struct err *err)
 {
     for (; c->n_applied < c->n; c->n_applied++) {
         size_t i = c->n_applied;
-        if (is_live(c, i) && ve_apply(c->ves[i], &c->ves[i]->params, &c->sets[i], force, err) < 0)
+        if (is_live(c, i) && ve_apply(c->ves[i], c->ves[i]->params, &c->sets[i], force, err) < 0)
             return err_wrap(err, "%s", c->ves[i]->rec.name);
     }
     return 0;
@@ -288,10 +304,15 @@ static int change_all(struct change *c, const char *event, bool force, struct er
     }
     json_object_set(c->node->profiles, c->name, c->params);
     for (size_t i = 0; i < c->n; i++) {
-        c->ves[i]->params = c->sets[i];
+        const struct param_set *old = c->ves[i]->params;
+        c->ves[i]->params = c->shared[i];
+        c->shared[i] = old;
         c->ves[i]->weight = 0; /* it may have been written above */
     }
     ve_guarantee_settle(c->node);
+    for (size_t i = 0; i < c->n; i++)
+        ve_disk_changed(c->ves[i]);
+    ve_sleep_settle(c->node);
     return 0;
 }
 

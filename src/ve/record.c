@@ -1,9 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A VE's record: from a request to a specification, to and from the registry, out as JSON. */
 #include "base/name.h"
+#include "ve/instance.h"
 #include "ve/internal.h"
+#include "ve/jobs.h"
+#include "ve/pools.h"
+#include "ve/rows.h"
+#include "ve/saved.h"
 
 #include <arpa/inet.h>
+
+#define PRIORITY_MAX 1000
 
 #define TEXT_MAX  4096 /* one command word, value, label */
 #define ITEMS_MAX 256
@@ -57,6 +64,12 @@ static int check_env(const json_t *v, struct err *err)
     return 0;
 }
 
+int ve_record_lists_check(const json_t *rq, struct err *err)
+{
+    int r = check_strings(json_object_get(rq, "command"), "command", err);
+    return r < 0 ? r : check_env(json_object_get(rq, "env"), err);
+}
+
 int ve_labels_check(const json_t *labels, struct err *err)
 {
     const char *key;
@@ -92,9 +105,10 @@ int ve_params_parse(const json_t *params, struct param_set *ret, struct err *err
             return -err->kind;
         if (!json_is_string(value))
             return err_set(err, ERR_USAGE, "%s must be a text such as \"512M\"", key);
-        if (param_parse(row, json_string_value(value), &v, err) < 0)
+        if (param_parse(row, key, json_string_value(value), &v, err) < 0)
             return -err->kind;
-        param_set_put(ret, row, v);
+        if (param_set_put_key(ret, row, key, v, err) < 0)
+            return -err->kind;
     }
     /* The clock is read from /proc/cpuinfo, which asks every core: only for whom it concerns. */
     int r = param_set_in_mhz(ret) ? param_set_resolve(ret, ve_guarantee_clock_mhz(), err) : 0;
@@ -175,16 +189,25 @@ static int from_template(const struct template *t, const json_t *rq, json_t *spe
     return 0;
 }
 
+int ve_priority_check(const json_t *priority, struct err *err)
+{
+    json_int_t n = json_integer_value(priority);
+    if (priority && (!json_is_integer(priority) || n < 0 || n > PRIORITY_MAX))
+        return err_set(err, ERR_USAGE, "priority must be a number from 0 to %d", PRIORITY_MAX);
+    return 0;
+}
+
 static int check_types(const json_t *rq, struct err *err)
 {
     static const struct {
         const char *key;
         json_type type;
-    } fields[] = {{"name", JSON_STRING},    {"template", JSON_STRING}, {"params", JSON_OBJECT},
-                  {"labels", JSON_OBJECT},  {"kind", JSON_STRING},     {"command", JSON_ARRAY},
-                  {"env", JSON_OBJECT},     {"user", JSON_STRING},     {"workdir", JSON_STRING},
-                  {"autostart", JSON_TRUE}, {"restart", JSON_STRING},  {"nesting", JSON_TRUE},
-                  {"start", JSON_TRUE},     {"profile", JSON_STRING}};
+    } fields[] = {{"name", JSON_STRING},     {"template", JSON_STRING}, {"params", JSON_OBJECT},
+                  {"labels", JSON_OBJECT},   {"kind", JSON_STRING},     {"command", JSON_ARRAY},
+                  {"env", JSON_OBJECT},      {"user", JSON_STRING},     {"workdir", JSON_STRING},
+                  {"autostart", JSON_TRUE},  {"restart", JSON_STRING},  {"nesting", JSON_TRUE},
+                  {"start", JSON_TRUE},      {"profile", JSON_STRING},  {"pool", JSON_STRING},
+                  {"priority", JSON_INTEGER}};
     const char *key;
     json_t *value;
     if (!json_is_object(rq))
@@ -231,8 +254,8 @@ static int params_spec(const struct ve_node *node, const json_t *rq, json_t *spe
     return ve_params_effective(node, spec, ret, err);
 }
 
-int ve_record_check(struct ve_node *node, const json_t *rq, json_t **ret_spec,
-                    struct param_set *ret_params, struct err *err)
+int ve_record_build(struct ve_node *node, const json_t *rq, const struct template *t,
+                    json_t **ret_spec, struct param_set *ret_params, struct err *err)
 {
     if (check_types(rq, err) < 0)
         return -err->kind;
@@ -246,62 +269,96 @@ int ve_record_check(struct ve_node *node, const json_t *rq, json_t **ret_spec,
         return err_set(err, ERR_EXISTS,
                        "%s: there is a VE of this name already; choose another name or destroy it",
                        name);
-    auto_template struct template *t = NULL;
-    if (name_check_template(template_name ? template_name : "busybox", err) < 0 ||
-        template_get(node->templates, template_name ? template_name : "busybox", &t, err) < 0)
+    auto_template struct template *named = NULL;
+    if (!t &&
+        (name_check_template(template_name ? template_name : "busybox", err) < 0 ||
+         template_get(node->templates, template_name ? template_name : "busybox", &named, err) < 0))
+        return err_wrap(err, "%s", name);
+    t = t ? t : named;
+    const char *pool_name = json_string_value(json_object_get(rq, "pool"));
+    struct ve_pool *pool = NULL;
+    if (ve_pool_find_err(node, pool_name ? pool_name : "default", &pool, err) < 0 ||
+        ve_pool_try(node, pool, err) < 0)
         return err_wrap(err, "%s", name);
     const char *restart = restart_ok(json_string_value(json_object_get(rq, "restart")));
     if (!restart)
         return err_set(err, ERR_USAGE, "%s: restart must be no, on-failure or always", name);
-    if (check_strings(json_object_get(rq, "command"), "command", err) < 0 ||
-        check_env(json_object_get(rq, "env"), err) < 0 ||
-        ve_labels_check(json_object_get(rq, "labels"), err) < 0)
+    if (ve_record_lists_check(rq, err) < 0 ||
+        ve_labels_check(json_object_get(rq, "labels"), err) < 0 ||
+        ve_priority_check(json_object_get(rq, "priority"), err) < 0)
         return err_wrap(err, "%s", name);
 
     json_t *spec = json_object();
     if (params_spec(node, rq, spec, ret_params, err) < 0 ||
-        ve_apply_check(node, ret_params, err) < 0 || from_template(t, rq, spec, err) < 0) {
+        ve_apply_check(node, ret_params, err) < 0 ||
+        ve_disk_check_new(node, pool->name, ret_params, err) < 0 ||
+        from_template(t, rq, spec, err) < 0) {
         json_decref(spec);
         return err_wrap(err, "%s", name);
     }
+    json_object_set_new(spec, "pool", json_string(pool->name));
     const json_t *labels = json_object_get(rq, "labels");
     json_object_set_new(spec, "labels",
                         json_is_object(labels) ? json_deep_copy(labels) : json_object());
     json_object_set_new(spec, "restart", json_string(restart));
     json_object_set_new(spec, "autostart",
                         json_boolean(json_is_true(json_object_get(rq, "autostart"))));
+    json_object_set_new(spec, "priority",
+                        json_integer(json_integer_value(json_object_get(rq, "priority"))));
     json_object_set_new(spec, "nesting",
                         json_boolean(json_is_true(json_object_get(rq, "nesting"))));
     *ret_spec = spec;
     return 0;
 }
 
+int ve_record_check(struct ve_node *node, const json_t *rq, json_t **ret_spec,
+                    struct param_set *ret_params, struct err *err)
+{
+    return ve_record_build(node, rq, NULL, ret_spec, ret_params, err);
+}
+
 void ve_record_free(struct ve *ve)
 {
     if (!ve)
         return;
-    json_decref(ve->spec);
+    json_decref((json_t *)ve->spec);
     json_decref(ve->run);
+    json_decref(ve->redo);
+    snapshots_free(ve);
+    param_unshare(&ve->node->shelf, ve->params);
     registry_ve_done(&ve->rec);
     cleanup_fd(&ve->pidfd);
     free(ve->refused);
+    free(ve->idle);
     free(ve);
+}
+
+int ve_params_put(struct ve *ve, const struct param_set *set, struct err *err)
+{
+    const struct param_set *new = NULL;
+    if (param_share(&ve->node->shelf, set, &new, err) < 0)
+        return -err->kind;
+    param_unshare(&ve->node->shelf, ve->params);
+    ve->params = new;
+    return 0;
 }
 
 /* A row that this version no longer takes, or a profile that is gone, must not keep the VE from
  * loading. */
-static void load_params(struct ve *ve)
+static int load_params(struct ve *ve, struct err *err)
 {
     struct err e = {0};
+    struct param_set set;
     const char *profile = ve_profile_of(ve->spec);
     if (profile && !ve_profile_params(ve->node, profile))
         log_warn(ve->rec.name, 0, "its profile %s is gone: it has its own parameters only",
                  profile);
-    if (ve_params_effective(ve->node, ve->spec, &ve->params, &e) == 0)
-        return;
+    if (ve_params_effective(ve->node, ve->spec, &set, &e) == 0)
+        return ve_params_put(ve, &set, err);
     log_warn(ve->rec.name, 0, "its parameters are not all known here: %s", e.text);
-    if (profile && ve_params_parse(json_object_get(ve->spec, "params"), &ve->params, &e) < 0)
+    if (profile && ve_params_parse(json_object_get(ve->spec, "params"), &set, &e) < 0)
         log_warn(ve->rec.name, 0, "its own parameters are not all known here: %s", e.text);
+    return ve_params_put(ve, &set, err);
 }
 
 int ve_record_load(struct ve_node *node, const struct registry_ve *rec, struct ve **ret,
@@ -325,7 +382,11 @@ int ve_record_load(struct ve_node *node, const struct registry_ve *rec, struct v
         return err_set(err, ERR_CORRUPT, "%s: its record in the registry cannot be read",
                        rec->name);
     }
-    load_params(ve);
+    if (load_params(ve, err) < 0) {
+        ve_record_free(ve);
+        return -err->kind;
+    }
+    alike_share(ve);
     *ret = ve;
     return 0;
 }
@@ -342,56 +403,17 @@ int ve_record_save(struct ve *ve, struct err *err)
     rec.state = ve->rec.state = (int)ve->state;
     int r = rec.id ? registry_ve_update(ve->node->registry, &rec, err)
                    : registry_ve_insert(ve->node->registry, &rec, ve_slot_max(ve->node), err);
+    if (r == -ERR_EXHAUSTED && !rec.id &&
+        ve_slot_max(ve->node) < ve_instance_slots(ve->node->instance))
+        return err_set(err, ERR_EXHAUSTED,
+                       "all %u places for VEs on this node are taken; destroy one first, or give "
+                       "the node a larger network.pool4",
+                       ve_slot_max(ve->node));
     if (r < 0)
         return r;
     ve->rec.id = rec.id;
     ve->rec.slot = rec.slot;
     ve->rec.created = rec.created;
+    alike_later(ve);
     return 0;
-}
-
-static json_t *addresses_json(struct ve *ve)
-{
-    json_t *out = json_array();
-    struct network_address a;
-    char text[INET6_ADDRSTRLEN];
-    if (network_address_of(ve->node->network, ve->rec.slot, &a, NULL) < 0)
-        return out;
-    if (a.v4.s_addr && inet_ntop(AF_INET, &a.v4, text, sizeof(text)))
-        json_array_append_new(out, json_string(text));
-    if (!IN6_IS_ADDR_UNSPECIFIED(&a.v6) && inet_ntop(AF_INET6, &a.v6, text, sizeof(text)))
-        json_array_append_new(out, json_string(text));
-    return out;
-}
-
-json_t *ve_record_json(struct ve *ve)
-{
-    static const char *const copied[] = {"kind",      "template", "layers",  "labels",  "params",
-                                         "autostart", "restart",  "nesting", "command", "env",
-                                         "user",      "workdir",  "profile"};
-    static const char *const running[] = {"started", "pid", "last_exit", "broken"};
-    json_t *out = json_object();
-    json_object_set_new(out, "id", json_integer(ve->rec.id));
-    json_object_set_new(out, "name", json_string(ve->rec.name));
-    json_object_set_new(out, "state", json_string(ve_state_name(ve->state)));
-    for (size_t i = 0; i < ARRAY_SIZE(copied); i++) {
-        json_t *v = json_object_get(ve->spec, copied[i]);
-        json_object_set_new(out, copied[i], v ? json_deep_copy(v) : json_null());
-    }
-    /* Shared, not copied: nobody changes what was given out. */
-    json_t *profile = (json_t *)ve_profile_params(ve->node, ve_profile_of(ve->spec));
-    json_object_set_new(out, "profile_params", profile ? json_incref(profile) : json_null());
-    json_object_set_new(out, "addresses", addresses_json(ve));
-    json_object_set_new(out, "created", json_integer(ve->rec.created));
-    for (size_t i = 0; i < ARRAY_SIZE(running); i++) {
-        json_t *v = json_object_get(ve->run, running[i]);
-        if (v || !str_eq(running[i], "broken"))
-            json_object_set_new(out, running[i], v ? json_deep_copy(v) : json_null());
-    }
-    json_object_set_new(out, "pending", ve_apply_pending(ve));
-    json_object_set_new(out, "restart_at",
-                        ve->restart_timer ? json_integer(ve->restart_at) : json_null());
-    json_object_set_new(out, "usage", ve_usage_json(ve));
-    json_object_set_new(out, "job", ve->job ? job_json(ve->job) : json_null());
-    return out;
 }

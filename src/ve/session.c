@@ -9,7 +9,11 @@
 #include "base/title.h"
 #include "keep/frame.h"
 #include "kernel/seccomp.h"
+#include "ve/beside.h"
 #include "ve/internal.h"
+#include "ve/jobs.h"
+#include "ve/rows.h"
+#include "ve/sleep.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -56,7 +60,7 @@ static int want_size(const json_t *rq, const char *key, uint16_t *ret, struct er
     return 0;
 }
 
-static int parse(const struct ve *ve, const json_t *rq, struct request *ret, struct err *err)
+int ve_exec_check_request(const struct ve_node *node, const json_t *rq, struct err *err)
 {
     const json_t *command = json_object_get(rq, "command"), *env = json_object_get(rq, "env");
     size_t i, n = json_array_size(command);
@@ -64,33 +68,41 @@ static int parse(const struct ve *ve, const json_t *rq, struct request *ret, str
     const char *key;
     if (n == 0 || n > WORDS_MAX)
         return err_set(err, ERR_USAGE, "command must be a list of 1 to %d texts", WORDS_MAX);
-    json_array_foreach(
-        command, i,
-        item) if (!json_is_string(item) ||
-                  strlen(json_string_value(item)) !=
-                      json_string_length(item)) return err_set(err, ERR_USAGE,
-                                                               "command must be a list of texts");
+    json_array_foreach(command, i, item)
+    {
+        if (!json_is_string(item) || strlen(json_string_value(item)) != json_string_length(item))
+            return err_set(err, ERR_USAGE, "command must be a list of texts");
+    }
     if (!*json_string_value(json_array_get(command, 0)))
         return err_set(err, ERR_USAGE, "the command is empty");
     if (env && !json_is_null(env) && !json_is_object(env))
         return err_set(err, ERR_USAGE, "env must be an object");
-    ret->argv = calloc(n + 1, sizeof(*ret->argv));
-    ret->env =
-        calloc(json_object_size(env) + json_object_size(json_object_get(ve->spec, "env")) + 1,
-               sizeof(*ret->env));
-    if (!ret->argv || !ret->env)
-        return err_set(err, ERR_EXHAUSTED, "out of memory");
-    json_array_foreach(command, i, item) ret->argv[i] = json_string_value(item);
-    i = 0;
-    json_object_foreach(json_object_get(ve->spec, "env"), key,
-                        value) if (!json_object_get(env, key)) ret->env[i++] =
-        str_format("%s=%s", key, json_string_value(value));
     json_object_foreach((json_t *)env, key, value)
     {
         if (!*key || strchr(key, '=') || !json_is_string(value))
             return err_set(err, ERR_USAGE, "env must map names to texts");
-        ret->env[i++] = str_format("%s=%s", key, json_string_value(value));
     }
+    return 0;
+}
+
+static int parse(const struct ve *ve, const json_t *rq, struct request *ret, struct err *err)
+{
+    const json_t *command = json_object_get(rq, "command"), *env = json_object_get(rq, "env");
+    size_t i, n = json_array_size(command);
+    json_t *item, *value, *own = ve_in_repair(ve) ? NULL : json_object_get(ve->spec, "env");
+    const char *key;
+    if (ve_exec_check_request(ve->node, rq, err) < 0)
+        return -err->kind;
+    ret->argv = calloc(n + 1, sizeof(*ret->argv));
+    ret->env = calloc(json_object_size(env) + json_object_size(own) + 1, sizeof(*ret->env));
+    if (!ret->argv || !ret->env)
+        return err_set(err, ERR_EXHAUSTED, "out of memory");
+    json_array_foreach(command, i, item) ret->argv[i] = json_string_value(item);
+    i = 0;
+    json_object_foreach(own, key, value) if (!json_object_get(env, key)) ret->env[i++] =
+        str_format("%s=%s", key, json_string_value(value));
+    json_object_foreach((json_t *)env, key, value) ret->env[i++] =
+        str_format("%s=%s", key, json_string_value(value));
     ret->x.argv = ret->argv;
     ret->x.env = (const char *const *)ret->env;
     ret->x.tty = json_is_true(json_object_get(rq, "tty"));
@@ -99,7 +111,8 @@ static int parse(const struct ve *ve, const json_t *rq, struct request *ret, str
     ve_bpf_files(ve, &ret->limits);
     ret->x.limits = &ret->limits;
     ret->x.nesting = json_is_true(json_object_get(ve->spec, "nesting"));
-    ret->x.own_init = str_eq(json_string_value(json_object_get(ve->spec, "kind")), "system");
+    ret->x.own_init =
+        ve_in_repair(ve) || str_eq(json_string_value(json_object_get(ve->spec, "kind")), "system");
     ret->x.new_privileges = ret->x.own_init;
     if (want_text(rq, "user", &ret->x.user, err) < 0 ||
         want_text(rq, "workdir", &ret->x.workdir, err) < 0 ||
@@ -113,9 +126,12 @@ static int find_running(struct ve_node *node, const char *name, struct ve **ret,
     if (ve_find_err(node, name, ret, err) < 0)
         return -err->kind;
     struct ve *ve = *ret;
+    ve_wake(ve, "exec");
     if (ve->state == VE_PAUSED)
         return err_set(err, ERR_STATE, "%s: it is paused; resume it first", name);
-    if (ve->gone || ve->state == VE_STARTING || ve->state == VE_STOPPING)
+    /* What has ended is stopping until that is seen to. */
+    if ((ve->gone && ve->state == VE_RUNNING) || ve->state == VE_STARTING ||
+        ve->state == VE_STOPPING)
         return err_set(err, ERR_STATE, "%s: it is %s; try again when that has ended", name,
                        ve->state == VE_STARTING ? "starting" : "stopping");
     if (ve->state != VE_RUNNING || ve->pidfd < 0)
@@ -283,17 +299,27 @@ static bool relay_pull(struct relay *r, int fd, enum frame_type type)
     return true;
 }
 
-static void relay_client(struct relay *r, struct frame_reader *in)
+/* Every frame that was read, as far as the command takes its input: nothing but this asks for
+ * those again, because poll(2) tells of what is in the socket, and not of what is in our memory. */
+static void relay_input(struct relay *r, struct frame_reader *in)
 {
     struct frame f;
     bool bad = false;
+    relay_push(r);
+    while (r->have == 0 && !r->client_gone && frame_next(in, &f, &bad)) {
+        relay_frame(r, &f);
+        relay_push(r);
+    }
+    if (bad)
+        r->client_gone = true;
+}
+
+static void relay_client(struct relay *r, struct frame_reader *in)
+{
     int n = frame_reader_fill(in, r->client, NULL);
     if (n == 0 || (n < 0 && n != -ERR_BUSY))
         r->client_gone = true;
-    while (r->have == 0 && !r->client_gone && frame_next(in, &f, &bad))
-        relay_frame(r, &f);
-    if (bad)
-        r->client_gone = true;
+    relay_input(r, in);
 }
 
 static void add_exit(struct relay *r, int status)
@@ -338,17 +364,14 @@ static void relay_finish(struct relay *r, int out, int status)
 static void relay_run(struct relay *r)
 {
     struct frame_reader *in = calloc(1, sizeof(*in));
-    struct frame f;
-    bool bad = false, ended = false;
+    bool ended = false;
     int out = r->tty ? r->p.in : r->p.out, status = 0;
     if (!in)
         return;
     if (r->p.in >= 0)
         fd_set_nonblock(r->p.in, NULL);
     while (!ended) {
-        while (r->have == 0 && !r->client_gone && frame_next(in, &f, &bad))
-            relay_frame(r, &f);
-        relay_push(r);
+        relay_input(r, in);
         bool want_in = r->have > r->sent && r->p.in >= 0, room = relay_has_room(r);
         short client = (short)((r->have ? 0 : POLLIN) | (r->out_have ? POLLOUT : 0));
         struct pollfd p[6] = {
@@ -412,6 +435,10 @@ static void session_main(const struct ve *ve, struct request *rq, struct resourc
     r->keep = ve->node->config.place.keep;
     r->ve = ve->rec.id;
     if (container_exec(&rq->x, &r->p, &e) < 0) {
+        if (e.kind == ERR_TIMEOUT && resource_is_frozen(c)) /* not from inside */
+            err_set(&e, ERR_STATE,
+                    "it was paused, or is frozen while its files are copied, before the command "
+                    "began; resume it, or try again when that has ended");
         err_wrap(&e, "%s", name);
         send_error(client, &e);
     } else {
@@ -478,6 +505,36 @@ static int session_listen(struct session *s, int *ret_theirs, struct err *err)
     return 0;
 }
 
+/* ---- who is inside ---- */
+
+/* A byte for each VE, locked by every process that copies for a command in it: locks of open file
+ * descriptions outlive teremd with them. */
+static int attended_open(const struct ve_node *node)
+{
+    char path[PLACE_MAX + 16];
+    str_print(path, sizeof(path), "%s/attended", node->config.place.run);
+    return open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+}
+
+static int attend(const struct ve *ve)
+{
+    struct flock lock = {.l_type = F_RDLCK, .l_start = ve->rec.id, .l_len = 1};
+    int fd = attended_open(ve->node);
+    if (fd >= 0)
+        fcntl(fd, F_OFD_SETLK, &lock);
+    return fd;
+}
+
+bool session_attends(const struct ve *ve)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_start = ve->rec.id, .l_len = 1};
+    auto_fd int fd = attended_open(ve->node);
+    struct err e = {0};
+    size_t viewers = 0;
+    return (fd >= 0 && fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK) ||
+           (keep_viewers(ve->node->keep, ve->rec.id, &viewers, &e) == 0 && viewers);
+}
+
 int ve_exec_stream(struct ve_node *node, const char *name, const json_t *request, int client_fd,
                    void (*done)(void *ctx), void *ctx, struct err *err)
 {
@@ -494,14 +551,16 @@ int ve_exec_stream(struct ve_node *node, const char *name, const json_t *request
     *s = (struct session){.node = node, .ve = ve->rec.id, .handover = -1, .done = done, .ctx = ctx};
     auto_fd int theirs = -1;
     rq.x.listen = answer_listens(node);
+    rq.x.listen_disk = ve_disk_tells(ve);
     if (rq.x.listen && session_listen(s, &theirs, err) < 0)
         return err_wrap(err, "%s", name);
-    int keep[RESOURCE_V1_MAX + 4] = {client_fd, ve->pidfd, c.v2, theirs};
+    auto_fd int attending = attend(ve);
+    int keep[RESOURCE_V1_MAX + 5] = {client_fd, ve->pidfd, c.v2, theirs, attending};
     rq.x.cgroup = c.v2;
     rq.x.n_cgroup_procs = c.n_v1;
     for (size_t i = 0; i < c.n_v1; i++)
-        keep[4 + i] = rq.x.cgroup_procs[i] = c.v1_procs[i];
-    s->pid = ve_fork(node, keep, 4 + c.n_v1, false);
+        keep[5 + i] = rq.x.cgroup_procs[i] = c.v1_procs[i];
+    s->pid = ve_fork(node, keep, 5 + c.n_v1, false);
     if (s->pid == 0)
         session_main(ve, &rq, &c, client_fd, theirs);
     if (s->pid < 0)
@@ -532,7 +591,7 @@ int ve_console_check(struct ve_node *node, const char *name, struct err *err)
     struct ve *ve;
     if (ve_find_err(node, name, &ve, err) < 0)
         return -err->kind;
-    if (ve->state != VE_RUNNING && ve->state != VE_PAUSED)
+    if (!ve_state_is_up(ve->state))
         return err_set(err, ERR_STATE, "%s: it is %s; start it first", name,
                        ve_state_name(ve->state));
     return 0;
@@ -543,6 +602,7 @@ int ve_console(struct ve_node *node, const char *name, int client_fd, struct err
     struct ve *ve;
     if (ve_console_check(node, name, err) < 0 || ve_find_err(node, name, &ve, err) < 0)
         return -err->kind;
+    ve_wake(ve, "console");
     int fd = fcntl(client_fd, F_DUPFD_CLOEXEC, node->fd_floor);
     if (fd < 0)
         return err_sys(err, "%s: cannot hand the connection over", name);

@@ -2,6 +2,7 @@
 /* The job squeeze: memory that a VE does not use now goes to swap, or was page cache. */
 #include "base/number.h"
 #include "ve/internal.h"
+#include "ve/jobs.h"
 
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -21,13 +22,20 @@ static int read_to(const json_t *options, uint64_t *ret, bool *ret_given, struct
     return number_parse_size(json_string_value(to), ret, err) < 0 ? err_wrap(err, "to") : 0;
 }
 
-int squeeze_check(struct ve *ve, const json_t *options, struct err *err)
+int ve_squeeze_check(const struct ve_node *node, const json_t *options, struct err *err)
+{
+    uint64_t to;
+    bool given;
+    return read_to(options, &to, &given, err);
+}
+
+static int squeeze_check(struct ve *ve, const json_t *options, struct err *err)
 {
     uint64_t to;
     bool given;
     if (read_to(options, &to, &given, err) < 0)
         return err_wrap(err, "%s", ve->rec.name);
-    if (ve->state != VE_RUNNING && ve->state != VE_PAUSED)
+    if (!ve_state_is_up(ve->state))
         return err_set(err, ERR_STATE, "%s: cannot squeeze: it is %s and holds no memory",
                        ve->rec.name, ve_state_name(ve->state));
     return 0;
@@ -38,7 +46,7 @@ static int step(void *ctx, int percent)
     return job_progress(ctx, percent, "squeezing");
 }
 
-int squeeze_work(struct job *job, struct err *err)
+static int squeeze_work(struct job *job, struct err *err)
 {
     struct resource_squeeze q = {.progress = step, .ctx = job};
     struct resource_squeezed s;
@@ -61,7 +69,7 @@ int squeeze_work(struct job *job, struct err *err)
 static void where_text(const struct ve *ve, const int64_t *n, char *buf, size_t size)
 {
     char names[SWAP_NAMES], swapped[NUMBER_TEXT], cache[NUMBER_TEXT];
-    struct param_value limit = param_set_get(&ve->params, "swap.limit");
+    struct param_value limit = param_set_get(ve->params, "swap.limit");
     number_format_size((uint64_t)n[2], swapped);
     number_format_size((uint64_t)n[3], cache);
     if (!resource_swaps(names, sizeof(names)))
@@ -72,7 +80,7 @@ static void where_text(const struct ve *ve, const int64_t *n, char *buf, size_t 
         str_print(buf, size, "%s to swap (%s), %s of page cache", swapped, names, cache);
 }
 
-int squeeze_done(struct job *job, struct err *err)
+static int squeeze_done(struct job *job, struct err *err)
 {
     const int64_t *n = job->result;
     char before[NUMBER_TEXT], after[NUMBER_TEXT], where[SWAP_NAMES + 80];
@@ -85,3 +93,16 @@ int squeeze_done(struct job *job, struct err *err)
                   "swapped", (json_int_t)n[2], "cache", (json_int_t)n[3]);
     return job->answer ? 0 : err_set(err, ERR_EXHAUSTED, "out of memory");
 }
+
+const struct job_kind job_squeeze = {
+    .name = "squeeze",
+    .of_ve = true,
+    .asleep = true,
+    .limited = true,
+    .cancellable = true,
+    .event = JOB_NO_EVENT,
+    .want = JOB_AS_IT_IS,
+    .check = squeeze_check,
+    .work = squeeze_work,
+    .done = squeeze_done,
+};

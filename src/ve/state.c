@@ -16,7 +16,12 @@ static const unsigned char table[VE_STATE__COUNT][VE_EVENT__COUNT] = {
                      [VE_EV_BREAK] = TO(VE_BROKEN)},
     [VE_RUNNING] = {[VE_EV_STOP] = TO(VE_STOPPING),
                     [VE_EV_PAUSE] = TO(VE_PAUSED),
+                    [VE_EV_SLEEP] = TO(VE_SLEEPING),
                     [VE_EV_BREAK] = TO(VE_BROKEN)},
+    [VE_SLEEPING] = {[VE_EV_RESUME] = TO(VE_RUNNING),
+                     [VE_EV_STOP] = TO(VE_STOPPING),
+                     [VE_EV_PAUSE] = TO(VE_PAUSED),
+                     [VE_EV_BREAK] = TO(VE_BROKEN)},
     [VE_PAUSED] = {[VE_EV_RESUME] = TO(VE_RUNNING),
                    [VE_EV_STOP] = TO(VE_STOPPING),
                    [VE_EV_BREAK] = TO(VE_BROKEN)},
@@ -27,9 +32,10 @@ static const unsigned char table[VE_STATE__COUNT][VE_EVENT__COUNT] = {
 const char *ve_state_name(enum ve_state s)
 {
     static const char *const names[VE_STATE__COUNT] = {
-        [VE_ABSENT] = "absent",   [VE_STOPPED] = "stopped",     [VE_STARTING] = "starting",
-        [VE_RUNNING] = "running", [VE_PAUSED] = "paused",       [VE_STOPPING] = "stopping",
-        [VE_BROKEN] = "broken",   [VE_SUSPENDED] = "suspended", [VE_MOVING] = "moving",
+        [VE_ABSENT] = "absent",     [VE_STOPPED] = "stopped",     [VE_STARTING] = "starting",
+        [VE_RUNNING] = "running",   [VE_PAUSED] = "paused",       [VE_STOPPING] = "stopping",
+        [VE_BROKEN] = "broken",     [VE_SUSPENDED] = "suspended", [VE_MOVING] = "moving",
+        [VE_SLEEPING] = "sleeping",
     };
     return (unsigned)s < VE_STATE__COUNT ? names[s] : "unknown";
 }
@@ -51,15 +57,21 @@ enum ve_state ve_state_next(enum ve_state s, enum ve_event e)
     return (enum ve_state)(table[s][e] - 1);
 }
 
+bool ve_state_is_up(enum ve_state s)
+{
+    return s == VE_RUNNING || s == VE_PAUSED || s == VE_SLEEPING;
+}
+
 static const char *next_step(enum ve_state s, enum ve_event e)
 {
     if (s == VE_STARTING || s == VE_STOPPING)
         return "; try again when that has ended";
     switch (e) {
     case VE_EV_START:
-        return s == VE_PAUSED   ? "; resume it"
-               : s == VE_BROKEN ? "; stop it to have it put right, or destroy it"
-                                : " already";
+        return s == VE_PAUSED     ? "; resume it"
+               : s == VE_SLEEPING ? "; resume it, or use it"
+               : s == VE_BROKEN   ? "; stop it to have it put right, or destroy it"
+                                  : " already";
     case VE_EV_STOP:
         return " already";
     case VE_EV_PAUSE:

@@ -19,6 +19,7 @@ enum ve_state {
     VE_BROKEN = 6,    /* something is left that Terem could not put right; says which */
     VE_SUSPENDED = 7, /* checkpoint issue */
     VE_MOVING = 8,    /* migration issue */
+    VE_SLEEPING = 9,  /* frozen for want of use; whoever wants it wakes it (sleep.c) */
     VE_STATE__COUNT
 };
 
@@ -29,7 +30,8 @@ enum ve_event {
     VE_EV_STOP,    /* asked to stop or be killed, or its first process ended */
     VE_EV_STOPPED, /* nothing of it is left in the kernel */
     VE_EV_PAUSE,
-    VE_EV_RESUME,
+    VE_EV_RESUME, /* of one that sleeps it is the waking, too */
+    VE_EV_SLEEP,
     VE_EV_BREAK,
     VE_EV_DESTROY,
     VE_EVENT__COUNT
@@ -37,6 +39,8 @@ enum ve_event {
 
 const char *ve_state_name(enum ve_state s);
 const char *ve_event_name(enum ve_event e);
+/* It has processes: it runs, or is paused or asleep. */
+bool ve_state_is_up(enum ve_state s);
 /* The state after, or VE_STATE__COUNT when the event is not allowed in this state. */
 enum ve_state ve_state_next(enum ve_state s, enum ve_event e);
 /* ERR_STATE with a sentence of what to do instead: "web1: cannot pause: it is stopped; start it

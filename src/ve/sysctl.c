@@ -9,6 +9,7 @@
 #include "base/number.h"
 #include "ve/instance.h"
 #include "ve/internal.h"
+#include "ve/rows.h"
 
 #include <fcntl.h>
 #include <inttypes.h>

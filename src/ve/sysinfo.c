@@ -4,6 +4,7 @@
 #include <linux/audit.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/syscall.h>
 
 #if defined __x86_64__
 #define ARCH_NATIVE AUDIT_ARCH_X86_64
@@ -16,6 +17,7 @@
 #endif
 
 #define PAGE_32 4096u
+#define NR_32   116 /* sysinfo(2) of 32-bit callers, on both */
 
 /* struct compat_sysinfo of kernel/sys.c. */
 struct sysinfo_32 {
@@ -27,6 +29,16 @@ struct sysinfo_32 {
     char fill[8];
 };
 _Static_assert(sizeof(struct sysinfo_32) == 64, "the 32-bit sysinfo has another size");
+
+bool sysinfo_arch_is_native(uint32_t arch)
+{
+    return arch == ARCH_NATIVE;
+}
+
+bool sysinfo_is_call(uint32_t arch, int nr)
+{
+    return nr == (arch == ARCH_NATIVE ? SYS_sysinfo : NR_32);
+}
 
 static uint64_t least(uint64_t a, uint64_t b)
 {

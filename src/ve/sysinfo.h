@@ -23,6 +23,9 @@ struct sysinfo_parts {
 /* mem_unit is 1 in the result. */
 struct sysinfo sysinfo_of(const struct sysinfo_parts *p);
 
+/* Is this sysinfo(2), of a caller of this architecture (AUDIT_ARCH_…)? */
+bool sysinfo_is_call(uint32_t arch, int nr);
+bool sysinfo_arch_is_native(uint32_t arch);
 #define SYSINFO_SIZE_MAX 128
-/* As a caller of this architecture (AUDIT_ARCH_…) expects it; 0: not known here. */
+/* As a caller of this architecture expects it; 0: not known here. */
 size_t sysinfo_encode(uint32_t arch, const struct sysinfo *s, uint8_t buf[SYSINFO_SIZE_MAX]);

@@ -5,6 +5,7 @@
 #include "ve/budget.h"
 #include "ve/instance.h"
 #include "ve/state.h"
+#include "ve/statfs.h"
 #include "ve/sysinfo.h"
 
 #include <inttypes.h>
@@ -50,6 +51,12 @@ static void test_walks(void **state)
         s = ve_state_next(s, life[i].event);
         assert_int_equal(s, life[i].after);
     }
+    /* What is asleep can be woken, paused and stopped; only who runs falls asleep. */
+    assert_int_equal(ve_state_next(VE_RUNNING, VE_EV_SLEEP), VE_SLEEPING);
+    assert_int_equal(ve_state_next(VE_SLEEPING, VE_EV_RESUME), VE_RUNNING);
+    assert_int_equal(ve_state_next(VE_SLEEPING, VE_EV_PAUSE), VE_PAUSED);
+    assert_int_equal(ve_state_next(VE_SLEEPING, VE_EV_STOP), VE_STOPPING);
+    assert_int_equal(ve_state_next(VE_PAUSED, VE_EV_SLEEP), VE_STATE__COUNT);
     assert_int_equal(ve_state_next(VE_RUNNING, VE_EV_DESTROY), VE_STATE__COUNT);
     assert_int_equal(ve_state_next(VE_STOPPED, VE_EV_STOP), VE_STATE__COUNT);
 }
@@ -207,6 +214,26 @@ static void test_budget(void **state)
     assert_true(!budget_begin(&b, &began) || b.tick != tick);
 }
 
+static void test_statfs(void **state)
+{
+    struct statfs pool = {
+        .f_bsize = 4096, .f_frsize = 4096, .f_blocks = 1000000, .f_bfree = 500, .f_bavail = 400};
+    struct statfs s = pool;
+    statfs_fit(&s, &(struct statfs_disk){.has_space = true, .space = 40960000, .space_used = 4097});
+    assert_int_equal(s.f_blocks, 10000);
+    assert_int_equal(s.f_bfree, 10000 - 2); /* what df calls used is the VE's own */
+    assert_int_equal(s.f_bavail, 400);      /* the pool has no more */
+    assert_int_equal(s.f_files, 0);
+    s = pool;
+    statfs_fit(&s, &(struct statfs_disk){.has_space = true, .space = 8192, .space_used = 99999});
+    assert_int_equal(s.f_blocks, 2);
+    assert_true(s.f_bfree == 0 && s.f_bavail == 0);
+    s = pool;
+    statfs_fit(&s, &(struct statfs_disk){.has_inodes = true, .inodes = 100, .inodes_used = 30});
+    assert_int_equal(s.f_blocks, 1000000);
+    assert_true(s.f_files == 100 && s.f_ffree == 70);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -218,6 +245,7 @@ int main(void)
         cmocka_unit_test(test_budget),
 #ifdef __x86_64__
         cmocka_unit_test(test_sysinfo_32),
+        cmocka_unit_test(test_statfs),
 #endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

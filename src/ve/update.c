@@ -2,6 +2,12 @@
 /* Changing a VE's record: what is asked for is merged, checked, applied and recorded. */
 #include "base/name.h"
 #include "ve/internal.h"
+#include "ve/jobs.h"
+#include "ve/pools.h"
+#include "ve/private.h"
+#include "ve/rows.h"
+#include "ve/saved.h"
+#include "ve/sleep.h"
 
 static int merge_labels(json_t *spec, const json_t *changes, struct err *err)
 {
@@ -42,7 +48,7 @@ int ve_params_merge(json_t *params, const json_t *changes, struct err *err)
         }
         if (!json_is_string(value))
             return err_set(err, ERR_USAGE, "%s must be a text such as \"512M\"", key);
-        if (param_parse(row, json_string_value(value), &v, err) < 0)
+        if (param_parse(row, key, json_string_value(value), &v, err) < 0)
             return -err->kind;
         json_object_set_new(params, key, json_string(param_format(row, v, text)));
     }
@@ -85,11 +91,18 @@ static int merge_rest(struct ve *ve, json_t *spec, const json_t *changes, char n
             if (!json_is_boolean(value))
                 return err_set(err, ERR_USAGE, "autostart must be true or false");
             json_object_set(spec, key, value);
+        } else if (str_eq(key, "priority")) {
+            if (ve_priority_check(value, err) < 0)
+                return -err->kind;
+            json_object_set(spec, key, value);
         } else if (str_eq(key, "restart")) {
             const char *text = json_string_value(value);
             if (!str_eq(text, "no") && !str_eq(text, "on-failure") && !str_eq(text, "always"))
                 return err_set(err, ERR_USAGE, "restart must be no, on-failure or always");
             json_object_set(spec, key, value);
+        } else if (str_eq(key, "schedule")) {
+            if (schedule_set(spec, value, err) < 0)
+                return -err->kind;
         } else if (str_eq(key, "name")) {
             const char *text = json_string_value(value);
             if (!text || name_check_ve(text, err) < 0)
@@ -104,6 +117,22 @@ static int merge_rest(struct ve *ve, json_t *spec, const json_t *changes, char n
         }
     }
     return 0;
+}
+
+int ve_changes_check(const struct ve_node *node, const json_t *changes, struct err *err)
+{
+    const json_t *schedule = json_object_get(changes, "schedule");
+    json_t *spec = json_pack("{s:{}, s:{}}", "labels", "params");
+    int r = merge_labels(spec, json_object_get(changes, "labels"), err);
+    if (r == 0)
+        r = ve_params_merge(json_object_get(spec, "params"), json_object_get(changes, "params"),
+                            err);
+    if (r == 0)
+        r = merge_profile(node, spec, json_object_get(changes, "profile"), err);
+    if (r == 0 && schedule)
+        r = schedule_set(spec, schedule, err);
+    json_decref(spec);
+    return r;
 }
 
 /* Before the kernel is touched: after a crash in the middle, recovery writes every row of the
@@ -141,34 +170,37 @@ static int commit_update(struct ve *ve, const json_t *changes, struct err *err)
 
 bool ve_params_differ(const struct param_set *a, const struct param_set *b)
 {
-    for (size_t i = 0; i < param_table_size; i++)
-        if (!param_value_same(a->v[i], b->v[i]))
-            return true;
-    return false;
+    return !param_set_same(a, b);
 }
 
 /* The kernel first, then the registry; a failure puts both back.  Steals spec. */
 static int update_to(struct ve *ve, json_t *spec, const struct param_set *params, const char *name,
                      const json_t *changes, bool force, struct err *err)
 {
-    struct param_set old = ve->params;
-    json_t *old_spec = ve->spec;
+    const struct param_set *old = ve->params, *new = NULL;
+    const json_t *old_spec = ve->spec;
     char old_name[NAME_SIZE];
-    bool live =
-        (ve->state == VE_RUNNING || ve->state == VE_PAUSED) && ve_params_differ(&old, params);
-    if (live && ((!force && ve_apply_room(ve, params, err) < 0) ||
-                 mark_applying(ve, true, err) < 0 || ve_apply(ve, &old, params, force, err) < 0)) {
+    bool runs = ve_state_is_up(ve->state);
+    bool live = runs ? ve_params_differ(old, params) : ve_disk_differs(old, params);
+    if (param_share(&ve->node->shelf, params, &new, err) < 0) {
         json_decref(spec);
+        return -err->kind;
+    }
+    if (live && ((runs && !force && ve_apply_room(ve, params, err) < 0) ||
+                 mark_applying(ve, true, err) < 0 || ve_apply(ve, old, params, force, err) < 0)) {
+        json_decref(spec);
+        param_unshare(&ve->node->shelf, new);
         if (json_is_true(json_object_get(ve->run, "applying")))
             mark_applying(ve, false, &(struct err){0});
         return -err->kind;
     }
     ve->spec = spec;
-    ve->params = *params;
+    ve->params = new;
     memcpy(old_name, ve->rec.name, sizeof(old_name));
     str_print(ve->rec.name, sizeof(ve->rec.name), "%s", name);
     if (commit_update(ve, changes, err) == 0) {
-        json_decref(old_spec);
+        json_decref((json_t *)old_spec);
+        param_unshare(&ve->node->shelf, old);
         return 0;
     }
     ve->spec = old_spec;
@@ -176,7 +208,8 @@ static int update_to(struct ve *ve, json_t *spec, const struct param_set *params
     memcpy(ve->rec.name, old_name, sizeof(old_name));
     json_decref(spec);
     if (live)
-        ve_apply(ve, params, &old, true, &(struct err){0});
+        ve_apply(ve, params, old, true, &(struct err){0});
+    param_unshare(&ve->node->shelf, new);
     return -err->kind;
 }
 
@@ -191,11 +224,8 @@ int ve_update(struct ve_node *node, const char *name, const json_t *changes, jso
         return -err->kind;
     if (!json_is_object(changes))
         return err_set(err, ERR_USAGE, "%s: the request must be an object", name);
-    if (ve->job)
-        return err_set(err, ERR_BUSY,
-                       "%s: busy: job %lld (%s) is at work; try again when it has "
-                       "ended",
-                       name, (long long)ve->job->rec.id, ve->job->rec.kind);
+    if (ve_refuse_busy(ve, err) < 0)
+        return -err->kind;
     str_print(new_name, sizeof(new_name), "%s", name);
     bool force = json_is_true(json_object_get(changes, "force"));
     json_t *spec = json_deep_copy(ve->spec);
@@ -204,8 +234,10 @@ int ve_update(struct ve_node *node, const char *name, const json_t *changes, jso
             0 ||
         merge_profile(node, spec, json_object_get(changes, "profile"), err) < 0 ||
         ve_params_effective(node, spec, &params, err) < 0 ||
-        merge_rest(ve, spec, changes, new_name, err) < 0 ||
-        ve_apply_check(node, &params, err) < 0 || ve_guarantee_admit(node, ve, &params, err) < 0) {
+        merge_rest(ve, spec, changes, new_name, err) < 0 || ve_privates_check(ve, spec, err) < 0 ||
+        ve_apply_check(node, &params, err) < 0 ||
+        ve_disk_check(node, ve_pool_name(ve), &params, err) < 0 ||
+        ve_guarantee_admit(node, ve, &params, err) < 0) {
         json_decref(spec);
         return err_wrap(err, "%s", name);
     }
@@ -213,7 +245,11 @@ int ve_update(struct ve_node *node, const char *name, const json_t *changes, jso
         return err_wrap(err, "%s", name);
     ve->weight = 0; /* it may have been written above */
     ve_guarantee_settle(node);
+    ve_disk_changed(ve);
+    ve_sleep_changed(ve);
     ve_node_sort(node);
+    if (json_object_get(changes, "schedule"))
+        schedule_run(node);
     *ret = ve_record_json(ve);
     return 0;
 }
