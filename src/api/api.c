@@ -89,6 +89,7 @@ static void close_handles(struct api *api)
 {
     uv_close((uv_handle_t *)&api->poll, on_handle_closed);
     uv_close((uv_handle_t *)&api->timer, on_handle_closed);
+    uv_close((uv_handle_t *)&api->tell_timer, on_handle_closed);
 }
 
 /* The address goes to the handlers as it came: url.c decodes it. */
@@ -147,8 +148,9 @@ int api_open(uv_loop_t *loop, struct ve_node *node, const struct place *place, s
     }
     steal_fd(&fd); /* MHD_stop_daemon closes it */
     uv_timer_init(loop, &api->timer);
-    api->poll.data = api->timer.data = api;
-    api->handles = 2;
+    uv_timer_init(loop, &api->tell_timer);
+    api->poll.data = api->timer.data = api->tell_timer.data = api;
+    api->handles = 3;
     uv_poll_start(&api->poll, UV_READABLE, on_poll);
     *ret = steal_ptr(&api);
     return 0;

@@ -1,19 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* fuzz_url — arbitrary bytes as a request's target. */
 #include "api/url.h"
-#include "base/cleanup.h"
-
-#include <stdint.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "base/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    auto_free char *text = malloc(size + 1);
+    auto_free char *text = fuzz_texts(data, size, SIZE_MAX, 1);
     if (!text)
         return 0;
-    memcpy(text, data, size);
-    text[size] = '\0';
     struct err err = {0};
     auto_url struct url url = {0};
     int rc = url_parse(text, &url, &err);

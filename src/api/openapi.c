@@ -21,15 +21,14 @@ static json_t *content(const char *name)
     return json_pack("{s:{s:o}}", "application/json", "schema", reference(name));
 }
 
-static void add_path_parameter(json_t *list, const char *pattern)
+static void add_path_parameters(json_t *list, const char *pattern)
 {
-    const char *open = strchr(pattern, '{');
-    if (!open)
-        return;
-    json_t *name = json_stringn(open + 1, strcspn(open + 1, "}"));
-    const char *type = str_starts(open, "{id}") ? "integer" : "string";
-    json_array_append_new(list, json_pack("{s:o,s:s,s:b,s:{s:s}}", "name", name, "in", "path",
-                                          "required", 1, "schema", "type", type));
+    for (const char *open = pattern; (open = strchr(open, '{')); open++) {
+        json_t *name = json_stringn(open + 1, strcspn(open + 1, "}"));
+        const char *type = str_starts(open, "{id}") ? "integer" : "string";
+        json_array_append_new(list, json_pack("{s:o,s:s,s:b,s:{s:s}}", "name", name, "in", "path",
+                                              "required", 1, "schema", "type", type));
+    }
 }
 
 static json_t *parameters(const struct route *route)
@@ -37,7 +36,7 @@ static json_t *parameters(const struct route *route)
     static const char *const types[] = {
         [QUERY_TEXT] = "string", [QUERY_BOOL] = "boolean", [QUERY_COUNT] = "integer"};
     json_t *list = json_array();
-    add_path_parameter(list, route->pattern);
+    add_path_parameters(list, route->pattern);
     for (size_t i = 0; i < QUERY_MAX && route->query[i].key; i++) {
         const struct query_row *q = &route->query[i];
         json_array_append_new(list, json_pack("{s:s,s:s,s:b,s:s,s:{s:s}}", "name", q->key, "in",

@@ -7,11 +7,13 @@
 #include "base/name.h"
 #include "base/number.h"
 
+#include <malloc.h>
 #include <strings.h>
 #include <sys/stat.h>
 
 /* A refused request's body is read to its end, so that the client gets to the answer; up to: */
-#define DRAIN_MAX (8 * BODY_MAX)
+#define DRAIN_MAX    (8 * BODY_MAX)
+#define LARGE_ANSWER (64 << 10)
 
 /* ---- birth and end ---- */
 
@@ -81,6 +83,8 @@ static void request_free(struct request *r)
     url_done(&r->url);
     json_decref(r->json);
     free(r->target);
+    if (r->is_large)
+        malloc_trim(0); /* what was read for it lies between what stays */
     free(r);
 }
 
@@ -171,6 +175,20 @@ struct request *pending_take(struct pending *p, int *ret_fd)
     return r;
 }
 
+void pending_answer(void *pending, json_t *result, const struct err *failed)
+{
+    struct request *r = pending_take(pending, NULL);
+    struct err err = {0};
+    if (!r) {
+        json_decref(result);
+        return;
+    }
+    if (!result)
+        request_fail(r, 0, failed);
+    else if (request_json(r, MHD_HTTP_OK, result, NULL, &err) < 0)
+        request_fail(r, 0, &err);
+}
+
 /* ---- answers ---- */
 
 const char *request_header(struct request *r, const char *name)
@@ -237,6 +255,7 @@ int request_text(struct request *r, struct str *text, const char *type, struct e
         return err_set(err, ERR_EXHAUSTED, "out of memory for the answer");
     }
     MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
+    r->is_large = len > LARGE_ANSWER;
     request_response(r, MHD_HTTP_OK, response);
     return 0;
 }
@@ -359,12 +378,15 @@ static int check_body_headers(struct request *r, bool has_body, uint64_t len, st
 static int check_head(struct request *r, bool has_body, uint64_t len, struct err *err)
 {
     auto_str struct str allow = str_init(256);
+    struct route_names names = {0};
     if (!r->target)
         return err_set(err, ERR_EXHAUSTED, "out of memory");
     int rc = url_parse(r->target, &r->url, err);
     if (rc < 0)
         return rc;
-    r->route = route_find(r->method, &r->url, &r->name, &r->early_status, &allow);
+    r->route = route_find(r->method, &r->url, &names, &r->early_status, &allow);
+    r->name = names.name;
+    r->item = names.item;
     if (!r->route && r->early_status == MHD_HTTP_METHOD_NOT_ALLOWED)
         return err_set(err, ERR_USAGE, "here only %s can be done, not %s", str_c(&allow),
                        r->method);
@@ -391,9 +413,9 @@ static void add_allow(struct request *r)
 {
     auto_str struct str allow = str_init(256);
     unsigned status;
-    const char *name;
+    struct route_names names;
     if (r->status == MHD_HTTP_METHOD_NOT_ALLOWED && r->response &&
-        !route_find(r->method, &r->url, &name, &status, &allow))
+        !route_find(r->method, &r->url, &names, &status, &allow))
         MHD_add_response_header(r->response, MHD_HTTP_HEADER_ALLOW, str_c(&allow));
 }
 

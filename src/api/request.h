@@ -55,6 +55,11 @@ struct route {
     struct query_row query[QUERY_MAX];
 };
 
+/* What stands in a path for {name}, {id} or {key}, and for a second one; NULL: it has none. */
+struct route_names {
+    const char *name, *item;
+};
+
 extern const struct route route_table[];
 extern const size_t route_table_size;
 
@@ -79,6 +84,7 @@ struct request {
     struct url url;
     const struct route *route;
     const char *name; /* what stands for {name}, {id} or {key} */
+    const char *item; /* what stands for a second {…} */
     char method[8];
 
     struct str body;
@@ -91,11 +97,13 @@ struct request {
     struct MHD_Response *response; /* the answer, until it is queued */
     unsigned status;
     bool begun, queued, suspended, aborted;
+    bool is_large; /* its answer told of many */
 
     struct hangup *hangup;
     struct ve_watch *watch;
     struct pending *pending;
     struct stream *stream;
+    int (*take)(struct request *r, int sock, struct err *err); /* after an upgrade */
     bool watch_ended;
     bool waits;      /* counts in api->n_waiting */
     bool stops_node; /* its answer is the last thing that this daemon does */
@@ -111,7 +119,7 @@ struct api {
     char socket_path[PLACE_MAX]; /* "" when systemd made the socket */
     char tmp[PLACE_MAX];
     uv_poll_t poll;
-    uv_timer_t timer;
+    uv_timer_t timer, tell_timer;
     unsigned handles; /* that are not closed yet */
     bool closing, kicked;
     struct conn *conns;
@@ -119,7 +127,10 @@ struct api {
     bool crowded;
     struct request *requests;
     struct stream *subscribers;
-    struct ve_watch *events; /* while there are subscribers */
+    unsigned n_subscribers;
+    uint64_t told;     /* ms of the loop: when they were last told of events */
+    struct feed *feed; /* while there are subscribers, and */
+    struct ve_watch *events;
 };
 
 /* ---- answers (request.c) ---- */
@@ -145,6 +156,8 @@ int request_suspend(struct request *r);
 struct pending *request_pending(struct request *r, int fd);
 /* In ve's callback: the request or NULL; frees the pending. */
 struct request *pending_take(struct pending *p, int *ret_fd);
+/* ve's callback where the result, whose reference is ours, is the answer. */
+void pending_answer(void *pending, json_t *result, const struct err *failed);
 
 /* libmicrohttpd's callbacks */
 void *request_on_uri(void *api, const char *uri, struct MHD_Connection *conn);
@@ -174,14 +187,14 @@ void crowd_release(struct request *r);
 
 /* ---- routes (route.c) ---- */
 /* NULL: *ret_status is 404 or 405, then allow names the methods of the path. */
-const struct route *route_find(const char *method, const struct url *url, const char **ret_name,
+const struct route *route_find(const char *method, const struct url *url, struct route_names *ret,
                                unsigned *ret_status, struct str *allow);
 
 /* ---- streams of lines (stream.c) ---- */
 /* Answers with lines that come; sse: as server-sent events. */
 int api_stream_open(struct request *r, bool sse, struct err *err);
-/* Never blocks; what a slow client has not taken is bounded by STREAM_MAX: of a job older lines
- * are dropped, of events newer ones, and an events.lost tells how many. */
+/* Never blocks; what a slow client has not taken is bounded, and older lines are dropped: here by
+ * STREAM_MAX, of events, which all subscribers share, by the feed (feed.h). */
 void api_stream_put(struct stream *s, const json_t *line);
 void api_stream_end(struct stream *s);
 void api_stream_free(struct stream *s);
@@ -195,28 +208,74 @@ bool api_job_is_awaited(struct request *r);
 int api_job_begin(struct request *r, const char *kind, const char *subject, const json_t *options,
                   struct err *err);
 
+/* ---- upgrades (routes_session.c) ---- */
+/* Duplicates the descriptor and goes on with it; an error goes to the client as a frame. */
+typedef int session_take(struct request *r, int sock, struct err *err);
+/* what: "the console", for a client that did not ask to be upgraded. */
+int session_upgrade(struct request *r, const char *what, session_take *take, struct err *err);
+
 /* ---- handlers ---- */
+int on_backup(struct request *r, struct err *err);
+int on_restore(struct request *r, struct err *err);
 int on_node(struct request *r, struct err *err);
 int on_openapi(struct request *r, struct err *err);
 int on_doctor(struct request *r, struct err *err);
+int on_density(struct request *r, struct err *err);
 int on_metrics(struct request *r, struct err *err);
 int on_params(struct request *r, struct err *err);
 int on_param(struct request *r, struct err *err);
+int on_node_setup(struct request *r, struct err *err);
 int on_node_stop(struct request *r, struct err *err);
+int on_network(struct request *r, struct err *err);
+int on_classes(struct request *r, struct err *err);
+int on_class(struct request *r, struct err *err);
+int on_class_change(struct request *r, struct err *err);
+int on_class_remove(struct request *r, struct err *err);
+int on_bulk(struct request *r, struct err *err);
+int on_privates(struct request *r, struct err *err);
+int on_private(struct request *r, struct err *err);
+int on_private_create(struct request *r, struct err *err);
+int on_private_remove(struct request *r, struct err *err);
+int on_private_join(struct request *r, struct err *err);
+int on_private_leave(struct request *r, struct err *err);
+int on_published(struct request *r, struct err *err);
+int on_publish(struct request *r, struct err *err);
+int on_unpublish(struct request *r, struct err *err);
+int on_address_pools(struct request *r, struct err *err);
+int on_address_pool(struct request *r, struct err *err);
+int on_address_pool_create(struct request *r, struct err *err);
+int on_address_pool_remove(struct request *r, struct err *err);
+int on_addresses(struct request *r, struct err *err);
+int on_address(struct request *r, struct err *err);
+int on_address_add(struct request *r, struct err *err);
+int on_address_change(struct request *r, struct err *err);
 int on_profiles(struct request *r, struct err *err);
 int on_profile(struct request *r, struct err *err);
 int on_profile_create(struct request *r, struct err *err);
 int on_profile_change(struct request *r, struct err *err);
 int on_profile_remove(struct request *r, struct err *err);
+int on_pools(struct request *r, struct err *err);
+int on_pool(struct request *r, struct err *err);
+int on_pool_create(struct request *r, struct err *err);
+int on_pool_grow(struct request *r, struct err *err);
+int on_pool_remove(struct request *r, struct err *err);
+int on_ve_move(struct request *r, struct err *err);
 int on_ves(struct request *r, struct err *err);
 int on_ve_create(struct request *r, struct err *err);
 int on_ve(struct request *r, struct err *err);
 int on_ve_counters(struct request *r, struct err *err);
 int on_counters(struct request *r, struct err *err);
 int on_usage(struct request *r, struct err *err);
+int on_usage_records(struct request *r, struct err *err);
+int on_usage_sums(struct request *r, struct err *err);
 int on_ve_change(struct request *r, struct err *err);
 int on_ve_destroy(struct request *r, struct err *err);
 int on_ve_action(struct request *r, struct err *err);
+int on_ve_clone(struct request *r, struct err *err);
+int on_snapshots(struct request *r, struct err *err);
+int on_snapshot(struct request *r, struct err *err);
+int on_snapshot_change(struct request *r, struct err *err);
+int on_snapshot_delete(struct request *r, struct err *err);
 int on_exec(struct request *r, struct err *err);
 int on_console(struct request *r, struct err *err);
 int on_logs(struct request *r, struct err *err);
@@ -226,6 +285,10 @@ int on_templates(struct request *r, struct err *err);
 int on_template(struct request *r, struct err *err);
 int on_template_make(struct request *r, struct err *err);
 int on_template_remove(struct request *r, struct err *err);
+int on_template_update(struct request *r, struct err *err);
+int on_template_log(struct request *r, struct err *err);
+int on_layer(struct request *r, struct err *err);
+int on_prune(struct request *r, struct err *err);
 int on_jobs(struct request *r, struct err *err);
 int on_job(struct request *r, struct err *err);
 int on_job_cancel(struct request *r, struct err *err);

@@ -31,8 +31,14 @@ enum family_id {
     OOM_KILLS,
     READ,
     WRITTEN,
+    DISK,
+    INODES,
     NET_IN,
     NET_OUT,
+    CLASS_IN,
+    CLASS_OUT,
+    CLASS_IN_PACKETS,
+    CLASS_OUT_PACKETS,
     STEAL,
     PRESSURE,
     STARTED,
@@ -57,8 +63,18 @@ static const struct {
     [OOM_KILLS] = {"terem_ve_oom_kills", NULL, "Processes ended because memory ran out.", COUNTER},
     [READ] = {"terem_ve_read_bytes", "bytes", "Read from disks.", COUNTER},
     [WRITTEN] = {"terem_ve_written_bytes", "bytes", "Written to disks.", COUNTER},
+    [DISK] = {"terem_ve_disk_bytes", "bytes", "Taken by its own files.", GAUGE},
+    [INODES] = {"terem_ve_disk_inodes", NULL, "Its own files and directories.", GAUGE},
     [NET_IN] = {"terem_ve_network_in_bytes", "bytes", "Brought by its cable.", COUNTER},
     [NET_OUT] = {"terem_ve_network_out_bytes", "bytes", "Taken by its cable.", COUNTER},
+    [CLASS_IN] = {"terem_ve_network_class_in_bytes", "bytes",
+                  "Got from addresses of a destination class, since it was made.", COUNTER},
+    [CLASS_OUT] = {"terem_ve_network_class_out_bytes", "bytes",
+                   "Sent to addresses of a destination class, since it was made.", COUNTER},
+    [CLASS_IN_PACKETS] = {"terem_ve_network_class_in_packets", "packets", "The same in packets.",
+                          COUNTER},
+    [CLASS_OUT_PACKETS] = {"terem_ve_network_class_out_packets", "packets", "The same in packets.",
+                           COUNTER},
     [STEAL] = {"terem_ve_steal_seconds", "seconds",
                "Time it waited for a processor that it was entitled to.", COUNTER},
     [PRESSURE] = {"terem_ve_pressure_ratio", "ratio",
@@ -172,10 +188,35 @@ static void add_pressure(struct metrics *m, const struct ve_sample *v)
     const struct {
         const char *of;
         int hundredths;
-    } parts[] = {{"cpu", v->pressure.cpu}, {"memory", v->pressure.memory}, {"io", v->pressure.io}};
+    } parts[] = {{"cpu", v->usage.pressure.cpu},
+                 {"memory", v->usage.pressure.memory},
+                 {"io", v->usage.pressure.io}};
     for (size_t i = 0; i < ARRAY_SIZE(parts); i++)
         if (parts[i].hundredths >= 0)
             add_real(m, PRESSURE, v->name, "resource", parts[i].of, parts[i].hundredths / 10000.0);
+}
+
+struct classes_of {
+    struct metrics *m;
+    const char *ve;
+};
+
+static void add_class_number(const struct classes_of *c, enum family_id f, const char *class,
+                             uint64_t n)
+{
+    struct str *s = begin(c->m, f, c->ve, "class", class);
+    add_number(s, n);
+    add_text(s, "\n");
+}
+
+static void add_class(void *ctx, const char *class, const struct network_count *out,
+                      const struct network_count *in)
+{
+    const struct classes_of *c = ctx;
+    add_class_number(c, CLASS_IN, class, in ? in->bytes : 0);
+    add_class_number(c, CLASS_IN_PACKETS, class, in ? in->packets : 0);
+    add_class_number(c, CLASS_OUT, class, out ? out->bytes : 0);
+    add_class_number(c, CLASS_OUT_PACKETS, class, out ? out->packets : 0);
 }
 
 static void add_ve(void *ctx, const struct ve_sample *v)
@@ -192,12 +233,15 @@ static void add_ve(void *ctx, const struct ve_sample *v)
     add_whole(m, OOM_KILLS, v->name, u->has_memory, u->oom_kills);
     add_whole(m, READ, v->name, u->has_io, u->read_bytes);
     add_whole(m, WRITTEN, v->name, u->has_io, u->written_bytes);
+    add_whole(m, DISK, v->name, v->disk_bytes.known, v->disk_bytes.n);
+    add_whole(m, INODES, v->name, v->disk_inodes.known, v->disk_inodes.n);
     add_whole(m, NET_IN, v->name, v->has_net, v->net.in_bytes);
     add_whole(m, NET_OUT, v->name, v->has_net, v->net.out_bytes);
     if (v->started > 0)
         add_real(m, STARTED, v->name, NULL, NULL, (double)v->started / 1000);
     if (u->has_steal)
         add_real(m, STEAL, v->name, NULL, NULL, (double)u->steal_usec / 1e6);
+    ve_sample_classes(v, add_class, &(struct classes_of){m, v->name});
     add_pressure(m, v);
     add_counters(m, v);
 }
@@ -250,6 +294,9 @@ static void add_node(const struct metrics *m, struct str *s, const json_t *resou
          "Processor time guaranteed to all VEs.", 0.01},
         {"cpu", "limits", "terem_node_cpu_limits_cores", "cores",
          "cpu.limit of all VEs that have one.", 0.01},
+        {"disk", "total", "terem_node_disk_bytes", "bytes", "Size of all pools.", 1},
+        {"disk", "limits", "terem_node_disk_limits_bytes", "bytes",
+         "disk.space of all VEs that have one.", 1},
     };
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
         const json_t *part = json_object_get(resources, rows[i].resource);
@@ -259,10 +306,34 @@ static void add_node(const struct metrics *m, struct str *s, const json_t *resou
     }
 }
 
+struct pool_sizes {
+    struct str size, left;
+};
+
+static void add_pool(void *ctx, const char *name, uint64_t size, uint64_t free_bytes)
+{
+    struct pool_sizes *p = ctx;
+    str_add(&p->size, "terem_pool_size_bytes{pool=\"%s\"} %" PRIu64 "\n", name, size);
+    str_add(&p->left, "terem_pool_free_bytes{pool=\"%s\"} %" PRIu64 "\n", name, free_bytes);
+}
+
+static void add_pools(const struct metrics *m, struct str *s, struct ve_node *node)
+{
+    struct pool_sizes p = {str_init(METRICS_MAX), str_init(METRICS_MAX)};
+    ve_pool_each(node, add_pool, &p);
+    add_head(m, s, "terem_pool_size_bytes", GAUGE, "bytes", "Size of the pool's file system.");
+    str_add_bytes(s, str_c(&p.size), p.size.len);
+    add_head(m, s, "terem_pool_free_bytes", GAUGE, "bytes", "What of it is free.");
+    str_add_bytes(s, str_c(&p.left), p.left.len);
+    s->failed |= p.size.failed | p.left.failed;
+    str_done(&p.size);
+    str_done(&p.left);
+}
+
 static int add_all(struct metrics *m, struct ve_node *node, struct str *s, struct err *err)
 {
-    static const char *const ve_states[] = {"stopped",  "starting", "running", "paused",
-                                            "stopping", "broken",   NULL};
+    static const char *const ve_states[] = {"stopped",  "starting", "running", "sleeping", "paused",
+                                            "stopping", "broken",   "repair",  NULL};
     static const char *const job_states[] = {"queued", "running", NULL};
     json_t *info = ve_node_info(node), *states = ve_states_json(node), *jobs = NULL;
     int rc = ve_job_list(node, true, &jobs, err);
@@ -272,6 +343,7 @@ static int add_all(struct metrics *m, struct ve_node *node, struct str *s, struc
         add_states(m, s, "terem_ves", "VEs in each state.", states, ve_states);
         add_states(m, s, "terem_jobs", "Jobs that wait or work.", jobs, job_states);
         add_node(m, s, json_object_get(info, "resources"));
+        add_pools(m, s, node);
         ve_sample_each(node, add_ve, m);
     }
     json_decref(info);

@@ -15,6 +15,17 @@ int on_doctor(struct request *r, struct err *err)
     return request_json(r, MHD_HTTP_OK, ve_doctor(r->api->node), NULL, err);
 }
 
+int on_density(struct request *r, struct err *err)
+{
+    struct pending *p = request_pending(r, -1);
+    if (!p)
+        return err_set(err, ERR_EXHAUSTED, "out of memory");
+    int rc = ve_density(r->api->node, url_query(&r->url, "ve"), pending_answer, p, err);
+    if (rc < 0)
+        pending_take(p, NULL);
+    return rc;
+}
+
 static json_t *text_or_null(const char *text)
 {
     return text ? json_string(text) : json_null();
@@ -28,14 +39,16 @@ static json_t *param_json(struct ve_node *node, const struct param_row *row)
     char low[PARAM_TEXT], high[PARAM_TEXT], def[PARAM_TEXT];
     struct param_value min = {.n = row->min}, max = {.n = row->max};
     return json_pack(
-        "{s:s,s:s,s:s,s:s,s:s,s:s,s:b,s:b,s:b,s:o,s:o,s:s,s:s,s:o,s:o}", "key", row->key, "type",
-        param_type_name(row->type), "kind", param_kind_name(row->kind), "default",
+        "{s:s,s:s,s:s,s:s,s:s,s:s,s:b,s:b,s:b,s:o,s:o,s:s,s:s,s:o,s:o,s:o}", "key", row->key,
+        "type", param_type_name(row->type), "kind", param_kind_name(row->kind), "default",
         param_format(row, row->def, def), "minimum", param_format(row, min, low), "maximum",
         param_format(row, max, high), "unlimited", !!(row->flags & PARAM_UNLIMITED), "restart",
         !!(row->flags & PARAM_RESTART), "planned", !!(row->flags & PARAM_PLANNED), "controller",
         text_or_null(row->controller), "ancestor", text_or_null(row->ancestor), "summary",
         row->summary, "detail", row->detail ? row->detail : "", "here",
-        counted ? json_null() : json_boolean(here), "why_not", text_or_null(*why ? why : NULL));
+        counted ? json_null() : json_boolean(here), "partly",
+        text_or_null(here && *why ? why : NULL), "why_not",
+        text_or_null(!here && *why ? why : NULL));
 }
 
 int on_params(struct request *r, struct err *err)
@@ -69,8 +82,14 @@ static void on_stopped(void *ctx)
     }
     /* request_on_end() stops the loop when the answer has gone out. */
     r->stops_node = true;
-    if (request_json(r, MHD_HTTP_OK, json_pack("{s:b}", "stopped", 1), NULL, &err) < 0)
+    json_t *answer = json_pack("{s:b, s:o}", "stopped", 1, "left", ve_node_left(r->api->node));
+    if (request_json(r, MHD_HTTP_OK, answer, NULL, &err) < 0)
         request_fail(r, 0, &err);
+}
+
+int on_node_setup(struct request *r, struct err *err)
+{
+    return api_job_begin(r, "node-setup", "node", r->json, err);
 }
 
 int on_node_stop(struct request *r, struct err *err)
@@ -79,7 +98,8 @@ int on_node_stop(struct request *r, struct err *err)
     if (!p)
         return err_set(err, ERR_EXHAUSTED, "out of memory");
     bool force = json_is_true(json_object_get(r->json, "force"));
-    int rc = ve_node_stop(r->api->node, force, on_stopped, p, err);
+    json_int_t within = json_integer_value(json_object_get(r->json, "within"));
+    int rc = ve_node_stop(r->api->node, force, within, on_stopped, p, err);
     if (rc < 0)
         pending_take(p, NULL);
     return rc;
@@ -101,23 +121,67 @@ int on_template(struct request *r, struct err *err)
     return rc < 0 ? rc : request_json(r, MHD_HTTP_OK, value, NULL, err);
 }
 
+int on_layer(struct request *r, struct err *err)
+{
+    return request_json(
+        r, MHD_HTTP_OK,
+        json_pack("{s:s, s:b}", "digest", r->name, "here", ve_layer_is_here(r->api->node, r->name)),
+        NULL, err);
+}
+
 int on_template_make(struct request *r, struct err *err)
 {
-    const char *name = json_string_value(json_object_get(r->json, "name"));
-    const char *build = json_string_value(json_object_get(r->json, "build"));
-    const char *import = json_string_value(json_object_get(r->json, "import"));
-    if (!build == !import)
-        return err_set(err, ERR_USAGE, "the body needs either \"build\" or \"import\"");
-    if (import && !name)
+    static const char *const ways[] = {"build", "import", "from"};
+    static const char *const of_from[] = {"run", "env", "command", "params", "timeout"};
+    const char *name = json_string_value(json_object_get(r->json, "name")), *way = NULL;
+    int n = 0;
+    for (size_t i = 0; i < ARRAY_SIZE(ways); i++)
+        if (json_object_get(r->json, ways[i])) {
+            way = ways[i];
+            n++;
+        }
+    if (n != 1)
+        return err_set(err, ERR_USAGE, "the body needs one of \"build\", \"import\" and \"from\"");
+    for (size_t i = 0; i < ARRAY_SIZE(of_from) && !str_eq(way, "from"); i++)
+        if (json_object_get(r->json, of_from[i]))
+            return err_set(err, ERR_USAGE, "\"%s\" goes with \"from\"", of_from[i]);
+    if (!name && !str_eq(way, "build"))
         return err_set(err, ERR_USAGE, "the body needs the field \"name\"");
-    if (import && json_object_get(r->json, "include"))
+    if (str_eq(way, "import") && json_object_get(r->json, "include"))
         return err_set(err, ERR_USAGE, "\"include\" goes with \"build\", not with \"import\"");
     if (!name)
-        name = build;
-    return api_job_begin(r, build ? "template-build" : "template-import", name, r->json, err);
+        name = json_string_value(json_object_get(r->json, "build"));
+    return api_job_begin(r, str_eq(way, "import") ? "template-import" : "template-build", name,
+                         r->json, err);
+}
+
+int on_template_update(struct request *r, struct err *err)
+{
+    return api_job_begin(r, "template-update", r->name, r->json, err);
+}
+
+int on_prune(struct request *r, struct err *err)
+{
+    return api_job_begin(r, "template-prune", "templates", NULL, err);
+}
+
+int on_template_log(struct request *r, struct err *err)
+{
+    auto_fd int fd = -1;
+    struct MHD_Response *response = NULL;
+    int rc = ve_template_log_open(r->api->node, r->name, &fd, err);
+    if (rc == 0)
+        rc = request_file(r, steal_fd(&fd), "text/plain; charset=utf-8", &response, err);
+    if (rc < 0)
+        return rc;
+    request_response(r, MHD_HTTP_OK, response);
+    return 0;
 }
 
 int on_template_remove(struct request *r, struct err *err)
 {
-    return api_job_begin(r, "template-remove", r->name, NULL, err);
+    json_t *options = json_pack("{s:b}", "force", request_flag(r, "force"));
+    int rc = api_job_begin(r, "template-remove", r->name, options, err);
+    json_decref(options);
+    return rc;
 }

@@ -36,10 +36,8 @@ static void on_upgrade(void *cls, struct MHD_Connection *conn, void *ctx, const 
     int rc;
     if (extra_size)
         rc = err_set(&err, ERR_USAGE, "frames came before the answer to the upgrade");
-    else if (r->json)
-        rc = ve_exec_stream(api->node, r->name, r->json, sock, NULL, NULL, &err);
     else
-        rc = ve_console(api->node, r->name, sock, &err);
+        rc = r->take(r, sock, &err);
     if (rc < 0)
         send_error(sock, &err);
     /* Closes our descriptor without shutdown(2): the session goes on over its duplicate. */
@@ -55,31 +53,35 @@ static bool wants_upgrade(struct request *r)
            str_eq(upgrade, FRAME_PROTOCOL);
 }
 
-static int upgrade(struct request *r, struct err *err)
+static int upgrade(struct request *r, session_take *take, struct err *err)
 {
     struct MHD_Response *response = MHD_create_response_for_upgrade(on_upgrade, r);
     if (!response)
         return err_set(err, ERR_EXHAUSTED, "out of memory");
+    r->take = take;
     MHD_add_response_header(response, MHD_HTTP_HEADER_UPGRADE, FRAME_PROTOCOL);
     request_response(r, MHD_HTTP_SWITCHING_PROTOCOLS, response);
     return 0;
 }
 
+int session_upgrade(struct request *r, const char *what, session_take *take, struct err *err)
+{
+    if (wants_upgrade(r))
+        return upgrade(r, take, err);
+    struct err why = {0};
+    err_set(&why, ERR_USAGE, "%s needs \"Connection: Upgrade\" and \"Upgrade: " FRAME_PROTOCOL "\"",
+            what);
+    request_fail(r, MHD_HTTP_UPGRADE_REQUIRED, &why);
+    if (r->response)
+        MHD_add_response_header(r->response, MHD_HTTP_HEADER_UPGRADE, FRAME_PROTOCOL);
+    return 0;
+}
+
 /* ---- commands ---- */
 
-/* The reference is ours. */
-static void on_collected(void *ctx, json_t *result, const struct err *failed)
+static int take_exec(struct request *r, int sock, struct err *err)
 {
-    struct request *r = pending_take(ctx, NULL);
-    struct err err = {0};
-    if (!r) {
-        json_decref(result);
-        return;
-    }
-    if (failed && failed->kind)
-        request_fail(r, 0, failed);
-    else if (request_json(r, MHD_HTTP_OK, result, NULL, &err) < 0)
-        request_fail(r, 0, &err);
+    return ve_exec_stream(r->api->node, r->name, r->json, sock, NULL, NULL, err);
 }
 
 int on_exec(struct request *r, struct err *err)
@@ -93,13 +95,13 @@ int on_exec(struct request *r, struct err *err)
     if (rc < 0)
         return rc;
     if (stream)
-        return upgrade(r, err);
+        return upgrade(r, take_exec, err);
     if ((rc = crowd_claim(r, err)) < 0)
         return rc;
     struct pending *p = request_pending(r, -1);
     if (!p)
         return err_set(err, ERR_EXHAUSTED, "out of memory");
-    rc = ve_exec_collect(r->api->node, r->name, r->json, on_collected, p, err);
+    rc = ve_exec_collect(r->api->node, r->name, r->json, pending_answer, p, err);
     if (rc < 0)
         pending_take(p, NULL);
     return rc;
@@ -107,20 +109,15 @@ int on_exec(struct request *r, struct err *err)
 
 /* ---- the console ---- */
 
+static int take_console(struct request *r, int sock, struct err *err)
+{
+    return ve_console(r->api->node, r->name, sock, err);
+}
+
 int on_console(struct request *r, struct err *err)
 {
     int rc = ve_console_check(r->api->node, r->name, err);
-    if (rc < 0)
-        return rc;
-    if (wants_upgrade(r))
-        return upgrade(r, err);
-    struct err why = {0};
-    err_set(&why, ERR_USAGE,
-            "the console needs \"Connection: Upgrade\" and \"Upgrade: " FRAME_PROTOCOL "\"");
-    request_fail(r, MHD_HTTP_UPGRADE_REQUIRED, &why);
-    if (r->response)
-        MHD_add_response_header(r->response, MHD_HTTP_HEADER_UPGRADE, FRAME_PROTOCOL);
-    return 0;
+    return rc < 0 ? rc : session_upgrade(r, "the console", take_console, err);
 }
 
 /* One part of the log, as much as there is now: terem-keep goes on writing. */

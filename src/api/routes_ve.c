@@ -4,11 +4,20 @@
 
 #include "base/cleanup.h"
 
+#define LIST_MAX (256u << 20) /* some kilobytes for each VE that there can be */
+
+/* Takes the text of a list. */
+static int answer_list(struct request *r, int rc, struct str *list, struct err *err)
+{
+    str_add(list, "\n");
+    return rc < 0 ? rc : request_text(r, list, "application/json", err);
+}
+
 int on_ves(struct request *r, struct err *err)
 {
-    json_t *list = NULL;
-    int rc = ve_list(r->api->node, url_query(&r->url, "label"), &list, err);
-    return rc < 0 ? rc : request_json(r, MHD_HTTP_OK, list, NULL, err);
+    auto_str struct str list = str_init(LIST_MAX);
+    const char *label = url_query(&r->url, "label"), *fields = url_query(&r->url, "fields");
+    return answer_list(r, ve_list(r->api->node, label, fields, &list, err), &list, err);
 }
 
 int on_ve_create(struct request *r, struct err *err)
@@ -46,9 +55,9 @@ int on_ve_counters(struct request *r, struct err *err)
 
 int on_usage(struct request *r, struct err *err)
 {
-    json_t *list = NULL;
-    int rc = ve_usage_all(r->api->node, url_query(&r->url, "label"), &list, err);
-    return rc < 0 ? rc : request_json(r, MHD_HTTP_OK, list, NULL, err);
+    auto_str struct str list = str_init(LIST_MAX);
+    const char *label = url_query(&r->url, "label");
+    return answer_list(r, ve_usage_all(r->api->node, label, &list, err), &list, err);
 }
 
 int on_ve_change(struct request *r, struct err *err)
@@ -69,4 +78,11 @@ int on_ve_destroy(struct request *r, struct err *err)
 int on_ve_action(struct request *r, struct err *err)
 {
     return api_job_begin(r, r->route->arg, r->name, r->json, err);
+}
+
+int on_ve_clone(struct request *r, struct err *err)
+{
+    int64_t job;
+    int rc = ve_clone(r->api->node, r->name, r->json, &job, err);
+    return rc < 0 ? rc : api_job_answer(r, job, err);
 }

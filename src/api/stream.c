@@ -1,19 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "api/feed.h"
 #include "api/request.h"
 
 #include "base/cleanup.h"
 
-#include <time.h>
-
-#define STREAM_MAX   (64 * 1024) /* bytes that wait for one slow client */
+#define STREAM_MAX   (64 * 1024) /* bytes of one's own that wait for a slow client */
 #define STREAM_BLOCK 4096        /* of one write */
+
+/* To tell a thousand subscribers takes some milliseconds (bench/part_teremd.py): while events come
+ * without end, they are told of several at once, at most once in this time for each of them, which
+ * is a small part of teremd's.  Up to nine are told at once, always. */
+#define TELL_US 100u
 
 struct stream {
     struct request *r;
     struct stream *next; /* in api->subscribers */
     bool subscribed, sse, ended;
-    bool partial;  /* the last byte sent was not the end of a line */
-    uint64_t lost; /* events that found no room */
+    struct feed_reader reader; /* of a subscriber; of others: */
+    bool partial;              /* the last byte sent was not the end of a line */
     char *buf;
     size_t len, sent, cap;
 };
@@ -51,43 +55,28 @@ static void drop_lines(struct stream *s)
     s->len = keep;
 }
 
-static bool put_text(struct stream *s, const json_t *line)
-{
-    auto_free char *text = json_dumps(line, JSON_COMPACT);
-    if (!text)
-        return false;
-    size_t n = strlen(text);
-    if (s->len - s->sent + n > STREAM_MAX) {
-        if (s->subscribed)
-            return false;
-        drop_lines(s); /* a job's newest state says all */
-    }
-    const char *type = json_string_value(json_object_get(line, "type"));
-    bool ok = true;
-    if (s->sse)
-        ok = append(s, "event: ", 7) && append(s, type ? type : "", type ? strlen(type) : 0) &&
-             append(s, "\ndata: ", 7);
-    return ok && append(s, text, n) && append(s, s->sse ? "\n\n" : "\n", s->sse ? 2 : 1);
-}
-
 void api_stream_put(struct stream *s, const json_t *line)
 {
-    if (s->lost || !put_text(s, line))
-        s->lost++;
+    auto_free char *text = json_dumps(line, JSON_COMPACT);
+    size_t n = text ? strlen(text) : 0;
+    if (s->len - s->sent + n > STREAM_MAX)
+        drop_lines(s); /* a job's newest state says all */
+    if (text && append(s, text, n))
+        append(s, "\n", 1);
     request_resume(s->r);
 }
 
-static void tell_lost(struct stream *s)
+static size_t read_own(struct stream *s, char *buf, size_t max)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    json_t *line =
-        json_pack("{s:I,s:s,s:I}", "time", (json_int_t)now.tv_sec * 1000 + now.tv_nsec / 1000000,
-                  "type", "events.lost", "count", (json_int_t)s->lost);
-    s->lost = 0;
-    if (line)
-        put_text(s, line);
-    json_decref(line);
+    size_t n = s->len - s->sent;
+    if (n > max)
+        n = max;
+    if (n) {
+        memcpy(buf, s->buf + s->sent, n);
+        s->sent += n;
+        s->partial = s->buf[s->sent - 1] != '\n';
+    }
+    return n;
 }
 
 static ssize_t read_stream(void *cls, uint64_t pos, char *buf, size_t max)
@@ -96,17 +85,10 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *buf, size_t max)
     struct stream *s = r->stream;
     if (r->aborted)
         return MHD_CONTENT_READER_END_WITH_ERROR;
-    if (s->sent == s->len && s->lost && s->subscribed)
-        tell_lost(s);
-    size_t n = s->len - s->sent;
-    if (n > max)
-        n = max;
-    if (n) {
-        memcpy(buf, s->buf + s->sent, n);
-        s->sent += n;
-        s->partial = s->buf[s->sent - 1] != '\n';
+    size_t n =
+        s->subscribed ? feed_read(r->api->feed, &s->reader, buf, max) : read_own(s, buf, max);
+    if (n)
         return (ssize_t)n;
-    }
     if (s->ended)
         return MHD_CONTENT_READER_END_OF_STREAM;
     /* Returning 0 without suspending would spin. */
@@ -139,43 +121,88 @@ void api_stream_end(struct stream *s)
     request_resume(s->r);
 }
 
-/* ---- events: one watch on the node, handed to every subscriber ---- */
+/* ---- events: one watch on the node, one feed for every subscriber ---- */
+
+static void tell(struct api *api)
+{
+    uint64_t at = feed_end(api->feed);
+    api->told = uv_now(api->loop);
+    for (struct stream *s = api->subscribers; s; s = s->next) {
+        at = s->reader.at < at ? s->reader.at : at;
+        request_resume(s->r);
+    }
+    feed_trim(api->feed, at);
+}
+
+static void on_tell_timer(uv_timer_t *timer)
+{
+    tell(timer->data);
+}
 
 static void on_event(void *ctx, const json_t *event)
 {
     struct api *api = ctx;
-    for (struct stream *s = api->subscribers; s; s = s->next)
-        api_stream_put(s, event);
+    uint64_t due = api->told + (uint64_t)api->n_subscribers * TELL_US / 1000;
+    uint64_t now = uv_now(api->loop);
+    feed_add(api->feed, event);
+    if (now >= due)
+        tell(api);
+    else if (!uv_is_active((uv_handle_t *)&api->tell_timer))
+        uv_timer_start(&api->tell_timer, on_tell_timer, due - now, 0);
+}
+
+static int begin_feed(struct api *api, struct err *err)
+{
+    if (feed_open(&api->feed, err) < 0)
+        return -err->kind;
+    int rc = ve_event_watch(api->node, on_event, api, &api->events, err);
+    if (rc < 0)
+        feed_close(steal_ptr(&api->feed));
+    return rc;
+}
+
+static void end_feed(struct api *api)
+{
+    ve_unwatch(api->events);
+    api->events = NULL;
+    uv_timer_stop(&api->tell_timer);
+    feed_close(steal_ptr(&api->feed));
 }
 
 int api_stream_subscribe(struct request *r, struct err *err)
 {
     struct api *api = r->api;
-    if (!api->events) {
-        int rc = ve_event_watch(api->node, on_event, api, &api->events, err);
-        if (rc < 0)
-            return rc;
-    }
-    r->stream->subscribed = true;
-    r->stream->next = api->subscribers;
-    api->subscribers = r->stream;
+    struct stream *s = r->stream;
+    if (!api->feed && begin_feed(api, err) < 0)
+        return -err->kind;
+    feed_join(api->feed, &s->reader);
+    s->reader.sse = s->sse;
+    s->subscribed = true;
+    s->next = api->subscribers;
+    api->subscribers = s;
+    api->n_subscribers++;
     return 0;
+}
+
+static void unsubscribe(struct stream *s)
+{
+    struct api *api = s->r->api;
+    struct stream **at = &api->subscribers;
+    while (*at != s)
+        at = &(*at)->next;
+    *at = s->next;
+    api->n_subscribers--;
+    feed_leave(&s->reader);
+    if (!api->subscribers)
+        end_feed(api);
 }
 
 void api_stream_free(struct stream *s)
 {
     if (!s)
         return;
-    struct api *api = s->r->api;
-    for (struct stream **at = &api->subscribers; s->subscribed && *at; at = &(*at)->next)
-        if (*at == s) {
-            *at = s->next;
-            break;
-        }
-    if (!api->subscribers && api->events) {
-        ve_unwatch(api->events);
-        api->events = NULL;
-    }
+    if (s->subscribed)
+        unsubscribe(s);
     free(s->buf);
     free(s);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A stand-in for the room ve: one VE, "web1", and jobs that take a few milliseconds. */
+/* A stand-in for the room ve: one VE, "web1", jobs that take a few milliseconds, and what is said
+ * to it while it runs.  What only ever gives one answer is in test_fake_answers.c. */
 #include "test_fake.h"
 
 #include "base/fd.h"
@@ -147,7 +148,7 @@ size_t fake_close(struct ve_node *n)
     return left;
 }
 
-static int missing(const char *name, struct err *err)
+int fake_missing(const char *name, struct err *err)
 {
     if (strcmp(name, "web1") == 0)
         return 0;
@@ -156,16 +157,20 @@ static int missing(const char *name, struct err *err)
 
 /* ---- the contract ---- */
 
-int ve_list(struct ve_node *n, const char *label, json_t **ret, struct err *err)
+int ve_list(struct ve_node *n, const char *label, const char *fields, struct str *out,
+            struct err *err)
 {
-    *ret = json_pack("[{s:s,s:s,s:s,s:{s:i,s:i}}]", "name", "web1", "label", label ? label : "",
-                     "state", "running", "usage", "memory", 4096, "cpu_usec", 1500000);
+    str_add(
+        out,
+        "[{\"name\":\"web1\",\"label\":\"%s\",\"fields\":\"%s\",\"state\":\"running\",\"usage\":"
+        "{\"memory\":4096,\"cpu_usec\":1500000}}]",
+        label ? label : "", fields ? fields : "");
     return 0;
 }
 
 int ve_show(struct ve_node *n, const char *name, json_t **ret, struct err *err)
 {
-    int rc = missing(name, err);
+    int rc = fake_missing(name, err);
     if (rc == 0)
         *ret = json_pack("{s:s}", "name", name);
     return rc;
@@ -173,7 +178,7 @@ int ve_show(struct ve_node *n, const char *name, json_t **ret, struct err *err)
 
 int ve_counters(struct ve_node *n, const char *name, json_t **ret, struct err *err)
 {
-    int rc = missing(name, err);
+    int rc = fake_missing(name, err);
     if (rc == 0)
         *ret = json_array();
     return rc;
@@ -194,7 +199,7 @@ json_t *ve_doctor(struct ve_node *n)
 
 int ve_create(struct ve_node *n, const json_t *spec, json_t **ret, struct err *err)
 {
-    if (missing(json_string_value(json_object_get(spec, "name")), NULL) == 0)
+    if (fake_missing(json_string_value(json_object_get(spec, "name")), NULL) == 0)
         return err_set(err, ERR_EXISTS, "web1: there is one already");
     *ret = json_deep_copy(spec);
     return 0;
@@ -203,7 +208,7 @@ int ve_create(struct ve_node *n, const json_t *spec, json_t **ret, struct err *e
 int ve_update(struct ve_node *n, const char *name, const json_t *changes, json_t **ret,
               struct err *err)
 {
-    int rc = missing(name, err);
+    int rc = fake_missing(name, err);
     if (rc == 0)
         *ret = json_deep_copy(changes);
     return rc;
@@ -296,7 +301,7 @@ void ve_unwatch(struct ve_watch *w)
 
 int ve_exec_check(struct ve_node *n, const char *name, const json_t *request, struct err *err)
 {
-    return missing(name, err);
+    return fake_missing(name, err);
 }
 
 int ve_exec_stream(struct ve_node *n, const char *name, const json_t *request, int client_fd,
@@ -336,7 +341,7 @@ int ve_exec_collect(struct ve_node *n, const char *name, const json_t *request, 
 
 int ve_console_check(struct ve_node *n, const char *name, struct err *err)
 {
-    return missing(name, err);
+    return fake_missing(name, err);
 }
 
 int ve_console(struct ve_node *n, const char *name, int client_fd, struct err *err)
@@ -346,7 +351,7 @@ int ve_console(struct ve_node *n, const char *name, int client_fd, struct err *e
 
 int ve_logs_open(struct ve_node *n, const char *name, int ret_fds[2], struct err *err)
 {
-    int rc = missing(name, err);
+    int rc = fake_missing(name, err);
     if (rc < 0)
         return rc;
     for (int i = 0; i < 2; i++) {
@@ -386,103 +391,8 @@ int ve_pull(struct ve_node *n, const char *name, const json_t *options, int data
     return answer_later(n, fn, ctx, data_fd, err);
 }
 
-void ve_counters_each(struct ve_node *n, const char *label, bool only_failed, ve_counters_fn fn,
-                      void *ctx)
-{
-    struct param_set set;
-    struct param_counters list = {0};
-    param_set_init(&set);
-    struct param_counter *c = param_counters_of(&list, param_find("processes"));
-    c->held = (struct param_count){true, UINT64_MAX};
-    c->failcnt = (struct param_count){true, 0};
-    fn(ctx, only_failed ? "failed" : "web1", &set, &list);
-    fn(ctx, "web2", &set, &list);
-}
-
-int ve_usage_all(struct ve_node *n, const char *label, json_t **ret, struct err *err)
-{
-    *ret = json_array();
-    return 0;
-}
-
-void ve_sample_each(struct ve_node *n, void (*fn)(void *ctx, const struct ve_sample *s), void *ctx)
-{
-    struct param_set set;
-    struct ve_sample s = {.id = 1,
-                          .name = "we\\b\"1\n",
-                          .params = &set,
-                          .usage = {.has_cpu = true, .cpu_usec = 1500000},
-                          .pressure = {.cpu = 1250, .memory = 0, .io = -1}};
-    param_set_init(&set);
-    struct param_counter *c = param_counters_of(&s.counters, param_find("processes"));
-    c->held = (struct param_count){true, 7};
-    c->failcnt = (struct param_count){true, 3};
-    c = param_counters_of(&s.counters, param_find("cpu.limit"));
-    c->held = (struct param_count){true, 1250};
-    fn(ctx, &s);
-}
-
-struct param_count ve_counter_barrier(const struct param_set *set, const struct param_row *row)
-{
-    return (struct param_count){0};
-}
-
-struct param_count ve_counter_limit(const struct param_set *set, const struct param_row *row)
-{
-    return (struct param_count){true, 18446744073709551615u};
-}
-
-json_t *ve_states_json(struct ve_node *n)
-{
-    return json_pack("[{s:s}]", "state", "running");
-}
-
-bool ve_param_here(struct ve_node *n, const struct param_row *row, char *why, size_t size)
-{
-    str_print(why, size, "it is a fake");
-    return false;
-}
-
-int ve_profile_list(struct ve_node *n, json_t **ret, struct err *err)
-{
-    *ret = json_array();
-    return 0;
-}
-
-int ve_profile_show(struct ve_node *n, const char *name, json_t **ret, struct err *err)
-{
-    return err_set(err, ERR_NOT_FOUND, "there is no profile %s", name);
-}
-
-int ve_profile_create(struct ve_node *n, const json_t *spec, json_t **ret, struct err *err)
-{
-    *ret = json_pack("{s:O, s:{}, s:[]}", "name", json_object_get(spec, "name"), "params", "ves");
-    return 0;
-}
-
-int ve_profile_update(struct ve_node *n, const char *name, const json_t *changes, json_t **ret,
-                      struct err *err)
-{
-    return ve_profile_show(n, name, ret, err);
-}
-
-int ve_profile_remove(struct ve_node *n, const char *name, struct err *err)
-{
-    return err_set(err, ERR_STATE, "profile %s is used by web1", name);
-}
-
-int ve_template_list(struct ve_node *n, json_t **ret, struct err *err)
-{
-    *ret = json_array();
-    return 0;
-}
-
-int ve_template_show(struct ve_node *n, const char *name, json_t **ret, struct err *err)
-{
-    return err_set(err, ERR_NOT_FOUND, "%s: there is no such template", name);
-}
-
-int ve_node_stop(struct ve_node *n, bool force, void (*done)(void *ctx), void *ctx, struct err *err)
+int ve_node_stop(struct ve_node *n, bool force, int64_t within_s, void (*done)(void *ctx),
+                 void *ctx, struct err *err)
 {
     n->stopped = done;
     n->stopped_ctx = ctx;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "command.h"
+#include "help.h"
 
 #include "base/name.h"
 #include "base/str.h"
@@ -10,22 +11,60 @@
 const struct command *command_find(const char *name)
 {
     for (size_t i = 0; i < command_table_size; i++)
-        if (str_eq(command_table[i].name, name))
-            return &command_table[i];
+        if (str_eq(command_table[i]->name, name))
+            return command_table[i];
     return NULL;
 }
 
 static const char *next_command(void *ctx, size_t i)
 {
-    return i < command_table_size ? command_table[i].name : NULL;
+    return i < command_table_size ? command_table[i]->name : NULL;
 }
 
-static bool is_group(const char *word)
+const struct command_group *command_group_find(const char *name)
 {
     for (const struct command_group *g = command_groups; g->name; g++)
-        if (str_eq(g->name, word))
-            return true;
-    return false;
+        if (str_eq(g->name, name))
+            return g;
+    return NULL;
+}
+
+static const char *group_find(const char *name)
+{
+    const struct command_group *g = command_group_find(name);
+    return g ? g->name : NULL;
+}
+
+/* The word that follows the group in a name; NULL: the name is not in the group. */
+static const char *word_after(const char *group, const char *name)
+{
+    size_t n = group ? strlen(group) : 0;
+    if (!group)
+        return name;
+    return str_starts(name, group) && name[n] == ' ' ? name + n + 1 : NULL;
+}
+
+static bool same_word(const char *a, const char *b)
+{
+    size_t n = strcspn(a, " ");
+    return n == strcspn(b, " ") && strncmp(a, b, n) == 0;
+}
+
+void command_words(struct str *s, const char *group, const char *between)
+{
+    bool first = true;
+    for (size_t i = 0; i < command_table_size; i++) {
+        const char *word = word_after(group, command_table[i]->name);
+        bool again = !word || help_hidden(command_table[i]);
+        for (size_t k = 0; k < i && !again; k++) {
+            const char *other = word_after(group, command_table[k]->name);
+            again = other && same_word(word, other);
+        }
+        if (again)
+            continue;
+        str_add(s, "%s%.*s", first ? "" : between, (int)strcspn(word, " "), word);
+        first = false;
+    }
 }
 
 static int unknown_command(const char *name, struct err *err)
@@ -46,10 +85,7 @@ static int unknown_word(const char *group, const char *word, struct err *err)
     auto_str struct str names = str_init(512);
     auto_str struct str full = str_init(512);
     str_add(&full, "%s ", group);
-    size_t n = full.len;
-    for (size_t i = 0; i < command_table_size; i++)
-        if (str_starts(command_table[i].name, str_c(&full)))
-            str_add(&names, "%s%s", names.len ? ", " : "", command_table[i].name + n);
+    command_words(&names, group, ", ");
     if (!word)
         return err_set(err, ERR_USAGE, "terem %s needs one of: %s", group, str_c(&names));
     str_escape(&full, word, strnlen(word, 40));
@@ -62,6 +98,12 @@ static const struct command *in_group(const char *group, const char *word)
 {
     char both[64];
     return str_print(both, sizeof(both), "%s %s", group, word) == 0 ? command_find(both) : NULL;
+}
+
+static const char *group_in(const char *group, const char *word)
+{
+    char both[64];
+    return str_print(both, sizeof(both), "%s %s", group, word) == 0 ? group_find(both) : NULL;
 }
 
 struct option_walk {
@@ -182,6 +224,8 @@ static int check_count(const struct args *a, struct err *err)
         if (strchr(a->pos[c->max], '=') && str_eq(c->name, "create"))
             return err_set(err, ERR_USAGE, "\"%s\" is one word too many; use --set %s", str_c(&s),
                            str_c(&s));
+        if (str_eq(c->name, "list"))
+            str_add(&use, "; terem show %s shows one VE", str_c(&s));
         return err_set(err, ERR_USAGE, "\"%s\" is one word too many; %s", str_c(&s), str_c(&use));
     }
     return err_set(err, ERR_USAGE, "a word is missing; %s", str_c(&use));
@@ -189,16 +233,21 @@ static int check_count(const struct args *a, struct err *err)
 
 static int command_word(struct args *a, const char *text, struct err *err)
 {
-    if (a->group) {
-        const char *group = a->group;
-        a->group = NULL;
-        a->command = in_group(group, text);
-        return a->command ? 0 : unknown_word(group, text, err);
-    }
-    if (is_group(text)) {
-        a->group = text;
-        a->command = in_group(text, "list"); /* the group alone lists, where there is a list */
+    const char *outer = a->group, *group = outer ? group_in(outer, text) : group_find(text);
+    if (group) {
+        a->group = group;
+        a->command = in_group(group, "list"); /* the group alone lists, where there is a list */
+        if (!a->command)
+            a->command = command_find(group);
         return 0;
+    }
+    if (outer) {
+        const struct command *c = in_group(outer, text), *itself = command_find(outer);
+        a->group = NULL;
+        a->command = c ? c : itself; /* "backup verify FILE", and "backup VE FILE" */
+        if (!c && itself)
+            a->pos[a->n_pos++] = text;
+        return a->command ? 0 : unknown_word(outer, text, err);
     }
     a->command = command_find(text);
     return a->command ? 0 : unknown_command(text, err);

@@ -22,6 +22,8 @@ static void add_number(struct str *s, const char *type, const char *member, uint
         str_add(s, "%s", number_format_size(n, buf));
     else if (str_eq(type, param_type_name(PARAM_IO)))
         str_add(s, "%s/s", number_format_size(n, buf));
+    else if (str_eq(type, param_type_name(PARAM_RATE)))
+        str_add(s, "%" PRIu64 "bit/s", n);
     else if (str_eq(type, param_type_name(PARAM_TIME)))
         str_add(s, "%s", number_format_time(n, buf));
     else if (str_eq(type, param_type_name(PARAM_PERCENT)))
@@ -67,13 +69,36 @@ static int all_failed(struct cli *cli, json_t *ret, struct err *err)
     return r;
 }
 
-/* true: something could not be counted. */
-static bool counter_table(struct text_table *t, const json_t *rows)
+/* Says which rows were not counted: "disk.inodes: not counted, …" for each reason that is not the
+ * kernel's, once. */
+static void say_uncounted(const struct cli *cli, struct str *out, const json_t *rows)
+{
+    static const char *const counted[] = {"held", "maxheld", "failcnt"};
+    auto_json json_t *said = json_object();
+    bool kernel = false;
+    const json_t *row;
+    size_t i;
+    json_array_foreach(rows, i, row)
+    {
+        const char *why = cli_text(row, "uncounted");
+        if (*why && !json_object_get(said, cli_text(row, "key"))) {
+            json_object_set_new(said, cli_text(row, "key"), json_true());
+            auto_str struct str s = str_init(TEXT_MAX);
+            str_add(&s, "%s is not counted: %s", cli_text(row, "key"), why);
+            text_add_wrapped(out, str_c(&s), 2, cli->out_tty ? cli_columns(1) : 0);
+            str_add(out, "\n");
+        }
+        for (size_t k = 0; k < ARRAY_SIZE(counted); k++)
+            kernel |= !*why && cli_is_null(row, counted[k]);
+    }
+    if (kernel)
+        str_add(out, "%s: not counted on this kernel\n", UNCOUNTED);
+}
+
+static void counter_table(struct text_table *t, const json_t *rows)
 {
     static const char *const heads[] = {"VE",      "COUNTER", "HELD",   "MAXHELD",
                                         "BARRIER", "LIMIT",   "FAILCNT"};
-    static const char *const counted[] = {"held", "maxheld", "failcnt"};
-    bool uncounted = false;
     const json_t *row;
     size_t i;
     for (i = 7 - t->columns; i < ARRAY_SIZE(heads); i++)
@@ -88,10 +113,7 @@ static bool counter_table(struct text_table *t, const json_t *rows)
         counter_cell(t, row, "barrier", NULL);
         counter_cell(t, row, "limit", "unlimited");
         counter_cell(t, row, "failcnt", UNCOUNTED);
-        for (size_t k = 0; k < ARRAY_SIZE(counted); k++)
-            uncounted |= cli_is_null(row, counted[k]);
     }
-    return uncounted;
 }
 
 /* "memory.limit" a line; of all VEs "web1 memory.limit". */
@@ -117,7 +139,7 @@ static int fetch_one(struct cli *cli, const char *name, json_t **ret, struct err
     return r < 0 ? r : cli_call(cli, "GET", str_c(&path), NULL, ret, err);
 }
 
-int cmd_counters(struct cli *cli, const struct args *a, struct err *err)
+static int run_counters(struct cli *cli, const struct args *a, struct err *err)
 {
     auto_str struct str out = str_init(TEXT_MAX);
     auto_table struct text_table t = {.columns = 6, .right = 0x3e};
@@ -139,12 +161,29 @@ int cmd_counters(struct cli *cli, const struct args *a, struct err *err)
         t.columns = 7;
         t.right = 0x7c;
     }
-    bool uncounted = counter_table(&t, rows);
-    if (json_array_size(rows) == 0 && cli->out_tty)
-        str_add(&out, "No limit has refused anything.\n");
-    else
-        text_table_render(&t, &out, 0);
-    if (uncounted)
-        str_add(&out, UNCOUNTED ": not counted on this kernel\n");
+    counter_table(&t, rows);
+    cli_add_table(cli, &out, &t, false,
+                  json_array_size(rows) ? NULL : "No limit has refused anything.");
+    say_uncounted(cli, &out, rows);
     return cli_out(&out, err);
 }
+
+static const struct option_spec counters_options[] = {
+    {"failed", 0, NULL, "only those whose limit said no; without VE, of all that run"},
+    END,
+};
+
+command_row cmd_counters = {
+    .name = "counters",
+    .summary = "show what a VE holds of each limited resource",
+    .usage = "VE | --failed",
+    .max = 1,
+    .complete = COMPLETE_VES,
+    .options = counters_options,
+    .run = run_counters,
+    .detail = "HELD now and MAXHELD at most since its start, beside BARRIER (the soft limit) and "
+              "LIMIT; FAILCNT is how often the limit said no. What is not counted here "
+              "is shown as ?, with the reason below. The VE itself reads the same in "
+              "/proc/fs/user_beancounters.",
+    .examples = {"terem counters web1", "terem counters --failed"},
+};

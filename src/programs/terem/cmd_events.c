@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* events: one line for each thing that happens. */
 #include "base/cleanup.h"
+#include "base/number.h"
 #include "cli.h"
 #include "command.h"
 #include "event_text.h"
@@ -72,7 +73,163 @@ static void words_job(struct str *s, const json_t *e)
     text_add(s, cli_text(job, "kind"));
     str_add(s, " ");
     text_add(s, cli_text(job, "state"));
-    add_text(s, job);
+    if (str_eq(cli_text(job, "state"), "running"))
+        add_text(s, job); /* of one that has ended, the last step is not what came of it */
+    else if (!cli_is_null(json_object_get(job, "result"), "total"))
+        str_add(s, ": %" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT " done",
+                cli_int(json_object_get(job, "result"), "done"),
+                cli_int(json_object_get(job, "result"), "total"));
+    if (!str_eq(cli_text(job, "state"), "failed"))
+        return;
+    const char *why = cli_text(json_object_get(job, "error"), "message");
+    const char *subject = cli_text(job, "subject");
+    size_t len = strlen(subject);
+    if (len && str_starts(why, subject) && why[len] == ':' && why[len + 1] == ' ')
+        why += len + 2; /* it stands in front of the line */
+    str_add(s, "%s", *why ? ": " : "");
+    text_add(s, why);
+}
+
+/* ": memory.limit=512M, labels.tier=web"; "-" is the value of what was taken away. */
+static void add_changes(struct str *s, const json_t *changes, const char *inside, bool *first)
+{
+    const char *key;
+    json_t *v;
+    json_object_foreach((json_t *)changes, key, v)
+    {
+        if (str_eq(key, "force"))
+            continue;
+        if (json_is_object(v)) {
+            add_changes(s, v, str_eq(key, "params") ? "" : key, first);
+            continue;
+        }
+        str_add(s, "%s%s%s", *first ? ": " : ", ", inside, *inside ? "." : "");
+        text_add(s, key);
+        str_add(s, "=");
+        if (json_is_integer(v))
+            str_add(s, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
+        else if (json_is_boolean(v))
+            str_add(s, "%s", json_is_true(v) ? "true" : "false");
+        else
+            text_add(s, json_string_value(v));
+        *first = false;
+    }
+}
+
+static void words_updated(struct str *s, const json_t *e)
+{
+    const json_t *changes = json_object_get(e, "changes");
+    bool first = true;
+    if (cli_is_null(changes, "template")) {
+        str_add(s, "updated");
+        add_changes(s, changes, "", &first);
+        return;
+    }
+    str_add(s, "updated to template ");
+    text_add(s, cli_text(changes, "template"));
+    str_add(s, ", revision %" JSON_INTEGER_FORMAT, cli_int(changes, "revision"));
+}
+
+static void words_created(struct str *s, const json_t *e)
+{
+    str_add(s, "created");
+    if (!*cli_text(e, "from"))
+        return;
+    str_add(s, ", a clone of ");
+    text_add(s, cli_text(e, "from"));
+}
+
+/* "25M": of disk.space; else a number. */
+static void add_amount(struct str *s, const json_t *e, const char *member)
+{
+    char size[NUMBER_TEXT];
+    if (str_eq(cli_text(e, "key"), "disk.space"))
+        str_add(s, "%s", number_format_size((uint64_t)cli_int(e, member), size));
+    else
+        str_add(s, "%" JSON_INTEGER_FORMAT, cli_int(e, member));
+}
+
+/* "disk.space: 25M used, above the soft 20M: …" */
+static void words_disk(struct str *s, const json_t *e)
+{
+    const char *type = cli_text(e, "type");
+    bool below = str_eq(type, "ve.disk_ok");
+    text_add(s, cli_text(e, "key"));
+    str_add(s, ": ");
+    if (!cli_is_null(e, "used")) {
+        add_amount(s, e, "used");
+        str_add(s, " used, ");
+    }
+    if (cli_is_null(e, "soft")) {
+        str_add(s, "%s", below ? "and no soft limit any more" : "above its soft limit");
+    } else {
+        str_add(s, below ? "not above the soft limit " : "above the soft limit ");
+        add_amount(s, e, "soft");
+        str_add(s, below ? " any more" : "");
+    }
+    if (str_eq(type, "ve.disk_held")) {
+        str_add(s, " for too long: nothing can be added until enough is deleted");
+    } else if (!below && !cli_is_null(e, "until")) {
+        str_add(s, ": delete some until ");
+        text_add_time(s, cli_int(e, "until"));
+        str_add(s, ", or nothing can be added from then on");
+    }
+}
+
+static void words_class(struct str *s, const json_t *e)
+{
+    str_add(s,
+            "changed, %" JSON_INTEGER_FORMAT " prefixes added and %" JSON_INTEGER_FORMAT " removed",
+            cli_int(e, "added"), cli_int(e, "removed"));
+}
+
+static void words_address(struct str *s, const json_t *e)
+{
+    const char *what = strchr(cli_text(e, "type"), '.') + 1;
+    text_add(s, cli_text(e, "address"));
+    str_add(s, " %s", what);
+    if (!cli_is_null(e, "from")) {
+        str_add(s, " from ");
+        text_add(s, cli_text(e, "from"));
+    }
+}
+
+static void words_port(struct str *s, const json_t *e)
+{
+    text_add(s, cli_text(e, "port"));
+    str_add(s, " %s", strchr(cli_text(e, "type"), '.') + 1);
+}
+
+static void words_address_pool(struct str *s, const json_t *e)
+{
+    str_add(s, "address pool ");
+    text_add(s, cli_text(e, "address_pool"));
+    str_add(s, ": %s", strchr(cli_text(e, "type"), '.') + 1);
+    if (!cli_is_null(e, "prefix")) {
+        str_add(s, ", ");
+        text_add(s, cli_text(e, "prefix"));
+    }
+}
+
+static void words_private(struct str *s, const json_t *e)
+{
+    const char *what = strchr(cli_text(e, "type"), '.') + 1;
+    bool member = !cli_is_null(e, "ve");
+    str_add(s, "%s%sprivate network ", member ? what : "", member ? " " : "");
+    text_add(s, cli_text(e, "network"));
+    if (!member)
+        str_add(s, ": %s", what);
+}
+
+static void words_recovered(struct str *s, const json_t *e)
+{
+    str_add(s, "teremd is at work again%s",
+            json_is_true(json_object_get(e, "booted")) ? ", after a start of the machine" : "");
+}
+
+static void words_lxcfs(struct str *s, const json_t *e)
+{
+    str_add(s, "lxcfs had ended and was started again");
 }
 
 static void words_profile(struct str *s, const json_t *e)
@@ -82,6 +239,66 @@ static void words_profile(struct str *s, const json_t *e)
     ve_text_pairs(s, json_object_get(e, "params"), " ");
     if (n)
         str_add(s, ", also in %" JSON_INTEGER_FORMAT " VE%s", n, n == 1 ? "" : "s");
+}
+
+static void words_warning(struct str *s, const json_t *e)
+{
+    text_add(s, cli_text(e, "text"));
+}
+
+static void words_snapshot(struct str *s, const json_t *e)
+{
+    str_add(s, "snapshot ");
+    text_add(s, cli_text(e, "snapshot"));
+    str_add(s, " ");
+    text_add(s, strchr(cli_text(e, "type"), '.') + 1);
+    bool first = true;
+    add_changes(s, json_object_get(e, "changes"), "", &first);
+}
+
+static void words_snapshot_failed(struct str *s, const json_t *e)
+{
+    text_add(s, cli_text(e, "schedule"));
+    str_add(s, " snapshot failed");
+    add_text(s, e);
+}
+
+static void words_moved(struct str *s, const json_t *e)
+{
+    str_add(s, "moved from pool ");
+    text_add(s, cli_text(e, "from"));
+    str_add(s, " to ");
+    text_add(s, cli_text(e, "to"));
+}
+
+static void words_grown(struct str *s, const json_t *e)
+{
+    char size[NUMBER_TEXT];
+    str_add(s, "grown to %s%s", number_format_size((uint64_t)cli_int(e, "size"), size),
+            json_is_true(json_object_get(e, "by_itself")) ? ", because it ran full" : "");
+}
+
+static void words_full(struct str *s, const json_t *e)
+{
+    char left[NUMBER_TEXT];
+    str_add(s, "nearly full, %s free: ", number_format_size((uint64_t)cli_int(e, "free"), left));
+    text_add(s, cli_text(e, "cause"));
+}
+
+static void words_asleep(struct str *s, const json_t *e)
+{
+    char idle[NUMBER_TEXT];
+    str_add(s, "fell asleep: nobody had used it for %s",
+            number_format_time((uint64_t)cli_int(e, "idle"), idle));
+}
+
+static void words_awake(struct str *s, const json_t *e)
+{
+    char slept[NUMBER_TEXT];
+    const char *by = cli_text(e, "by");
+    str_add(s, "woken by %s", str_eq(by, "packet") ? "a " : "");
+    text_add(s, by);
+    str_add(s, " after %s", number_format_time((uint64_t)cli_int(e, "slept"), slept));
 }
 
 static void words_lost(struct str *s, const json_t *e)
@@ -103,20 +320,51 @@ static const struct {
     {"job", words_job},
     {"profile.created", words_profile},
     {"profile.updated", words_profile},
+    {"ve.warning", words_warning},
+    {"ve.created", words_created},
+    {"ve.updated", words_updated},
+    {"ve.disk_soft", words_disk},
+    {"ve.disk_held", words_disk},
+    {"ve.disk_ok", words_disk},
+    {"ve.asleep", words_asleep},
+    {"ve.awake", words_awake},
+    {"class.changed", words_class},
+    {"address.added", words_address},
+    {"address.moved", words_address},
+    {"address.removed", words_address},
+    {"address.reserved", words_address},
+    {"address.released", words_address},
+    {"address.updated", words_address},
+    {"address-pool.created", words_address_pool},
+    {"private-network.created", words_private},
+    {"private-network.removed", words_private},
+    {"private-network.joined", words_private},
+    {"private-network.left", words_private},
+    {"port.published", words_port},
+    {"port.unpublished", words_port},
+    {"address-pool.removed", words_address_pool},
+    {"node.recovered", words_recovered},
+    {"lxcfs.restarted", words_lxcfs},
+    {"snapshot.created", words_snapshot},
+    {"snapshot.updated", words_snapshot},
+    {"snapshot.deleted", words_snapshot},
+    {"snapshot.rolled-back", words_snapshot},
+    {"snapshot.failed", words_snapshot_failed},
+    {"ve.moved", words_moved},
+    {"pool.grown", words_grown},
+    {"pool.full", words_full},
     {"events.lost", words_lost},
 };
 
 static void add_subject(struct str *s, const json_t *e)
 {
+    static const char *const kinds[] = {"template", "pool", "profile", "class"};
     const char *subject = cli_text(e, "ve");
     if (!*subject)
         subject = cli_text(json_object_get(e, "job"), "subject");
-    if (!*subject)
-        subject = cli_text(e, "template");
-    if (!*subject && *cli_text(e, "profile")) {
-        str_add(s, "profile ");
-        subject = cli_text(e, "profile");
-    }
+    for (size_t i = 0; i < ARRAY_SIZE(kinds) && !*subject; i++)
+        if (*(subject = cli_text(e, kinds[i])))
+            str_add(s, "%s ", kinds[i]);
     if (!*subject)
         return;
     text_add(s, subject);
@@ -133,10 +381,9 @@ void event_text(struct str *s, const json_t *e)
         i++;
     if (i < ARRAY_SIZE(sentences))
         sentences[i].words(s, e);
-    else if (str_starts(type, "ve.") || str_starts(type, "profile."))
-        text_add(s, strchr(type, '.') + 1);
     else
-        text_add(s, type);
+        text_add(s,
+                 strchr(type, '.') && !str_starts(type, "events.") ? strchr(type, '.') + 1 : type);
     if (json_is_object(last)) {
         str_add(s, ": ");
         ve_text_exit(s, last);
@@ -218,7 +465,7 @@ static int on_event(void *ctx, json_t *event, struct err *err)
     return r;
 }
 
-int cmd_events(struct cli *cli, const struct args *a, struct err *err)
+static int run_events(struct cli *cli, const struct args *a, struct err *err)
 {
     auto_client struct client *c = NULL;
     auto_str struct str rest = str_init((size_t)4 << 20);
@@ -238,3 +485,24 @@ int cmd_events(struct cli *cli, const struct args *a, struct err *err)
     }
     return n < 0 ? (int)n : err_set(err, ERR_UNAVAILABLE, "teremd ended the stream of events");
 }
+
+static const struct option_spec events_options[] = {
+    {"ve", 0, "NAME", "only what happens to this VE", COMPLETE_VES},
+    {"type", 0, "TYPE", "only events of this type, or of this group: ve.state, ve", COMPLETE_WORDS,
+     "ve job template profile class port address address-pool snapshot pool node lxcfs"},
+    {"progress", 0, NULL, "also each step of a job"},
+    END,
+};
+
+command_row cmd_events = {
+    .name = "events",
+    .summary = "watch what happens on the node",
+    .usage = "",
+    .options = events_options,
+    .run = run_events,
+    .detail =
+        "Prints each event from now on, until Ctrl-C, a sentence each: what happened and why, "
+        "as far as the event tells. With --json one object a line, with all steps of jobs.",
+    .examples = {"terem events", "terem events --ve web1 --type ve.refused",
+                 "terem events --json | jq 'select(.type == \"ve.exit\")'"},
+};

@@ -202,7 +202,7 @@ static int missing_word(const struct args *a, struct err *err)
                    a->command->name, a->command->usage);
 }
 
-int cmd_push(struct cli *cli, const struct args *a, struct err *err)
+static int run_push(struct cli *cli, const struct args *a, struct err *err)
 {
     auto_str struct str path = str_init(65536);
     const char *ve = a->pos[0], *source = a->pos[1], *target = a->pos[2];
@@ -220,15 +220,16 @@ int cmd_push(struct cli *cli, const struct args *a, struct err *err)
             return r;
         ve = owned;
     }
+    r = cli_ve_path(&path, ve, "/files?path=", err);
+    if (r < 0)
+        return err_wrap(err, "VE");
     if (str_eq(source, "-"))
         fd = dup(STDIN_FILENO);
     else
         fd = open(source, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &st) < 0)
         return err_sys(err, "cannot open %s", source);
-    r = cli_ve_path(&path, ve, "/files?path=", err);
-    if (r == 0)
-        r = add_path(&path, target, source, !S_ISDIR(st.st_mode), err);
+    r = add_path(&path, target, source, !S_ISDIR(st.st_mode), err);
     if (r == 0 && mode && (r = number_parse_mode(mode, &bits, err)) < 0)
         r = err_wrap(err, "--mode");
     if (r == 0 && S_ISDIR(st.st_mode))
@@ -247,6 +248,32 @@ int cmd_push(struct cli *cli, const struct args *a, struct err *err)
         cli_say(cli, "%s: pushed", ve);
     return r;
 }
+
+static const struct option_spec push_options[] = {
+    {"mode", 'm', "MODE", "octal mode of the file (default: that of the source)"},
+    {"uid", 'u', "UID", "owner inside the VE (default: 0)"},
+    {"gid", 'g', "GID", "group inside the VE (default: 0)"},
+    END,
+};
+
+command_row cmd_push = {
+    .name = "push",
+    .summary = "copy a file or a directory into a VE",
+    .usage = "VE SOURCE PATH | SOURCE VE:PATH",
+    .min = 2,
+    .max = 3,
+    .complete = COMPLETE_VES,
+    .complete_more = COMPLETE_FILES,
+    .options = push_options,
+    .run = run_push,
+    .detail = "SOURCE is a file, a directory, or - for standard input. PATH is absolute inside "
+              "the VE; when it ends with / the source's name is added, and a file goes into a "
+              "directory that is there. Of a directory the "
+              "contents go below PATH. What is made belongs to root there unless --uid and --gid "
+              "say otherwise.",
+    .examples = {"terem push web1 ./site.conf /etc/nginx/conf.d/",
+                 "terem push web1 ./htdocs /var/www/html", "echo hi | terem push web1 - /etc/motd"},
+};
 
 /* ---- pull ---- */
 
@@ -342,7 +369,7 @@ static int target_of(const char *path, const char *dest, struct str *ret, struct
     return ret->failed ? err_set(err, ERR_USAGE, "the path is too long") : 0;
 }
 
-int cmd_pull(struct cli *cli, const struct args *a, struct err *err)
+static int run_pull(struct cli *cli, const struct args *a, struct err *err)
 {
     auto_str struct str path = str_init(65536), target = str_init(8192);
     auto_client struct client *c = NULL;
@@ -389,3 +416,19 @@ int cmd_pull(struct cli *cli, const struct args *a, struct err *err)
         cli_say(cli, "%s is here", str_c(&target));
     return r;
 }
+
+command_row cmd_pull = {
+    .name = "pull",
+    .summary = "copy a file or a directory out of a VE",
+    .usage = "VE PATH [DEST] | VE:PATH [DEST]",
+    .min = 1,
+    .max = 3,
+    .complete = COMPLETE_VES,
+    .complete_more = COMPLETE_FILES,
+    .run = run_pull,
+    .detail = "DEST is a file, a directory to put it into (default: the current one), or - for "
+              "standard output, where a directory comes as a tar archive. Owners, special bits "
+              "and devices stay in the VE.",
+    .examples = {"terem pull web1 /etc/hostname", "terem pull web1 /var/log ./logs-of-web1",
+                 "terem pull web1 /etc - | tar -t"},
+};

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* start, stop, restart, kill, pause, resume, squeeze, destroy: of VEs by name, by label, or all. */
+/* start, stop, restart, kill, pause, resume, squeeze, update, destroy: of VEs by name, by label, or
+ * all. */
 #include "base/cleanup.h"
+#include "bulk.h"
 #include "cli.h"
 #include "command.h"
+#include "text.h"
 #include "work.h"
 
 #include "base/name.h"
@@ -13,23 +16,21 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Which VEs --all and --label mean for a verb: those in a state that it changes. */
 struct life {
     const char *verb;
     struct work_words words;
-    const char *from; /* states, each between spaces */
 };
 
-static const struct life life_start = {"start", {"starting", "started"}, " stopped broken "};
-static const struct life life_stop = {"stop", {"stopping", "stopped"}, " running paused starting "};
-static const struct life life_restart = {"restart", {"restarting", "restarted"}, " running "};
-static const struct life life_kill = {
-    "kill", {"killing", "killed"}, " running paused starting stopping "};
-static const struct life life_pause = {"pause", {"pausing", "paused"}, " running "};
-static const struct life life_resume = {"resume", {"resuming", "resumed"}, " paused "};
-static const struct life life_squeeze = {"squeeze", {"squeezing", NULL}, " running paused "};
-static const struct life life_destroy = {
-    "destroy", {"destroying", "destroyed"}, " stopped broken "};
+static const struct life life_start = {"start", {"starting", "started"}};
+static const struct life life_stop = {"stop", {"stopping", "stopped"}};
+static const struct life life_restart = {"restart", {"restarting", "restarted"}};
+static const struct life life_kill = {"kill", {"killing", "killed"}};
+static const struct life life_pause = {"pause", {"pausing", "paused"}};
+static const struct life life_resume = {"resume", {"resuming", "resumed"}};
+static const struct life life_squeeze = {"squeeze", {"squeezing", NULL}};
+static const struct life life_destroy = {"destroy", {"destroying", NULL}};
+static const struct life life_update = {"update", {"updating", "updated", "left as it is"}};
+static const struct life life_update_check = {"update", {"checking", "checked"}};
 
 static void free_names(char ***names)
 {
@@ -39,21 +40,14 @@ static void free_names(char ***names)
     *names = NULL;
 }
 
-static bool state_fits(const struct args *a, const struct life *life, const char *state)
-{
-    char padded[40];
-    if (life == &life_destroy && args_has(a, "force"))
-        return true;
-    return str_print(padded, sizeof(padded), " %s ", state) == 0 && strstr(life->from, padded);
-}
-
-static int select_names(struct cli *cli, const struct args *a, const struct life *life, char ***ret,
-                        size_t *ret_n, struct err *err)
+/* The VEs that destroy --all or --label means: who is asked sees their names. */
+static int select_doomed(struct cli *cli, const struct args *a, char ***ret, size_t *ret_n,
+                         struct err *err)
 {
     auto_str struct str path = str_init(1024);
     auto_json json_t *ves = NULL;
-    str_add(&path, "/v1/ves");
     const char *label = args_get(a, "label");
+    str_add(&path, "/v1/ves");
     int r = cli_label_query(&path, label, err);
     if (r == 0)
         r = cli_call(cli, "GET", str_c(&path), NULL, &ves, err);
@@ -63,39 +57,18 @@ static int select_names(struct cli *cli, const struct args *a, const struct life
     auto_clean(free_names) char **names = calloc(n + 1, sizeof(*names));
     for (size_t i = 0; names && i < n; i++) {
         const json_t *ve = json_array_get(ves, i);
-        if (!state_fits(a, life, cli_text(ve, "state")))
+        const char *state = cli_text(ve, "state");
+        if (!args_has(a, "force") && !str_eq(state, "stopped") && !str_eq(state, "broken"))
             continue;
-        if (!(names[k] = strdup(cli_text(ve, "name"))))
+        if (!(names[k++] = strdup(cli_text(ve, "name"))))
             return err_set(err, ERR_EXHAUSTED, "out of memory");
-        k++;
     }
     if (!names)
         return err_set(err, ERR_EXHAUSTED, "out of memory");
-    if (label && n == 0 && !cli->quiet) /* not a failure, as with kubectl; but perhaps a mistake */
+    if (label && n == 0 && !cli->quiet) /* as bulk.c tells it of the others */
         cli_complain("no VE has the label %s", label);
     else if (k == 0)
-        cli_say(cli, "no VE to %s", life->verb);
-    *ret = steal_ptr(&names);
-    *ret_n = k;
-    return 0;
-}
-
-static int given_names(const struct args *a, char ***ret, size_t *ret_n, struct err *err)
-{
-    auto_clean(free_names) char **names = calloc(a->n_pos + 1, sizeof(*names));
-    size_t k = 0;
-    for (size_t i = 0; names && i < a->n_pos; i++) {
-        bool seen = false;
-        int r = name_check_ve(a->pos[i], err);
-        if (r < 0)
-            return r;
-        for (size_t j = 0; j < k; j++)
-            seen = seen || str_eq(names[j], a->pos[i]);
-        if (!seen && !(names[k++] = strdup(a->pos[i])))
-            return err_set(err, ERR_EXHAUSTED, "out of memory");
-    }
-    if (!names)
-        return err_set(err, ERR_EXHAUSTED, "out of memory");
+        cli_say(cli, "no VE to destroy");
     *ret = steal_ptr(&names);
     *ret_n = k;
     return 0;
@@ -104,128 +77,291 @@ static int given_names(const struct args *a, char ***ret, size_t *ret_n, struct 
 /* The body of stop, restart and squeeze, query of destroy. */
 static int options_of(const struct args *a, json_t **ret_body, struct err *err)
 {
-    const char *timeout = args_get(a, "timeout"), *to = args_get(a, "to");
-    uint64_t ms;
-    if (timeout || to || args_has(a, "force"))
+    const char *to = args_get(a, "to");
+    uint64_t bytes;
+    bool update = str_starts(a->command->name, "update");
+    bool force = args_has(a, "force") || args_has(a, "fast");
+    if (args_has(a, "timeout") || to || update || force)
         *ret_body = json_object();
-    if (to) {
-        int r = number_parse_size(to, &ms, err);
+    if (update) {
+        if (to && json_object_set_new(*ret_body, "to", json_string(to)) < 0)
+            return err_set(err, ERR_USAGE, "the value of --to is not valid UTF-8");
+        json_object_set_new(*ret_body, "check", json_boolean(args_has(a, "check")));
+        json_object_set_new(*ret_body, "restart", json_boolean(args_has(a, "restart")));
+    } else if (to) {
+        int r = number_parse_size(to, &bytes, err);
         if (r < 0)
             return err_wrap(err, "--to");
         json_object_set_new(*ret_body, "to", json_string(to));
     }
-    if (timeout) {
-        int r = number_parse_time(timeout, &ms, err);
-        if (r < 0)
-            return err_wrap(err, "--timeout");
-        if (ms % 1000)
-            return err_set(err, ERR_USAGE, "--timeout: %s is not a whole number of seconds",
-                           timeout);
-        json_object_set_new(*ret_body, "timeout", json_integer((json_int_t)(ms / 1000)));
-    }
-    if (args_has(a, "force"))
+    if (force)
         json_object_set_new(*ret_body, "force", json_true());
-    return 0;
+    return cli_seconds_put(*ret_body, "timeout", a, err);
 }
 
-static int confirm_destroy(const struct args *a, char *const *names, size_t n, struct err *err)
+static json_int_t count_snapshots(struct cli *cli, const char *const *names, size_t n)
 {
-    char answer[16] = "";
+    json_int_t sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        auto_str struct str path = str_init(256);
+        auto_json json_t *ve = NULL;
+        struct err e = {0};
+        if (cli_ve_path(&path, names[i], "", &e) == 0 &&
+            cli_call(cli, "GET", str_c(&path), NULL, &ve, &e) == 0)
+            sum += cli_int(ve, "snapshots");
+    }
+    return sum;
+}
+
+static int confirm_destroy(struct cli *cli, const struct args *a, const char *const *names,
+                           size_t n, struct err *err)
+{
+    char snapshots[48] = "";
     if (args_has(a, "yes") || !isatty(STDIN_FILENO) || !isatty(STDERR_FILENO))
         return 0;
+    json_int_t with = count_snapshots(cli, names, n);
+    if (with)
+        str_print(snapshots, sizeof(snapshots), ", with %" JSON_INTEGER_FORMAT " snapshot%s", with,
+                  with == 1 ? "" : "s");
     if (n == 1)
-        fprintf(stderr, "Destroy %s and all its files? [y/N] ", names[0]);
+        fprintf(stderr, "Destroy %s and all its files%s? ", names[0], snapshots);
     else
-        fprintf(stderr, "Destroy these %zu VEs and all their files?\n", n);
+        fprintf(stderr, "Destroy these %zu VEs and all their files%s?\n", n, snapshots);
     for (size_t i = 0; n > 1 && i < n; i++)
-        fprintf(stderr, "%s%s", names[i], i + 1 < n ? " " : "\n[y/N] ");
-    fflush(stderr);
-    if (fgets(answer, sizeof(answer), stdin) && (answer[0] == 'y' || answer[0] == 'Y'))
-        return 0;
-    return err_set(err, ERR_CANCELLED, "nothing was destroyed");
+        fprintf(stderr, "%s%s", names[i], i + 1 < n ? " " : "\n");
+    return cli_agreed() ? 0 : err_set(err, ERR_CANCELLED, "nothing was destroyed");
 }
 
-static int begin_all(struct cli *cli, const struct args *a, const struct life *life,
-                     char *const *names, size_t n, struct err *err)
+/* Of update --check: what is still to be done. */
+static void add_next(struct cli *cli, struct str *out, const char *name, const char *template)
 {
-    auto_json json_t *body = NULL;
+    auto_str struct str path = str_init(256);
+    auto_json json_t *ve = NULL;
+    if (cli_ve_path(&path, name, "", NULL) < 0 ||
+        cli_call(cli, "GET", str_c(&path), NULL, &ve, NULL) < 0)
+        return;
+    bool runs = !str_eq(cli_text(ve, "state"), "stopped");
+    str_add(out, "; it was not moved: %sterem update %s%s", runs ? "it runs, and " : "",
+            runs ? "--restart " : "", name);
+    if (!str_eq(cli_text(ve, "template"), template)) {
+        str_add(out, " --to ");
+        text_add(out, template);
+    }
+    str_add(out, " does that");
+}
+
+/* Of update: what of a VE's own hides what has changed below it. */
+static int show_conflicts(struct cli *cli, const char *name, const json_t *report, struct err *err)
+{
+    auto_str struct str out = str_init(TEXT_MAX);
+    const json_t *list = json_object_get(report, "conflicts");
+    json_int_t count = cli_int(report, "count");
+    size_t i;
+    json_t *v;
+    if (!report || cli->json)
+        return 0;
+    str_add(&out, "%s: ", name);
+    if (json_is_true(json_object_get(report, "current")))
+        str_add(&out, "it has what template ");
+    else if (count == 0)
+        str_add(&out, "no file of its own hides what has changed in template ");
+    else
+        str_add(&out, "%lld file%s of its own hide%s what has changed in template ",
+                (long long)count, count == 1 ? "" : "s", count == 1 ? "s" : "");
+    text_add(&out, cli_text(report, "template"));
+    bool current = json_is_true(json_object_get(report, "current"));
+    str_add(&out, "%s (revision %lld)", current ? " has now" : "",
+            (long long)cli_int(report, "revision"));
+    if (!current && !json_is_true(json_object_get(report, "updated")))
+        add_next(cli, &out, name, cli_text(report, "template"));
+    str_add(&out, "\n");
+    json_array_foreach(list, i, v)
+    {
+        str_add(&out, "  %-9s ", cli_text(v, "kind"));
+        text_add(&out, cli_text(v, "path"));
+        str_add(&out, "\n");
+    }
+    if ((size_t)count > json_array_size(list))
+        str_add(&out, "  and %lld more\n", (long long)count - (long long)json_array_size(list));
+    return cli_out(&out, err);
+}
+
+static int show_item_conflicts(struct cli *cli, const json_t *item, struct err *err)
+{
+    return show_conflicts(cli, cli_text(item, "ve"), json_object_get(item, "result"), err);
+}
+
+static int run_one(struct cli *cli, const struct args *a, const struct life *life, json_t *body,
+                   struct err *err)
+{
+    auto_str struct str path = str_init(512);
+    const char *name = a->pos[0];
     bool destroy = life == &life_destroy;
-    int r = options_of(a, &body, err);
+    int r = cli_ve_path(&path, name, destroy ? "" : "/", err);
     if (r < 0)
         return r;
-    struct work *w = work_new(n);
-    for (size_t i = 0; w && i < n; i++) {
-        w[i].subject = names[i];
-        w[i].method = destroy ? "DELETE" : "POST";
-        if (destroy)
-            w[i].path =
-                str_format("/v1/ves/%s%s", names[i], args_has(a, "force") ? "?force=true" : "");
-        else
-            w[i].path = str_format("/v1/ves/%s/%s", names[i], life->verb);
-        w[i].body = destroy ? NULL : json_incref(body);
-        if (!w[i].path)
-            r = -ERR_EXHAUSTED;
+    str_add(&path, "%s", !destroy ? life->verb : args_has(a, "force") ? "?force=true" : "");
+    struct work *w = work_new(1);
+    if (w) {
+        w->subject = name;
+        w->method = destroy ? "DELETE" : "POST";
+        w->path = str_steal(&path);
+        w->body = destroy ? NULL : json_incref(body);
     }
-    if (!w || r < 0)
+    if (!w || !w->path)
         r = err_set(err, ERR_EXHAUSTED, "out of memory");
     else
-        r = work_run(cli, w, n, &life->words, true, args_has(a, "no-wait"), err);
-    work_free(w, n);
+        r = work_run(cli, w, 1, &life->words, true, args_has(a, "no-wait"), err);
+    if (r == 0 && str_eq(life->verb, "update") && !args_has(a, "no-wait"))
+        r = show_conflicts(cli, name, json_object_get(w->doc, "result"), err);
+    work_free(w, 1);
     return r;
 }
 
 static int run_life(struct cli *cli, const struct args *a, const struct life *life, struct err *err)
 {
-    auto_clean(free_names) char **names = NULL;
-    size_t n = 0;
-    bool by_label = args_has(a, "label"), all = args_has(a, "all");
-    if ((a->n_pos > 0) + by_label + all > 1)
-        return err_set(err, ERR_USAGE, "give names, or --all, or --label: not more than one");
-    if (!a->n_pos && !by_label && !all)
-        return err_set(err, ERR_USAGE, "terem %s needs names of VEs, or --label, or --all",
-                       life->verb);
-    int r =
-        a->n_pos ? given_names(a, &names, &n, err) : select_names(cli, a, life, &names, &n, err);
-    if (r < 0)
-        return r;
-    if (n == 0)
-        return cli->json ? work_run(cli, NULL, 0, &life->words, true, false, err) : 0;
-    if (life == &life_destroy && (r = confirm_destroy(a, names, n, err)) < 0)
-        return r;
-    return begin_all(cli, a, life, names, n, err);
+    auto_clean(free_names) char **chosen = NULL;
+    auto_json json_t *body = NULL;
+    bool destroy = life == &life_destroy;
+    struct bulk bulk = {.verb = life->verb, .words = life->words, .label_option = "label"};
+    int many = bulk_is_meant(a, a->n_pos, "label", err);
+    if (many < 0 || options_of(a, &body, err) < 0)
+        return -err->kind;
+    bulk.options = body;
+    bulk.names = a->n_pos ? a->pos : NULL;
+    bulk.n = a->n_pos;
+    if (str_eq(life->verb, "update"))
+        bulk.item = show_item_conflicts;
+    if (destroy && !bulk.names) {
+        if (select_doomed(cli, a, &chosen, &bulk.n, err) < 0)
+            return -err->kind;
+        bulk.names = (const char *const *)chosen;
+        if (bulk.n == 0 && !cli->json)
+            return 0;
+    }
+    if (destroy && bulk.n && confirm_destroy(cli, a, bulk.names, bulk.n, err) < 0)
+        return -err->kind;
+    return many ? bulk_run(cli, a, &bulk, err) : run_one(cli, a, life, body, err);
 }
 
-int cmd_start(struct cli *cli, const struct args *a, struct err *err)
+static int run_start(struct cli *cli, const struct args *a, struct err *err)
 {
     return run_life(cli, a, &life_start, err);
 }
 
-int cmd_stop(struct cli *cli, const struct args *a, struct err *err)
+#define LIFE_USAGE "VE... | --all | --label K=V"
+#define LIFE                                                                  \
+    .usage = LIFE_USAGE, .min = 0, .max = ARGS_MAX, .complete = COMPLETE_VES, \
+    .complete_more = COMPLETE_VES
+#define LIFE_DETAIL                                                                               \
+    "Several VEs are one job of teremd, which works on as many at a time as the machine bears: "  \
+    "fewer while memory or disks stall. Each VE that fails is named on standard error, the "      \
+    "others are done nevertheless (but with --stop-on-failure), and the exit status is 1. With "  \
+    "--all or --label there may be none: that is told, and is no failure. The job goes on after " \
+    "a crash of teremd.\n\n"                                                                      \
+    "SIGINT (Ctrl-C) ends the waiting, not the work: terem jobs cancel ends the work."
+
+static const struct option_spec life_options[] = {OPT_ALL, OPT_LABEL, OPT_STOP_ON_FAILURE,
+                                                  OPT_NO_WAIT, END};
+
+command_row cmd_start = {
+    .name = "start",
+    .summary = "start VEs",
+    LIFE,
+    .options = life_options,
+    .run = run_start,
+    .detail = LIFE_DETAIL,
+    .examples = {"terem start web1 web2", "terem start --label tier=web"},
+};
+
+static int run_stop(struct cli *cli, const struct args *a, struct err *err)
 {
     return run_life(cli, a, &life_stop, err);
 }
 
-int cmd_restart(struct cli *cli, const struct args *a, struct err *err)
+static const struct option_spec stop_options[] = {
+    OPT_ALL,
+    OPT_LABEL,
+    OPT_STOP_ON_FAILURE,
+    {"timeout", 't', "TIME", "how long the VE may take before it is killed (default: 30s)"},
+    {"force", 'f', NULL, "kill it at once"},
+    {"fast", 0, NULL, "the same as --force"},
+    OPT_NO_WAIT,
+    END,
+};
+
+command_row cmd_stop = {
+    .name = "stop",
+    .summary = "shut VEs down",
+    LIFE,
+    .options = stop_options,
+    .run = run_stop,
+    .detail = "Asks the VE's init to power off, and kills what is left when the time is "
+              "over.\n\n" LIFE_DETAIL,
+    .examples = {"terem stop web1", "terem stop --all --timeout 2m", "terem stop --all --fast"},
+};
+
+static int run_restart(struct cli *cli, const struct args *a, struct err *err)
 {
     return run_life(cli, a, &life_restart, err);
 }
 
-int cmd_kill(struct cli *cli, const struct args *a, struct err *err)
+command_row cmd_restart = {
+    .name = "restart",
+    .summary = "shut VEs down and start them again",
+    LIFE,
+    .options = stop_options,
+    .run = run_restart,
+    .detail = LIFE_DETAIL,
+    .examples = {"terem restart web1"},
+};
+
+static int run_kill(struct cli *cli, const struct args *a, struct err *err)
 {
     return run_life(cli, a, &life_kill, err);
 }
 
-int cmd_pause(struct cli *cli, const struct args *a, struct err *err)
+command_row cmd_kill = {
+    .name = "kill",
+    .summary = "kill every process of VEs at once",
+    LIFE,
+    .options = life_options,
+    .run = run_kill,
+    .detail = "Like pulling the plug: nothing inside is asked.\n\n" LIFE_DETAIL,
+    .examples = {"terem kill web1"},
+};
+
+static int run_pause(struct cli *cli, const struct args *a, struct err *err)
 {
     return run_life(cli, a, &life_pause, err);
 }
 
-int cmd_resume(struct cli *cli, const struct args *a, struct err *err)
+command_row cmd_pause = {
+    .name = "pause",
+    .summary = "freeze VEs where they stand",
+    LIFE,
+    .options = life_options,
+    .run = run_pause,
+    .detail = "The processes keep their memory and get no processor time.\n\n" LIFE_DETAIL,
+    .examples = {"terem pause web1"},
+};
+
+static int run_resume(struct cli *cli, const struct args *a, struct err *err)
 {
     return run_life(cli, a, &life_resume, err);
 }
 
-int cmd_squeeze(struct cli *cli, const struct args *a, struct err *err)
+command_row cmd_resume = {
+    .name = "resume",
+    .summary = "let paused VEs go on",
+    LIFE,
+    .options = life_options,
+    .run = run_resume,
+    .detail = LIFE_DETAIL,
+    .examples = {"terem resume web1"},
+};
+
+static int run_squeeze(struct cli *cli, const struct args *a, struct err *err)
 {
     /* No VE has capital letters in its name. */
     for (size_t i = 0; i < a->n_pos; i++) {
@@ -238,7 +374,97 @@ int cmd_squeeze(struct cli *cli, const struct args *a, struct err *err)
     return run_life(cli, a, &life_squeeze, err);
 }
 
-int cmd_destroy(struct cli *cli, const struct args *a, struct err *err)
+static const struct option_spec squeeze_options[] = {
+    OPT_ALL,
+    OPT_LABEL,
+    OPT_STOP_ON_FAILURE,
+    {"to", 0, "SIZE", "how much memory the VE may keep (default: what it uses now)"},
+    OPT_NO_WAIT,
+    END,
+};
+
+command_row cmd_squeeze = {
+    .name = "squeeze",
+    .summary = "push cold memory of VEs to swap",
+    LIFE,
+    .options = squeeze_options,
+    .run = run_squeeze,
+    .detail = "What an idle VE holds and does not use is given back to the node: memory of its "
+              "processes goes to swap or zram, what was used longest ago first, and page cache "
+              "is dropped; it comes back when it is used again. It ends when what was given back "
+              "is wanted again at once, or, with --to, when the VE holds no more than that. The "
+              "work is done at idle priority. Where the node has no swap, or swap.limit is 0, "
+              "only page cache is given back. With zram a part of what went there is still in "
+              "memory, compressed, and no longer counted as the VE's.\n\n" LIFE_DETAIL,
+    .examples = {"terem squeeze web1", "terem squeeze --all --to 64M"},
+};
+
+static int run_destroy(struct cli *cli, const struct args *a, struct err *err)
 {
     return run_life(cli, a, &life_destroy, err);
 }
+
+static const struct option_spec destroy_options[] = {
+    OPT_ALL,
+    OPT_LABEL,
+    OPT_STOP_ON_FAILURE,
+    {"force", 'f', NULL, "also when it runs: kill it first"},
+    {"yes", 'y', NULL, "do not ask"},
+    OPT_NO_WAIT,
+    END,
+};
+
+command_row cmd_destroy = {
+    .name = "destroy",
+    .summary = "delete VEs with all their files",
+    LIFE,
+    .options = destroy_options,
+    .run = run_destroy,
+    .detail = "There is no way back. On a terminal it asks first, in a pipe it does not. A VE "
+              "that runs is refused without --force; --all and --label mean those that are "
+              "stopped or broken, with --force all.\n\n" LIFE_DETAIL,
+    .examples = {"terem destroy web1", "terem destroy --label tier=test --force --yes"},
+};
+
+static int run_update(struct cli *cli, const struct args *a, struct err *err)
+{
+    return run_life(cli, a,
+                    args_has(a, "check")     ? &life_update_check
+                    : args_has(a, "restart") ? &life_update
+                                             : &life_update,
+                    err);
+}
+
+static const struct option_spec update_options[] = {
+    OPT_ALL,
+    OPT_LABEL,
+    OPT_STOP_ON_FAILURE,
+    {"to", 0, "TEMPLATE", "to this template (default: the one that it was made from)",
+     COMPLETE_TEMPLATES},
+    {"check", 0, NULL, "only report what would be in conflict"},
+    {"restart", 0, NULL, "stop those that run, and start them again"},
+    {"timeout", 't', "TIME", "how long such a VE may take to stop (default: 30s)"},
+    OPT_NO_WAIT,
+    END,
+};
+
+command_row cmd_update = {
+    .name = "update",
+    .summary = "move VEs to the present revision of their template",
+    LIFE,
+    .options = update_options,
+    .run = run_update,
+    .detail =
+        "A VE stays on the layers that its template had when it was made. After terem template "
+        "update this moves it to the new ones, or with --to to those of another template; what it "
+        "wrote itself stays on top. Files of its own that hide one which differs between the old "
+        "layers and the new are listed: modified in the new layers, added there, removed there, "
+        "deleted here and modified there, or of another type. Nothing is merged: what the VE "
+        "shows there is its own file. The list of installed packages is such a file in "
+        "every VE that has installed some.\n\n"
+        "A VE that runs is refused without --restart. One that has what its template has now is "
+        "left alone, also with --restart. An application VE keeps its command and "
+        "environment.\n\n" LIFE_DETAIL,
+    .examples = {"terem update --check web1", "terem update --restart --label tier=web",
+                 "terem update web1 --to debian-13"},
+};

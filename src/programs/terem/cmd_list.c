@@ -4,6 +4,7 @@
 #include "base/number.h"
 #include "cli.h"
 #include "command.h"
+#include "disk_text.h"
 #include "text.h"
 #include "ve_text.h"
 
@@ -13,6 +14,7 @@
 struct column {
     const char *name;
     const char *head;
+    const char *field; /* of the VE, that it is made of */
     bool right;
     void (*add)(struct str *s, const json_t *ve, int64_t now);
 };
@@ -42,9 +44,22 @@ static void add_template(struct str *s, const json_t *ve, int64_t now)
     text_add(s, cli_text(ve, "template"));
 }
 
+static void add_pool(struct str *s, const json_t *ve, int64_t now)
+{
+    text_add(s, cli_text(ve, "pool"));
+}
+
+/* Its own pair comes first: the second IPv4 address is of a pool, by which others reach it. */
 static void add_address(struct str *s, const json_t *ve, int64_t now)
 {
-    text_add(s, json_string_value(json_array_get(json_object_get(ve, "addresses"), 0)));
+    const json_t *addresses = json_object_get(ve, "addresses");
+    const char *shown = json_string_value(json_array_get(addresses, 0));
+    for (size_t i = 0, v4 = 0; v4 < 2 && i < json_array_size(addresses); i++) {
+        const char *text = json_string_value(json_array_get(addresses, i));
+        v4 += !strchr(text, ':');
+        shown = v4 == 2 ? text : shown;
+    }
+    text_add(s, shown);
 }
 
 static void add_memory(struct str *s, const json_t *ve, int64_t now)
@@ -55,6 +70,11 @@ static void add_memory(struct str *s, const json_t *ve, int64_t now)
 static void add_pids(struct str *s, const json_t *ve, int64_t now)
 {
     ve_text_pids(s, ve);
+}
+
+static void add_disk(struct str *s, const json_t *ve, int64_t now)
+{
+    disk_text_used(s, ve);
 }
 
 static void add_uptime(struct str *s, const json_t *ve, int64_t now)
@@ -80,17 +100,19 @@ static void add_created(struct str *s, const json_t *ve, int64_t now)
 }
 
 static const struct column columns[] = {
-    {"name", "NAME", false, add_name},
-    {"id", "ID", true, add_id},
-    {"state", "STATE", false, add_state},
-    {"kind", "KIND", false, add_kind},
-    {"template", "TEMPLATE", false, add_template},
-    {"address", "ADDRESS", false, add_address},
-    {"memory", "MEMORY", true, add_memory},
-    {"pids", "PIDS", true, add_pids},
-    {"uptime", "UPTIME", false, add_uptime},
-    {"labels", "LABELS", false, add_labels},
-    {"created", "CREATED", false, add_created},
+    {"name", "NAME", "name", false, add_name},
+    {"id", "ID", "id", true, add_id},
+    {"state", "STATE", "state", false, add_state},
+    {"kind", "KIND", "kind", false, add_kind},
+    {"template", "TEMPLATE", "template", false, add_template},
+    {"pool", "POOL", "pool", false, add_pool},
+    {"address", "ADDRESS", "addresses", false, add_address},
+    {"memory", "MEMORY", "usage.memory", true, add_memory},
+    {"pids", "PIDS", "usage.pids", true, add_pids},
+    {"disk", "DISK", "disk", true, add_disk},
+    {"uptime", "UPTIME", "started", false, add_uptime},
+    {"labels", "LABELS", "labels", false, add_labels},
+    {"created", "CREATED", "created", false, add_created},
 };
 
 static int choose(const char *text, const struct column **chosen, size_t *n, struct err *err)
@@ -124,28 +146,64 @@ static void add_head(struct text_table *t, const struct column *const *chosen, s
     }
 }
 
-static int fetch(struct cli *cli, const struct args *a, json_t **ret, struct err *err)
+/* Only what is shown is asked for; --json shows all. */
+static int fetch(struct cli *cli, const struct args *a, const struct column *const *chosen,
+                 size_t n, json_t **ret, struct err *err)
 {
-    auto_str struct str path = str_init(4096);
-    str_add(&path, "/v1/ves");
-    int r = cli_label_query(&path, args_get(a, "label"), err);
-    return r < 0 ? r : cli_call(cli, "GET", str_c(&path), NULL, ret, err);
+    auto_str struct str fields = str_init(1024);
+    str_add(&fields, "name");
+    for (size_t i = 0; i < n && !cli->quiet; i++)
+        str_add(&fields, ",%s", chosen[i]->field);
+    return cli_list_ves(cli, args_get(a, "label"), cli->json ? NULL : str_c(&fields), ret, err);
 }
 
-int cmd_list(struct cli *cli, const struct args *a, struct err *err)
+static void fill(struct text_table *t, const struct column *const *chosen, size_t n, json_t *ves)
+{
+    int64_t now = text_now();
+    size_t i;
+    json_t *ve;
+    add_head(t, chosen, n);
+    json_array_foreach(ves, i, ve)
+    {
+        for (size_t c = 0; c < n; c++) {
+            auto_str struct str cell = str_init(TEXT_MAX);
+            chosen[c]->add(&cell, ve, now);
+            text_cell(t, str_c(&cell));
+        }
+    }
+}
+
+/* The usual columns, and those that are left on a terminal where they do not fit. */
+static const char *const usual[] = {"name,state,address,template,memory,disk,pids,uptime",
+                                    "name,state,address,template,memory,pids,uptime",
+                                    "name,state,address,memory,pids,uptime"};
+
+#define NAME_CELLS 16 /* what is longer of a name gives way before a column goes */
+
+static size_t beyond(const json_t *ves)
+{
+    size_t i, longest = NAME_CELLS;
+    const json_t *ve;
+    json_array_foreach(ves, i, ve)
+    {
+        size_t w = strlen(cli_text(ve, "name"));
+        longest = w > longest ? w : longest;
+    }
+    return longest - NAME_CELLS;
+}
+
+static int run_list(struct cli *cli, const struct args *a, struct err *err)
 {
     const struct column *chosen[ARRAY_SIZE(columns)];
     auto_table struct text_table t = {0};
     auto_str struct str out = str_init(TEXT_MAX);
     auto_json json_t *ves = NULL;
     const char *names = args_get(a, "columns");
-    int64_t now = text_now();
     size_t n, i;
     json_t *ve;
-    int r =
-        choose(names ? names : "name,state,address,template,memory,pids,uptime", chosen, &n, err);
+    int r = choose(names ? names : usual[0], chosen, &n, err);
     if (r == 0)
-        r = fetch(cli, a, &ves, err);
+        r = fetch(cli, a, chosen, n, &ves, err);
     if (r < 0)
         return r;
     if (cli->json)
@@ -158,29 +216,50 @@ int cmd_list(struct cli *cli, const struct args *a, struct err *err)
         }
         return cli_out(&out, err);
     }
-    add_head(&t, chosen, n);
-    json_array_foreach(ves, i, ve)
-    {
-        for (size_t c = 0; c < n; c++) {
-            auto_str struct str cell = str_init(TEXT_MAX);
-            chosen[c]->add(&cell, ve, now);
-            text_cell(&t, str_c(&cell));
-        }
+    fill(&t, chosen, n, ves);
+    for (i = 1; !names && cli->out_tty && i < ARRAY_SIZE(usual) &&
+                text_table_width(&t) > cli_columns(1) + beyond(ves);
+         i++) {
+        choose(usual[i], chosen, &n, NULL);
+        text_table_done(&t);
+        t = (struct text_table){0};
+        fill(&t, chosen, n, ves);
     }
-    if (json_array_size(ves) == 0 && cli->out_tty && args_has(a, "label"))
-        str_add(&out, "No VE has this label.\n");
-    else if (json_array_size(ves) == 0 && cli->out_tty)
-        str_add(&out, "There is no VE here; terem create makes one.\n");
-    else
-        text_table_render(&t, &out, 0);
+    cli_add_table(cli, &out, &t, !names,
+                  json_array_size(ves)   ? NULL
+                  : args_has(a, "label") ? "No VE has this label."
+                                         : "There is no VE here; terem create makes one.");
     return cli_out(&out, err);
 }
 
-int cmd_show(struct cli *cli, const struct args *a, struct err *err)
+static const struct option_spec list_options[] = {
+    {"label", 'l', "K=V", "only VEs that have this label", COMPLETE_LABELS},
+    {"columns", 'c', "NAMES",
+     "which columns: among name, id, state, kind, template, pool, address, memory, pids, disk, "
+     "uptime, labels, created",
+     COMPLETE_WORDS,
+     "name id state kind template pool address memory pids disk uptime labels created"},
+    END,
+};
+
+command_row cmd_list = {
+    .name = "list",
+    .summary = "list the VEs",
+    .usage = "",
+    .options = list_options,
+    .run = run_list,
+    .detail =
+        "ADDRESS is that of an address pool, where the VE has one of IPv4, else its own; terem "
+        "show has all. With --quiet only the names, one a line.",
+    .examples = {"terem list", "terem list --label tier=web --columns name,state,labels",
+                 "terem list --json | jq -r '.[].addresses[0]'"},
+};
+
+static int run_show(struct cli *cli, const struct args *a, struct err *err)
 {
-    auto_str struct str path = str_init(256);
+    auto_str struct str path = str_init(256), ports = str_init(256), outdated = str_init(1024);
     auto_str struct str out = str_init(TEXT_MAX);
-    auto_json json_t *ve = NULL;
+    auto_json json_t *ve = NULL, *published = NULL;
     int r = cli_ve_path(&path, a->pos[0], "", err);
     if (r == 0)
         r = cli_call(cli, "GET", str_c(&path), NULL, &ve, err);
@@ -188,6 +267,37 @@ int cmd_show(struct cli *cli, const struct args *a, struct err *err)
         return r;
     if (cli->json)
         return cli_out_json(cli, ve, err);
-    ve_text_show(&out, ve, text_now(), args_has(a, "all"));
+    size_t width = cli->out_tty ? cli_columns(1) : 0;
+    str_add(&ports, "/v1/network/ports?ve=%s", a->pos[0]);
+    r = cli_call(cli, "GET", str_c(&ports), NULL, &published, err);
+    if (r < 0)
+        return r;
+    ve_text_show(&out, ve, published, text_now(), args_has(a, "all"), width);
+    cli_add_outdated(cli, &outdated, ve);
+    if (outdated.len) {
+        str_add(&out, "outdated    ");
+        text_add_wrapped(&out, str_c(&outdated), 12, width);
+        str_add(&out, "\n");
+    }
     return cli_out(&out, err);
 }
+
+static const struct option_spec show_options[] = {
+    {"all", 'a', NULL, "every parameter in force, with where it comes from"},
+    END,
+};
+
+command_row cmd_show = {
+    .name = "show",
+    .summary = "show all about one VE",
+    .usage = "VE",
+    .min = 1,
+    .max = 1,
+    .complete = COMPLETE_VES,
+    .options = show_options,
+    .run = run_show,
+    .detail = "Prints its settings, addresses, private networks, published ports, usage, and how "
+              "it ended last. Parameters that the "
+              "VE and its profile do not set are shown with --all.",
+    .examples = {"terem show web1", "terem show --all web1"},
+};

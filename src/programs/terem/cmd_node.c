@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* doctor, params, counters, events, version. */
+/* doctor, params, node show, version. */
 #include "base/cleanup.h"
 #include "base/number.h"
 #include "cli.h"
@@ -11,11 +11,13 @@
 
 #include <string.h>
 
-int cmd_doctor(struct cli *cli, const struct args *a, struct err *err)
+#define NEEDS "it needs "
+
+static int run_doctor(struct cli *cli, const struct args *a, struct err *err)
 {
     auto_str struct str out = str_init(TEXT_MAX);
     auto_json json_t *doc = NULL;
-    size_t i, missing = 0;
+    size_t i, missing = 0, columns = cli->out_tty ? cli_columns(1) : 0;
     json_t *c;
     int r = cli_call(cli, "GET", "/v1/doctor", NULL, &doc, err);
     if (r < 0)
@@ -30,30 +32,40 @@ int cmd_doctor(struct cli *cli, const struct args *a, struct err *err)
         if (ok && cli->quiet)
             continue;
         str_add(&out, "%s%s%s  ", on, ok ? "ok     " : "missing", cli->color ? "\x1b[0m" : "");
-        text_add(&out, cli_text(c, "name"));
-        if (*cli_text(c, "found")) {
-            str_add(&out, ": ");
-            text_add(&out, cli_text(c, "found"));
-        }
+        auto_str struct str what = str_init(TEXT_MAX);
+        const char *name = cli_text(c, "name"), *found = cli_text(c, "found");
+        size_t len = str_starts(found, NEEDS) && str_starts(found + strlen(NEEDS), name)
+                         ? strlen(NEEDS) + strlen(name)
+                         : 0; /* the name stands there already */
+        str_add(&what, "%s%s%s", name, *found && !len ? ": " : "", found + len);
+        text_add_wrapped(&out, str_c(&what), 9, columns);
         str_add(&out, "\n");
         static const char *const more[] = {"costs", "hint"};
         for (size_t k = 0; !ok && k < ARRAY_SIZE(more); k++) {
             if (!*cli_text(c, more[k]))
                 continue;
             str_add(&out, "         ");
-            text_add_wrapped(&out, cli_text(c, more[k]), 9, cli->out_tty ? cli_columns(1) : 0);
+            text_add_wrapped(&out, cli_text(c, more[k]), 9, columns);
             str_add(&out, "\n");
         }
     }
     if (!cli->quiet && missing)
-        str_add(&out,
-                "%zu of what Terem can use is missing here; what needs it refuses with this "
-                "reason.\n",
-                missing);
+        str_add(&out, "%zu thing%s missing here; what needs %s refuses with this reason.\n",
+                missing, missing == 1 ? " is" : "s are", missing == 1 ? "it" : "them");
     else if (!cli->quiet)
         str_add(&out, "Everything that Terem can use is here.\n");
     return cli_out(&out, err);
 }
+
+command_row cmd_doctor = {
+    .name = "doctor",
+    .summary = "tell what this machine offers and what is missing",
+    .usage = "",
+    .run = run_doctor,
+    .detail = "Prints each feature of the kernel and each program that Terem can use, whether it "
+              "is here, what its absence costs, and what to do about it.",
+    .examples = {"terem doctor"},
+};
 
 static json_t *param_json(const struct param_row *row)
 {
@@ -79,7 +91,9 @@ static const json_t *row_of(const json_t *rows, const char *key)
 static const char *here_word(const json_t *row)
 {
     const json_t *here = json_object_get(row, "here");
-    return json_is_true(here) ? "yes" : json_is_false(here) ? "no" : "-";
+    if (json_is_true(here))
+        return cli_is_null(row, "partly") ? "yes" : "partly";
+    return json_is_false(here) ? "no" : "-";
 }
 
 static int show_param(struct cli *cli, const struct param_row *row, const json_t *rows,
@@ -105,9 +119,10 @@ static int show_param(struct cli *cli, const struct param_row *row, const json_t
                                          : "live");
     if (told && !cli_is_null(told, "here")) {
         str_add(&out, "  here      %s", here_word(told));
-        if (*cli_text(told, "why_not")) {
+        const char *why = cli_text(told, cli_is_null(told, "partly") ? "why_not" : "partly");
+        if (*why) {
             str_add(&out, ": ");
-            text_add(&out, cli_text(told, "why_not"));
+            text_add(&out, why);
         }
         str_add(&out, "\n");
     }
@@ -134,22 +149,25 @@ static bool is_group(const char *word)
     return false;
 }
 
-/* Rows that were shown and cannot be enforced, with the reason. */
-static void add_missing(struct str *out, const json_t *rows, const char *group, bool all)
+/* Rows that were shown and have this reason. */
+static void add_reasons(struct str *out, const json_t *rows, const char *group, bool all,
+                        const char *member, const char *head, size_t columns)
 {
     bool first = true;
     size_t i;
     const json_t *row;
     json_array_foreach((json_t *)rows, i, row)
     {
-        if (!json_is_false(json_object_get(row, "here")) || !is_in(cli_text(row, "key"), group) ||
+        if (cli_is_null(row, member) || !is_in(cli_text(row, "key"), group) ||
             (!all && json_is_true(json_object_get(row, "planned"))))
             continue;
-        str_add(out, "%s  ", first ? "\nNot enforced on this node:\n" : "");
+        if (first)
+            str_add(out, "\n%s on this node:\n", head);
         first = false;
-        text_add(out, cli_text(row, "key"));
-        str_add(out, ": ");
-        text_add(out, cli_text(row, "why_not"));
+        auto_str struct str why = str_init(TEXT_MAX);
+        str_add(&why, "%s: %s", cli_text(row, "key"), cli_text(row, member));
+        str_add(out, "  ");
+        text_add_wrapped(out, str_c(&why), 4, columns);
         str_add(out, "\n");
     }
 }
@@ -187,7 +205,7 @@ static int params_json(struct cli *cli, const json_t *rows, const char *group, s
 }
 
 /* From our own table: needs no teremd, which adds what it can enforce here. */
-int cmd_params(struct cli *cli, const struct args *a, struct err *err)
+static int run_params(struct cli *cli, const struct args *a, struct err *err)
 {
     const char *group =
         a->n_pos && !param_find(a->pos[0]) && is_group(a->pos[0]) ? a->pos[0] : NULL;
@@ -210,12 +228,32 @@ int cmd_params(struct cli *cli, const struct args *a, struct err *err)
             is_in(param_table[i].key, group))
             str_add(&out, "%s\n", param_table[i].key);
     if (!cli->quiet) {
+        size_t columns = cli->out_tty ? cli_columns(1) : 0;
         add_params(&t, rows, group, args_has(a, "all"));
-        text_table_render(&t, &out, cli->out_tty ? cli_columns(1) : 0);
-        add_missing(&out, rows, group, args_has(a, "all"));
+        text_table_render(&t, &out, columns);
+        add_reasons(&out, rows, group, args_has(a, "all"), "partly", "Enforced in part", columns);
+        add_reasons(&out, rows, group, args_has(a, "all"), "why_not", "Not enforced", columns);
     }
     return cli_out(&out, err);
 }
+
+static const struct option_spec params_options[] = {
+    {"all", 'a', NULL, "also those that this version cannot set yet"}, END};
+
+command_row cmd_params = {
+    .name = "params",
+    .summary = "list the resource parameters, or explain one",
+    .usage = "[KEY | GROUP]",
+    .max = 1,
+    .complete = COMPLETE_PARAMS,
+    .options = params_options,
+    .run = run_params,
+    .detail =
+        "The table of terem-parameters(7). HERE tells whether this node can enforce it; what it "
+        "cannot is listed below with the reason. Without teremd that column is missing. GROUP is "
+        "what stands before the point: cpu for all of the processor.",
+    .examples = {"terem params", "terem params cpu", "terem params memory.limit"},
+};
 
 /* A number of the node: bytes, percent of a core, or a count. */
 static void node_cell(struct text_table *t, const json_t *part, const char *member,
@@ -227,8 +265,10 @@ static void node_cell(struct text_table *t, const json_t *part, const char *memb
         text_cell(t, NULL);
     else if (str_eq(resource, "cpu"))
         text_cellf(t, "%.6g%%", json_number_value(v));
-    else if (str_eq(resource, "processes"))
+    else if (str_eq(resource, "processes") || str_eq(resource, "connections"))
         text_cellf(t, "%.0f", json_number_value(v));
+    else if (str_eq(resource, "net_out") || str_eq(resource, "net_in"))
+        text_cellf(t, "%.4g%s", json_number_value(v) / 1e6, json_number_value(v) > 0 ? "M" : "");
     else
         text_cell(t, number_format_size((uint64_t)json_number_value(v), buf));
 }
@@ -241,7 +281,7 @@ static void oversold_cell(struct text_table *t, const json_t *part)
     json_int_t unlimited = cli_int(part, "unlimited");
     auto_str struct str s = str_init(128);
     if (limits > total && total > 0)
-        str_add(&s, "%.3g times", limits / total);
+        str_add(&s, limits < 1000 * total ? "%.3g times" : "%.0f times", limits / total);
     else if (limits > total)
         str_add(&s, "the node has none");
     else
@@ -263,13 +303,26 @@ static void add_no_guarantee(struct cli *cli, struct str *out)
         const json_t *row = row_of(rows, keys[i]);
         if (!json_is_false(json_object_get(row, "here")))
             continue;
-        str_add(out, "%s cannot be given here: ", keys[i]);
-        text_add(out, cli_text(row, "why_not"));
+        auto_str struct str s = str_init(TEXT_MAX);
+        str_add(&s, "%s cannot be given here: %s", keys[i], cli_text(row, "why_not"));
+        text_add_wrapped(out, str_c(&s), 2, cli->out_tty ? cli_columns(1) : 0);
         str_add(out, "\n");
     }
 }
 
-int cmd_node_show(struct cli *cli, const struct args *a, struct err *err)
+/* VEs without a guarantee live on what is not guaranteed to others. */
+static void add_nearly_gone(struct str *out, const char *resource, const json_t *part)
+{
+    const json_t *left = json_object_get(part, "left");
+    double total = json_number_value(json_object_get(part, "total"));
+    if (left && json_number_value(left) < total * 0.05)
+        str_add(out,
+                "%s: nearly all is guaranteed; VEs without a guarantee get what others do not "
+                "use\n",
+                resource);
+}
+
+static int run_node_show(struct cli *cli, const struct args *a, struct err *err)
 {
     static const char *const heads[] = {"RESOURCE", "NODE",   "RESERVE", "GUARANTEED",
                                         "LEFT",     "LIMITS", "OVERSOLD"};
@@ -310,10 +363,26 @@ int cmd_node_show(struct cli *cli, const struct args *a, struct err *err)
     }
     text_table_render(&t, &out, 0); /* the terminal wraps: a number that is cut lies */
     add_no_guarantee(cli, &out);
+    json_object_foreach(json_object_get(node, "resources"), resource, part)
+        add_nearly_gone(&out, resource, part);
     return cli_out(&out, err);
 }
 
-int cmd_version(struct cli *cli, const struct args *a, struct err *err)
+command_row cmd_node_show = {
+    .name = "node show",
+    .summary = "show what the node has, has promised and oversold",
+    .usage = "",
+    .run = run_node_show,
+    .detail =
+        "GUARANTEED is the sum of what all VEs are guaranteed, stopped ones too; it never exceeds "
+        "the node less its RESERVE (reserve.memory and reserve.cpu of terem.conf), and LEFT is "
+        "what may still be guaranteed. LIMITS is the sum of all limits, which may exceed the "
+        "node: OVERSOLD tells by how much, and how many VEs have no limit at all. Processors are "
+        "in percent of one core.",
+    .examples = {"terem node show"},
+};
+
+static int run_version(struct cli *cli, const struct args *a, struct err *err)
 {
     auto_json json_t *node = NULL;
     if (!cli) { /* --version: ours only */
@@ -332,3 +401,12 @@ int cmd_version(struct cli *cli, const struct args *a, struct err *err)
         cli_say(cli, "teremd does not run at %s", cli->place.api);
     return 0;
 }
+
+command_row cmd_version = {
+    .name = "version",
+    .summary = "print the versions of terem and of teremd",
+    .usage = "",
+    .run = run_version,
+    .detail = "terem --version prints only its own.",
+    .examples = {"terem version"},
+};

@@ -8,56 +8,46 @@
 #include "text.h"
 #include "ve_text.h"
 
-static int profile_path(struct str *path, const char *name, struct err *err)
+static void add_profile(struct text_table *t, const json_t *profile)
 {
-    int r = name_check_ve(name, err);
-    if (r < 0)
-        return err_wrap(err, "profile");
-    str_add(path, "/v1/profiles/%s", name);
-    return 0;
+    auto_str struct str pairs = str_init(TEXT_MAX);
+    ve_text_pairs(&pairs, json_object_get(profile, "params"), " ");
+    text_cell(t, cli_text(profile, "name"));
+    text_cellf(t, "%zu", json_array_size(json_object_get(profile, "ves")));
+    text_cell(t, str_c(&pairs));
 }
 
-int cmd_profile_list(struct cli *cli, const struct args *a, struct err *err)
+static int run_profile_list(struct cli *cli, const struct args *a, struct err *err)
 {
-    static const char *const heads[] = {"PROFILE", "VES", "PARAMETERS"};
-    auto_str struct str out = str_init(TEXT_MAX);
-    auto_table struct text_table t = {.columns = 3, .right = 0x2};
-    auto_json json_t *list = NULL;
-    json_t *profile;
-    size_t i;
-    int r = cli_call(cli, "GET", "/v1/profiles", NULL, &list, err);
-    if (r < 0)
-        return r;
-    if (cli->json)
-        return cli_out_json(cli, list, err);
-    for (i = 0; i < ARRAY_SIZE(heads); i++)
-        text_cell(&t, heads[i]);
-    json_array_foreach(list, i, profile)
-    {
-        auto_str struct str pairs = str_init(TEXT_MAX);
-        if (cli->quiet) {
-            text_add(&out, cli_text(profile, "name"));
-            str_add(&out, "\n");
-            continue;
-        }
-        ve_text_pairs(&pairs, json_object_get(profile, "params"), " ");
-        text_cell(&t, cli_text(profile, "name"));
-        text_cellf(&t, "%zu", json_array_size(json_object_get(profile, "ves")));
-        text_cell(&t, str_c(&pairs));
-    }
-    if (!cli->quiet)
-        text_table_render(&t, &out, cli->out_tty ? cli_columns(1) : 0);
-    return cli_out(&out, err);
+    static const struct cli_list list = {.path = "/v1/profiles",
+                                         .heads = {"PROFILE", "VES", "PARAMETERS"},
+                                         .right = 0x2,
+                                         .cut = true,
+                                         .empty = "There is no profile; terem profile create "
+                                                  "makes one.",
+                                         .add = add_profile};
+    return cli_list(cli, &list, err);
 }
 
-int cmd_profile_show(struct cli *cli, const struct args *a, struct err *err)
+command_row cmd_profile_list = {
+    .name = "profile list",
+    .summary = "list the profiles",
+    .usage = "",
+    .run = run_profile_list,
+    .detail = "A profile is a named set of parameters. A VE that uses it has them where it has no "
+              "value of its own: terem create --profile, terem set --profile. The profiles small, "
+              "medium and large are there from the beginning, to be changed or removed.",
+    .examples = {"terem profile list", "terem create web1 --profile small"},
+};
+
+static int run_profile_show(struct cli *cli, const struct args *a, struct err *err)
 {
     auto_str struct str path = str_init(256);
     auto_str struct str out = str_init(TEXT_MAX);
     auto_json json_t *profile = NULL;
     size_t i;
     json_t *ve;
-    int r = profile_path(&path, a->pos[0], err);
+    int r = cli_noun_path(&path, "/v1/profiles", "profile", a->pos[0], err);
     if (r == 0)
         r = cli_call(cli, "GET", str_c(&path), NULL, &profile, err);
     if (r < 0)
@@ -78,12 +68,30 @@ int cmd_profile_show(struct cli *cli, const struct args *a, struct err *err)
     return cli_out(&out, err);
 }
 
+command_row cmd_profile_show = {
+    .name = "profile show",
+    .summary = "show one profile",
+    .usage = "NAME",
+    .min = 1,
+    .max = 1,
+    .complete = COMPLETE_PROFILES,
+    .run = run_profile_show,
+    .detail = "Prints its parameters and the VEs that use it.",
+    .examples = {"terem profile show small"},
+};
+
 static int put_params(const struct args *a, bool may_default, json_t *body, struct err *err)
 {
     json_t *params = json_object();
     json_object_set_new(body, "params", params);
     for (size_t i = 1; i < a->n_pos; i++) {
         int r = cli_param_put(params, a->pos[i], may_default, err);
+        if (r < 0)
+            return r;
+    }
+    const char *text;
+    for (size_t i = 0; (text = args_each(a, "set", i)); i++) {
+        int r = cli_param_put(params, text, may_default, err);
         if (r < 0)
             return r;
     }
@@ -116,7 +124,7 @@ static int say_pending(struct cli *cli, const struct args *a, const json_t *para
         size_t n = 0;
         if (!row || !(row->flags & PARAM_RESTART))
             continue;
-        int r = list ? 0 : cli_call(cli, "GET", "/v1/ves", NULL, &list, err);
+        int r = list ? 0 : cli_list_ves(cli, NULL, "profile,pending", &list, err);
         if (r < 0)
             return r;
         json_array_foreach(list, i, ve)
@@ -133,7 +141,7 @@ static int say_pending(struct cli *cli, const struct args *a, const json_t *para
     return 0;
 }
 
-int cmd_profile_create(struct cli *cli, const struct args *a, struct err *err)
+static int run_profile_create(struct cli *cli, const struct args *a, struct err *err)
 {
     auto_json json_t *body = json_object(), *profile = NULL;
     if (name_check_ve(a->pos[0], err) < 0)
@@ -145,11 +153,30 @@ int cmd_profile_create(struct cli *cli, const struct args *a, struct err *err)
     return r < 0 ? r : tell(cli, profile, "created", err);
 }
 
-int cmd_profile_set(struct cli *cli, const struct args *a, struct err *err)
+static const struct option_spec profile_create_options[] = {
+    {"set", 's', "KEY=VALUE", "a parameter, as a word of its own is (may be repeated)",
+     COMPLETE_ASSIGNMENTS},
+    END,
+};
+
+command_row cmd_profile_create = {
+    .name = "profile create",
+    .summary = "make a profile",
+    .usage = "NAME [KEY=VALUE...]",
+    .min = 1,
+    .max = ARGS_MAX,
+    .complete_more = COMPLETE_ASSIGNMENTS,
+    .options = profile_create_options,
+    .run = run_profile_create,
+    .detail = "Its name is like that of a VE. Parameters are those of terem-parameters(7).",
+    .examples = {"terem profile create web memory.limit=1G cpu.limit=150 processes=300"},
+};
+
+static int run_profile_set(struct cli *cli, const struct args *a, struct err *err)
 {
     auto_str struct str path = str_init(256);
     auto_json json_t *body = json_object(), *profile = NULL;
-    int r = profile_path(&path, a->pos[0], err);
+    int r = cli_noun_path(&path, "/v1/profiles", "profile", a->pos[0], err);
     if (r == 0)
         r = put_params(a, true, body, err);
     if (r < 0)
@@ -161,17 +188,42 @@ int cmd_profile_set(struct cli *cli, const struct args *a, struct err *err)
     return r < 0 || cli->json ? r : say_pending(cli, a, json_object_get(body, "params"), err);
 }
 
-int cmd_profile_remove(struct cli *cli, const struct args *a, struct err *err)
+static const struct option_spec profile_set_options[] = {
+    {"force", 'f', NULL, "also set a limit below what a VE uses, with what that does"},
+    END,
+};
+
+command_row cmd_profile_set = {
+    .name = "profile set",
+    .summary = "change a profile, and all VEs that use it",
+    .usage = "NAME KEY=VALUE...",
+    .min = 2,
+    .max = ARGS_MAX,
+    .complete = COMPLETE_PROFILES,
+    .complete_more = COMPLETE_ASSIGNMENTS,
+    .options = profile_set_options,
+    .run = run_profile_set,
+    .detail = "The new parameters are checked for, and applied to, every VE that uses the "
+              "profile, live, together or not at all: when one cannot have them it is named and "
+              "nothing is changed. A VE's own parameters stay. KEY=default takes a parameter out "
+              "of the profile.",
+    .examples = {"terem profile set small memory.limit=768M", "terem profile set web "
+                                                              "cpu.limit=default"},
+};
+
+static int run_profile_remove(struct cli *cli, const struct args *a, struct err *err)
 {
-    auto_str struct str path = str_init(256);
-    auto_json json_t *answer = NULL;
-    int r = profile_path(&path, a->pos[0], err);
-    if (r == 0)
-        r = cli_call(cli, "DELETE", str_c(&path), NULL, &answer, err);
-    if (r < 0)
-        return r;
-    if (cli->json)
-        return cli_out_json(cli, answer, err);
-    cli_say(cli, "profile %s: removed", a->pos[0]);
-    return 0;
+    return cli_remove(cli, "/v1/profiles", "profile", a->pos[0], err);
 }
+
+command_row cmd_profile_remove = {
+    .name = "profile remove",
+    .summary = "remove a profile that no VE uses",
+    .usage = "NAME",
+    .min = 1,
+    .max = 1,
+    .complete = COMPLETE_PROFILES,
+    .run = run_profile_remove,
+    .detail = "One that is in use is refused, with the names of its VEs.",
+    .examples = {"terem profile remove web"},
+};

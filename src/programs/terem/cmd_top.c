@@ -262,7 +262,7 @@ static int read_options(struct screen *s, const struct args *a, struct err *err)
     return s->path ? 0 : err_set(err, ERR_EXHAUSTED, "out of memory");
 }
 
-int cmd_top(struct cli *cli, const struct args *a, struct err *err)
+static int run_top(struct cli *cli, const struct args *a, struct err *err)
 {
     struct screen s = {.cli = cli, .top = TOP_NONE, .period = TOP_PERIOD_MS};
     int r = read_options(&s, a, err);
@@ -279,3 +279,39 @@ int cmd_top(struct cli *cli, const struct args *a, struct err *err)
     free(s.path);
     return r;
 }
+
+static const struct option_spec top_options[] = {
+    {"label", 'l', "K=V", "only VEs that have this label", COMPLETE_LABELS},
+    {"filter", 0, "TEXT", "only VEs with this in their name"},
+    {"sort", 0, "ORDER",
+     "cpu (the default), memory, pressure, io, traffic, processes, refused or name", COMPLETE_WORDS,
+     "cpu memory pressure io traffic processes refused name"},
+    {"interval", 0, "TIME", "how often it is renewed (default: 2s)"},
+    {"once", '1', NULL, "print it once and end"},
+    END,
+};
+
+command_row cmd_top = {
+    .name = "top",
+    .summary = "watch what the running VEs use",
+    .usage = "",
+    .options = top_options,
+    .run = run_top,
+    .detail =
+        "A table that is renewed every two seconds; in a pipe, or with --once, it is printed "
+        "once. CPU% and GUAR, the guarantee, are of one core; MEM stands beside its LIMIT. C/M/I "
+        "is the pressure: the percentage of the last ten seconds in which something in the VE "
+        "waited for the processor, for memory and for disks. IO/s and NET/s are bytes a second, "
+        "both ways. REFUSED names the limit that said no most often and how often since the VE's "
+        "start, with what all others refused as (+225); while one rises it is marked with ! and "
+        "by how much it rose. With 112 "
+        "columns and more each number has a column of its own.\n\n"
+        "Keys: q quits. c, m, s, i, t, p, f, n order by cpu, memory, pressure (stalls), io, "
+        "traffic, processes, refusals and name. / types a filter of names, Esc takes it away. "
+        "Arrows, space, Page Up, Page Down, g and G scroll. teremd reads nothing while nobody "
+        "looks.",
+    .examples = {"terem top", "terem top --sort memory --label tier=web",
+                 "terem top --once --sort refused",
+                 "terem top --json | jq '.[] | "
+                 "select(.rising)'"},
+};

@@ -5,6 +5,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "cli.h"
+#include "command.h"
 #include "help.h"
 #include "text.h"
 
@@ -31,14 +32,16 @@ static int man(const char *path, struct err *err)
     int r = write_page(dir, "terem", 1, &s, err);
     for (size_t i = 0; r == 0 && i < command_table_size; i++) {
         auto_str struct str name = str_init(256);
-        if (help_hidden(&command_table[i]))
+        if (help_hidden(command_table[i]))
             continue;
-        generate_page_name(&name, command_table[i].name);
-        generate_man_command(&s, &command_table[i]);
+        generate_page_name(&name, command_table[i]->name);
+        generate_man_command(&s, command_table[i]);
         r = write_page(dir, str_c(&name), 1, &s, err);
     }
     for (const struct command_group *g = command_groups; r == 0 && g->name; g++) {
         auto_str struct str name = str_init(256);
+        if (command_find(g->name)) /* its page tells of the group, too */
+            continue;
         generate_page_name(&name, g->name);
         generate_man_group(&s, g);
         r = write_page(dir, str_c(&name), 1, &s, err);
@@ -54,7 +57,7 @@ static int man(const char *path, struct err *err)
     return r;
 }
 
-int cmd_generate(struct cli *cli, const struct args *a, struct err *err)
+static int run_generate(struct cli *cli, const struct args *a, struct err *err)
 {
     auto_str struct str s = str_init(TEXT_MAX);
     const char *what = a->pos[0], *which = a->pos[1];
@@ -70,3 +73,13 @@ int cmd_generate(struct cli *cli, const struct args *a, struct err *err)
         return err_set(err, ERR_USAGE, "use: terem _generate %s", a->command->usage);
     return cli_out(&s, err);
 }
+
+command_row cmd_generate = {
+    .name = "_generate",
+    .summary = "write the man pages or a completion script",
+    .usage = "man DIR | completion bash|zsh|fish",
+    .min = 2,
+    .max = 2,
+    .run = run_generate,
+    .detail = "For the build.",
+};

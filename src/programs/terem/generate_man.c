@@ -87,8 +87,27 @@ static void see_also(struct str *s, const char *more)
             more);
 }
 
+static void group_commands(struct str *s, const struct command_group *g)
+{
+    size_t n = strlen(g->name);
+    str_add(s, ".SH COMMANDS\n");
+    for (size_t i = 0; i < command_table_size; i++) {
+        const struct command *c = command_table[i];
+        auto_str struct str name = str_init(256);
+        if (!str_starts(c->name, g->name) || c->name[n] != ' ')
+            continue;
+        generate_page_name(&name, c->name);
+        str_add(s, ".TP\n.BR ");
+        roff(s, str_c(&name));
+        str_add(s, " (1)\n");
+        roff(s, c->summary);
+        str_add(s, "\n");
+    }
+}
+
 void generate_man_command(struct str *s, const struct command *c)
 {
+    const struct command_group *g = command_group_find(c->name);
     auto_str struct str page = str_init(256);
     generate_page_name(&page, c->name);
     title(s, str_c(&page), "1", c->summary);
@@ -96,8 +115,12 @@ void generate_man_command(struct str *s, const struct command *c)
     roff(s, c->name);
     str_add(s, "\\fR [\\fIOPTION\\fR...] ");
     roff(s, c->usage);
+    if (g)
+        str_add(s, "\n.br\n\\fBterem %s\\fR \\fICOMMAND\\fR [\\fIOPTION\\fR...]", g->name);
     str_add(s, "\n.SH DESCRIPTION\n");
     paragraphs(s, c->detail);
+    if (g)
+        group_commands(s, g);
     if (c->options) {
         str_add(s, ".SH OPTIONS\n");
         options(s, c->options);
@@ -119,25 +142,10 @@ void generate_man_command(struct str *s, const struct command *c)
 void generate_man_group(struct str *s, const struct command_group *g)
 {
     auto_str struct str page = str_init(256);
-    size_t n = strlen(g->name);
     generate_page_name(&page, g->name);
     title(s, str_c(&page), "1", g->summary);
-    str_add(s,
-            ".SH SYNOPSIS\n\\fBterem %s\\fR \\fICOMMAND\\fR [\\fIOPTION\\fR...]\n"
-            ".SH COMMANDS\n",
-            g->name);
-    for (size_t i = 0; i < command_table_size; i++) {
-        const struct command *c = &command_table[i];
-        auto_str struct str name = str_init(256);
-        if (!str_starts(c->name, g->name) || c->name[n] != ' ')
-            continue;
-        generate_page_name(&name, c->name);
-        str_add(s, ".TP\n.BR ");
-        roff(s, str_c(&name));
-        str_add(s, " (1)\n");
-        roff(s, c->summary);
-        str_add(s, "\n");
-    }
+    str_add(s, ".SH SYNOPSIS\n\\fBterem %s\\fR \\fICOMMAND\\fR [\\fIOPTION\\fR...]\n", g->name);
+    group_commands(s, g);
     see_also(s, "");
 }
 
@@ -170,14 +178,14 @@ void generate_man_terem(struct str *s)
                   "waiting and not the job. With NO_COLOR set nothing is coloured.");
     str_add(s, ".SH COMMANDS\n");
     for (size_t i = 0; i < command_table_size; i++) {
-        if (help_hidden(&command_table[i]))
+        if (help_hidden(command_table[i]))
             continue;
         auto_str struct str name = str_init(256);
-        generate_page_name(&name, command_table[i].name);
+        generate_page_name(&name, command_table[i]->name);
         str_add(s, ".TP\n.BR ");
         roff(s, str_c(&name));
         str_add(s, " (1)\n");
-        roff(s, command_table[i].summary);
+        roff(s, command_table[i]->summary);
         str_add(s, "\n");
     }
     str_add(s, ".SH COMMON OPTIONS\n");
@@ -188,6 +196,7 @@ void generate_man_terem(struct str *s)
                "\\fIDIR\\fR/run/teremd.sock.\n.TP\n.I /etc/terem/terem.conf\nSettings of teremd; "
                "with a root, \\fIDIR\\fR/terem.conf.\n.TP\n.I /var/lib/terem\nVEs, templates and "
                "the registry; with a root, \\fIDIR\\fR/lib.\n"
+               ".TP\n.I " TEREM_DOCDIR "\nDocuments, such as docs/api.md.\n"
                ".SH EXIT STATUS\n0: done, 1: failed, 2: wrong usage, 130: interrupted while "
                "waiting. Of several VEs, 1 when any failed. terem\\-exec(1) has its own.\n");
     errors(s);
@@ -254,6 +263,23 @@ static const struct conf_key conf_keys[] = {
      "The IPv4 network from which VEs get their addresses, as ADDRESS/LENGTH."},
     {"network.pool6", "a unique local network (RFC 4193) of the instance",
      "The IPv6 network from which VEs get their addresses, as ADDRESS/LENGTH."},
+    {"network.dns",
+     "those of /etc/resolv.conf, or of systemd-resolved where that file has only its own",
+     "Addresses of the DNS servers that VEs are told of, with commas between; the first three that "
+     "they can reach are used. One in 127.0.0.0/8 is this machine's own, which VEs meet at "
+     "169.254.1.1. A change reaches a VE at its next start."},
+    {"network.search", "those that stand beside these servers",
+     "The domains that VEs look up short names in, for example example.org."},
+    {"network.uplink", "the interface of the default route",
+     "The interface that leads out of the node. What VEs send there is shared by net.out.CLASS, "
+     "and "
+     "what they get from there by net.in.CLASS."},
+    {"network.out", "not known, and net.out.CLASS guarantees nothing",
+     "Bits per second that the uplink carries outward, such as 200M. Teremd becomes its queueing "
+     "discipline; one that somebody else chose is left alone and named."},
+    {"network.in", "not known, and net.in.CLASS guarantees nothing",
+     "The same inward. Choose some percent less than the line carries, so that what waits does so "
+     "here and not at the other end."},
     {"lxcfs", "/usr/bin/lxcfs, where it is installed",
      "The program that gives each VE its own /proc/meminfo, cpuinfo, stat and uptime; none: do "
      "without."},
@@ -268,6 +294,25 @@ static const struct conf_key conf_keys[] = {
     {"capacity.connections", "not bounded, and connections.rate guarantees nothing",
      "New connections a second that the node can serve for all VEs together: what is left of it "
      "above the guarantees of connections.rate is shared, and their sum stays below it."},
+    {"disk.look", "1m",
+     "How often the soft halves of disk.space and disk.inodes are compared with what VEs use, from "
+     "1s to 1d."},
+    {"pool.driver", "auto",
+     "Of the pool that is made at the first start: auto (what serves best on the file system of "
+     "the "
+     "state directory), dir, btrfs or xfs. An instance that has a pool keeps it."},
+    {"pool.size", "20G, at most a quarter of what is free",
+     "How large the image of a new pool is where --size does not say. Its space is set aside at "
+     "once: a pool whose disk ran full would be lost."},
+    {"pool.grow", "on",
+     "on or off: whether the image of a pool grows by itself when less than a fifth of it is free "
+     "or what is would be gone within seconds, as long as the host's file system keeps a reserve. "
+     "The event pool.full tells of one that "
+     "cannot."},
+    {"usage.interval", "5m",
+     "How long a record of usage is, which bills are made from: whole seconds, up to 1h."},
+    {"usage.keep", "396d",
+     "How long records of usage are kept. Older ones are deleted little by little."},
     {"log.level", "info",
      "What teremd writes to the journal or to standard error: error, warning, info or debug."},
 };

@@ -4,6 +4,7 @@
 #include "base/cleanup.h"
 #include "base/name.h"
 #include "cli.h"
+#include "command.h"
 #include "text.h"
 
 #include <string.h>
@@ -60,18 +61,35 @@ static void option_lines(struct str *s, const struct option_spec *options, size_
     }
 }
 
-static void command_line(struct str *s, const struct command *c)
+/* Of those that are shown; g NULL: of all. */
+static bool is_in(const struct command *c, const struct command_group *g)
 {
-    str_add(s, "  %-16s  %s\n", c->name, c->summary);
+    size_t n = g ? strlen(g->name) : 0;
+    return !help_hidden(c) && (!g || (str_starts(c->name, g->name) && c->name[n] == ' '));
+}
+
+/* Commands below each other, their summaries in one column: all, or those of a group. */
+static void command_lines(struct str *s, const struct command_group *g)
+{
+    size_t width = 0;
+    for (int print = 0; print < 2; print++)
+        for (size_t i = 0; i < command_table_size; i++) {
+            const struct command *c = command_table[i];
+            size_t len = strlen(c->name);
+            if (!is_in(c, g))
+                continue;
+            if (print)
+                str_add(s, "  %-*s  %s\n", (int)width, c->name, c->summary);
+            else if (len > width)
+                width = len;
+        }
 }
 
 void help_overview(struct str *s)
 {
     str_add(s, "terem — isolated servers on one machine\n\n"
                "Usage: terem [--root DIR] COMMAND [OPTION...] [WORD...]\n\n");
-    for (size_t i = 0; i < command_table_size; i++)
-        if (!help_hidden(&command_table[i]))
-            command_line(s, &command_table[i]);
+    command_lines(s, NULL);
     str_add(s, "\nOptions of every command:\n");
     option_lines(s, command_global_options, 80);
     str_add(s, "\nterem help COMMAND explains one; terem(1) explains all.\n");
@@ -79,20 +97,26 @@ void help_overview(struct str *s)
 
 void help_group(struct str *s, const struct command_group *g)
 {
-    size_t n = strlen(g->name);
     str_add(s, "terem %s — %s\n\n", g->name, g->summary);
-    for (size_t i = 0; i < command_table_size; i++)
-        if (str_starts(command_table[i].name, g->name) && command_table[i].name[n] == ' ')
-            command_line(s, &command_table[i]);
+    command_lines(s, g);
+    str_add(s, "\nterem help %s COMMAND explains one of them.\n", g->name);
 }
 
 void help_command(struct str *s, const struct command *c, size_t columns)
 {
+    const struct command_group *g = command_group_find(c->name);
     if (columns > 100)
         columns = 100;
-    str_add(s, "terem %s — %s\n\nUsage: terem %s [OPTION...]%s%s\n\n", c->name, c->summary, c->name,
-            *c->usage ? " " : "", c->usage);
+    auto_str struct str usage = str_init(1024);
+    str_add(s, "terem %s — %s\n\nUsage: terem ", c->name, c->summary);
+    str_add(&usage, "%s [OPTION...]%s%s", c->name, *c->usage ? " " : "", c->usage);
+    text_add_wrapped(s, str_c(&usage), strlen("Usage: terem "), columns);
+    str_add(s, "\n\n");
     wrap(s, c->detail, 0, columns);
+    if (g) {
+        str_add(s, "\nCommands:\n");
+        command_lines(s, g);
+    }
     if (c->options) {
         str_add(s, "\nOptions:\n");
         option_lines(s, c->options, columns);
@@ -107,9 +131,32 @@ void help_command(struct str *s, const struct command *c, size_t columns)
     wrap(s, c->status ? c->status : "0: done, 1: failed, 2: wrong usage.", 2, columns);
 }
 
+static json_t *command_json(const struct command *c)
+{
+    json_t *options = json_array();
+    for (const struct option_spec *o = c->options; o && o->name; o++)
+        json_array_append_new(options,
+                              json_pack("{s:s, s:o, s:s?, s:s}", "name", o->name, "letter",
+                                        o->letter ? json_stringn(&o->letter, 1) : json_null(),
+                                        "value", o->arg, "summary", o->summary));
+    return json_pack("{s:s, s:s, s:s, s:s, s:o}", "name", c->name, "usage", c->usage, "summary",
+                     c->summary, "detail", c->detail, "options", options);
+}
+
+/* One command; else an array of those of a group, or of all. */
+static int print_json(const struct cli *cli, const struct command *c, const struct command_group *g,
+                      struct err *err)
+{
+    auto_json json_t *doc = c ? command_json(c) : json_array();
+    for (size_t i = 0; !c && i < command_table_size; i++)
+        if (is_in(command_table[i], g))
+            json_array_append_new(doc, command_json(command_table[i]));
+    return cli_out_json(cli, doc, err);
+}
+
 static const char *next_name(void *ctx, size_t i)
 {
-    return i < command_table_size ? command_table[i].name : NULL;
+    return i < command_table_size ? command_table[i]->name : NULL;
 }
 
 static int find_help(const struct args *a, const struct command **ret_command,
@@ -127,6 +174,10 @@ static int find_help(const struct args *a, const struct command **ret_command,
     for (const char *const *later = command_later; *later; later++)
         if (str_eq(*later, str_c(&name)))
             return err_set(err, ERR_USAGE, "this version of Terem does not have %s yet", *later);
+    if (str_eq(str_c(&name), "parameters"))
+        return err_set(err, ERR_USAGE,
+                       "parameters are no command; terem params lists them, and terem params KEY "
+                       "explains one");
     text_add(&shown, str_c(&name));
     const char *near = name_suggest(str_c(&name), next_name, NULL);
     return err_set(err, ERR_USAGE, "there is no command %s%s%s%s", str_c(&shown),
@@ -135,7 +186,7 @@ static int find_help(const struct args *a, const struct command **ret_command,
 }
 
 /* Also what --help and no command at all lead to. */
-int cmd_help(struct cli *cli, const struct args *a, struct err *err)
+static int run_help(struct cli *cli, const struct args *a, struct err *err)
 {
     auto_str struct str s = str_init(TEXT_MAX);
     const struct command *c = a->command;
@@ -144,8 +195,8 @@ int cmd_help(struct cli *cli, const struct args *a, struct err *err)
         if (str_eq(k->name, a->group))
             g = k;
     if (g)
-        c = NULL;
-    else if (c && c->run == cmd_help && !args_has(a, "help")) {
+        c = command_find(g->name);
+    else if (c == &cmd_help && !args_has(a, "help")) {
         c = NULL;
         int r = a->n_pos ? find_help(a, &c, &g, err) : 0;
         if (r < 0)
@@ -156,6 +207,8 @@ int cmd_help(struct cli *cli, const struct args *a, struct err *err)
         cli->status = 2;
         return 0;
     }
+    if (cli->json)
+        return print_json(cli, c, g, err);
     if (c)
         help_command(&s, c, cli->out_tty ? cli_columns(STDOUT_FILENO) : 80);
     else if (g)
@@ -164,3 +217,15 @@ int cmd_help(struct cli *cli, const struct args *a, struct err *err)
         help_overview(&s);
     return cli_out(&s, err);
 }
+
+command_row cmd_help = {
+    .name = "help",
+    .summary = "explain a command",
+    .usage = "[COMMAND]",
+    .max = 3, /* "network class add" */
+    .complete = COMPLETE_COMMANDS,
+    .complete_more = COMPLETE_IN_GROUP,
+    .run = run_help,
+    .detail = "Without a command it lists them all.",
+    .examples = {"terem help", "terem help create"},
+};

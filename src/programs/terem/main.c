@@ -23,9 +23,9 @@ static int run(struct cli *cli, const struct args *a, struct err *err)
 {
     look_around(cli, a);
     if (args_has(a, "version"))
-        return cmd_version(NULL, a, err);
+        return cmd_version.run(NULL, a, err);
     if (!a->command || args_has(a, "help"))
-        return cmd_help(cli, a, err);
+        return cmd_help.run(cli, a, err);
     int r = place_init(&cli->place, args_get(a, "root"), err);
     return r < 0 ? r : a->command->run(cli, a, err);
 }
@@ -49,5 +49,9 @@ int main(int argc, char **argv)
     if (r < 0 && cli.status < 0 && args.command && args.command->rest == REST_FREE)
         status = 125;
     args_done(&args);
+    if (cli.died_of) { /* not exit(130): a shell ends its loop only with who died of the signal */
+        signal(cli.died_of, SIG_DFL);
+        raise(cli.died_of);
+    }
     return status;
 }

@@ -16,7 +16,7 @@
 struct state {
     struct session *s;
     int fd;
-    bool input_open, ended, detached;
+    bool input_open, ended, detached, interrupted;
     int status;
     unsigned asked;         /* how often a signal has asked the command to end */
     size_t out_at, out_len; /* bytes of out that teremd has not taken yet */
@@ -73,6 +73,7 @@ static void queue_signals(struct state *st)
         /* The command does not listen, or there is none: the second time it is meant for us. */
         if ((sig == SIGINT || sig == SIGTERM) && ++st->asked > 1) {
             st->ended = true;
+            st->interrupted = sig == SIGINT;
             st->status = 128 + sig;
         }
     }
@@ -140,6 +141,7 @@ static int take_frame(struct state *st, const struct frame *f, struct err *err)
         if (f->len < 2)
             return err_set(err, ERR_CORRUPT, "teremd sent a damaged frame");
         st->status = f->data[0] ? 128 + f->data[1] : f->data[1];
+        st->interrupted = f->data[0] && f->data[1] == SIGINT;
         st->ended = true;
         return 0;
     case FRAME_ERROR: {
@@ -219,7 +221,8 @@ static void catch_signals(const struct session *s, sigset_t *ret_mask)
         sigaddset(&block, SIGWINCH);
         sigaction(SIGWINCH, &resize, NULL);
     }
-    for (size_t i = 0; !s->tty && !s->no_input && i < ARRAY_SIZE(passed); i++) {
+    bool passes = !s->tty && !s->no_input && !s->no_command;
+    for (size_t i = 0; passes && i < ARRAY_SIZE(passed); i++) {
         if (sigaction(passed[i], NULL, &old) == 0 && old.sa_handler == SIG_IGN)
             continue; /* nohup */
         sigaddset(&block, passed[i]);
@@ -251,7 +254,9 @@ int session_run(struct session *s, enum session_end *ret_end, int *ret_status, s
     sigprocmask(SIG_SETMASK, &mask, NULL);
     if (r < 0)
         return r;
-    *ret_end = st->detached ? SESSION_DETACHED : SESSION_EXITED;
+    *ret_end = st->detached      ? SESSION_DETACHED
+               : st->interrupted ? SESSION_INTERRUPTED
+                                 : SESSION_EXITED;
     *ret_status = st->status;
     return 0;
 }

@@ -58,7 +58,7 @@ static void open_can(struct can *c, const char *const *answers, size_t n, size_t
     c->pid = fork();
     if (c->pid == 0) {
         static char request[65536];
-        alarm(20); /* never outlives a test that hangs */
+        alarm(60); /* never outlives a test that hangs */
         for (size_t i = 0; i < n; i++) {
             int conn = accept(fd, NULL, NULL);
             read_request(conn, request, sizeof(request));
@@ -177,7 +177,7 @@ static void test_silence(void **state)
     auto_fd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
     assert_int_equal(listen(fd, 1), 0);
-    alarm(20);
+    alarm(60);
     assert_int_equal(client_open(&can.place, &rq, &c, &err), 0);
     assert_int_equal(client_json(c, &doc, &err), -ERR_TIMEOUT);
     assert_string_equal(err.text, "teremd has not answered within 1 seconds; look whether it is "

@@ -16,6 +16,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -114,15 +115,66 @@ static void test_events(void **state)
         {"{'type':'ve.oom','ve':'web1','pid':7,'process':'dd','count':2}",
          "web1: out of memory: dd (pid 7) was killed (the last of 2)"},
         {"{'type':'job','job':{'id':4,'kind':'start','subject':'web1','state':'done','text':'x'}}",
-         "web1: job 4 start done: x"},
+         "web1: job 4 start done"},
+        {"{'type':'job','job':{'id':4,'kind':'start','subject':'web1','state':'running','text':'x'}"
+         "}",
+         "web1: job 4 start running: x"},
+        {"{'type':'job','job':{'id':4,'kind':'bulk','subject':'stop','state':'done','text':'x',"
+         "'result':{'total':4,'done':3,'failed':1}}}",
+         "stop: job 4 bulk done: 3 of 4 done"},
         {"{'type':'profile.updated','profile':'small','params':{'processes':'9'},'ves':1}",
          "profile small: set to processes=9, also in 1 VE"},
         {"{'type':'profile.removed','profile':'small'}", "profile small: removed"},
         {"{'type':'ve.created','ve':'web1'}", "web1: created"},
-        {"{'type':'node.recovered'}", "node.recovered"},
+        {"{'type':'ve.created','ve':'web2','from':'web1'}", "web2: created, a clone of web1"},
+        {"{'type':'node.recovered','booted':false}", "teremd is at work again"},
+        {"{'type':'template.updated','template':'shop'}", "template shop: updated"},
+        {"{'type':'class.changed','class':'near','added':3,'removed':1}",
+         "class near: changed, 3 prefixes added and 1 removed"},
+        {"{'type':'port.published','port':'tcp:80','ve':'web1','to':8080}",
+         "web1: tcp:80 published"},
+        {"{'type':'address.moved','address':'203.0.113.5','from':'web1','ve':'web2'}",
+         "web2: 203.0.113.5 moved from web1"},
+        {"{'type':'address.removed','address':'203.0.113.5','from':'web1','ve':null}",
+         "203.0.113.5 removed from web1"},
+        {"{'type':'private-network.created','network':'back'}", "private network back: created"},
+        {"{'type':'private-network.joined','network':'back','ve':'web1'}",
+         "web1: joined private network back"},
+        {"{'type':'address-pool.created','address_pool':'front','prefix':'203.0.113.0/24'}",
+         "address pool front: created, 203.0.113.0/24"},
+        {"{'type':'ve.updated','ve':'web1','changes':{'params':{'processes':'9','files':null},"
+         "'labels':{'tier':'a'},'autostart':true,'force':true}}",
+         "web1: updated: processes=9, files=-, labels.tier=a, autostart=true"},
+        {"{'type':'ve.updated','ve':'web1','changes':{'template':'shop','revision':2}}",
+         "web1: updated to template shop, revision 2"},
+        {"{'type':'snapshot.updated','ve':'web1','snapshot':'a','changes':{'name':'b'}}",
+         "web1: snapshot a updated: name=b"},
+        {"{'type':'snapshot.failed','ve':'web1','schedule':'hourly','text':'no space'}",
+         "web1: hourly snapshot failed: no space"},
+        {"{'type':'job','job':{'id':4,'kind':'snapshot','subject':'web1','state':'failed',"
+         "'text':'copying','error':{'kind':'exhausted','message':'web1: cannot take it: no "
+         "room'}}}",
+         "web1: job 4 snapshot failed: cannot take it: no room"},
+        {"{'type':'ve.asleep','ve':'web1','idle':600000}",
+         "web1: fell asleep: nobody had used it for 10m"},
+        {"{'type':'ve.awake','ve':'web1','by':'packet','slept':7200000}",
+         "web1: woken by a packet after 2h"},
+        {"{'type':'ve.awake','ve':'web1','by':'exec','slept':7200000}",
+         "web1: woken by exec after 2h"},
+        {"{'type':'ve.disk_soft','ve':'web1','key':'disk.space','used':26214400,'soft':20971520,"
+         "'until':0}",
+         "web1: disk.space: 25M used, above the soft limit 20M: delete some until "
+         "1970-01-01 00:00:00, or nothing can be added from then on"},
+        {"{'type':'ve.disk_held','ve':'web1','key':'disk.inodes','used':12,'soft':9,'until':0}",
+         "web1: disk.inodes: 12 used, above the soft limit 9 for too long: nothing can be added "
+         "until enough is deleted"},
+        {"{'type':'ve.disk_ok','ve':'web1','key':'disk.space','used':1024,'soft':2048}",
+         "web1: disk.space: 1K used, not above the soft limit 2K any more"},
         {"{'type':'events.lost','count':5}",
          "5 events are missing here: they came faster than they were read"},
     };
+    setenv("TZ", "UTC0", 1);
+    tzset();
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
         auto_str struct str s = str_init(BIG);
         auto_free char *text = strdup(rows[i].event);
@@ -159,15 +211,15 @@ static void test_bad_args(void **state)
         {"create", "a word is missing"},
         {"create a b", "\"b\" is one word too many; use: terem create [OPTION...] VE ["},
         {"create a memory.limit=1G", "one word too many; use --set memory.limit=1G"},
-        {"list extra", "too many; use: terem list [OPTION...]"},
+        {"list extra", "too many; use: terem list [OPTION...]; terem show extra shows one VE"},
         {"top nope", "too many; use: terem top [OPTION...]"},
         {"create a --template", "--template needs a value"},
         {"list --json=1", "--json takes no value"},
         {"list -Z", "there is no option -Z"},
         {"template frobnicate", "use one of: build"},
-        {"node", "needs one of: show, stop"},
+        {"node", "needs one of: show, setup, stop"},
         {"x\x1b[31m", "\\x1b[31m"},
-        {"exec", "a word is missing"},
+        {"backup web1", "a word is missing"},
     };
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
         struct args a;
@@ -183,7 +235,7 @@ static void test_bad_args(void **state)
 static void test_table(void **state)
 {
     for (size_t i = 0; i < command_table_size; i++) {
-        const struct command *c = &command_table[i];
+        const struct command *c = command_table[i];
         char seen[64] = "qh";
         assert_non_null(c->run);
         assert_non_null(c->summary);
@@ -193,6 +245,9 @@ static void test_table(void **state)
         assert_true(help_hidden(c) || c->examples[0]);
         if (strlen(c->summary) > 60)
             fail_msg("%s: its summary does not fit a line of help", c->name);
+        for (size_t k = 0; k < ARRAY_SIZE(c->examples) && c->examples[k]; k++)
+            if (strlen(c->examples[k]) > 78)
+                fail_msg("%s: its example %zu does not fit a line of help", c->name, k + 1);
         for (const struct option_spec *o = c->options; o && o->name; o++) {
             assert_non_null(o->summary);
             assert_true((o->complete == COMPLETE_WORDS) == (o->words != NULL));
@@ -203,7 +258,7 @@ static void test_table(void **state)
             seen[strlen(seen)] = o->letter;
         }
         for (size_t k = i + 1; k < command_table_size; k++)
-            assert_string_not_equal(c->name, command_table[k].name);
+            assert_string_not_equal(c->name, command_table[k]->name);
         for (const char *const *later = command_later; *later; later++)
             assert_string_not_equal(c->name, *later);
     }
@@ -220,7 +275,7 @@ static void test_generated(void **state)
     generate_man_terem(&all);
     help_overview(&overview);
     for (size_t i = 0; i < command_table_size; i++) {
-        const struct command *c = &command_table[i];
+        const struct command *c = command_table[i];
         auto_str struct str page = str_init(BIG), help = str_init(BIG), name = str_init(256);
         if (help_hidden(c))
             continue;
@@ -334,6 +389,26 @@ static void test_text_table(void **state)
     assert_string_equal(str_c(&s), "NAME   …\n日本  1…\nx      7\n");
 }
 
+/* Names give way; numbers, and other words that are short, stay. */
+static void test_narrow_table(void **state)
+{
+    auto_table struct text_table t = {.columns = 4, .right = 1u << 2};
+    auto_str struct str s = str_init(BIG);
+    static const char *const cells[] = {"a-name-of-forty-cells-that-goes-on-and-on",
+                                        "running",
+                                        "12345678901234567890",
+                                        "uptime 3m",
+                                        "web1",
+                                        "stopped",
+                                        "1",
+                                        "-"};
+    for (size_t i = 0; i < ARRAY_SIZE(cells); i++)
+        text_cell(&t, cells[i]);
+    text_table_render(&t, &s, 60);
+    assert_string_equal(str_c(&s), "a-name-of-forty-c…  running  12345678901234567890  uptime 3m\n"
+                                   "web1                stopped                     1  -\n");
+}
+
 static void test_progress(void **state)
 {
     struct progress one = {.total = 1}, many = {.total = 4, .done = 1};
@@ -398,8 +473,9 @@ int main(void)
         cmocka_unit_test(test_bad_args),    cmocka_unit_test(test_events),
         cmocka_unit_test(test_table),       cmocka_unit_test(test_generated),
         cmocka_unit_test(test_params_page), cmocka_unit_test(test_width),
-        cmocka_unit_test(test_text_table),  cmocka_unit_test(test_progress),
-        cmocka_unit_test(test_logtext),     cmocka_unit_test(test_exit_words),
+        cmocka_unit_test(test_text_table),  cmocka_unit_test(test_narrow_table),
+        cmocka_unit_test(test_progress),    cmocka_unit_test(test_logtext),
+        cmocka_unit_test(test_exit_words),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -185,26 +185,72 @@ void text_add_wrapped(struct str *out, const char *src, size_t indent, size_t wi
     }
 }
 
-void text_table_render(const struct text_table *t, struct str *out, size_t max_width)
+#define COLUMNS_MAX 32
+/* Cells that are left of words in a table which is too wide. */
+#define LAST_MIN  24
+#define WORDS_MIN 10
+
+static void measure(const struct text_table *t, size_t widths[COLUMNS_MAX])
 {
-    size_t widths[32] = {0};
-    if (t->columns == 0 || t->columns > ARRAY_SIZE(widths))
-        return;
-    for (size_t i = 0; i < t->n; i++) {
+    memset(widths, 0, COLUMNS_MAX * sizeof(*widths));
+    for (size_t i = 0; t->columns && i < t->n; i++) {
         const char *cell = t->cells[i] ? t->cells[i] : "";
         size_t w = text_width(cell, strlen(cell));
         if (w > widths[i % t->columns])
             widths[i % t->columns] = w;
     }
+}
+
+size_t text_table_width(const struct text_table *t)
+{
+    size_t widths[COLUMNS_MAX], sum = 0;
+    if (t->columns == 0 || t->columns > COLUMNS_MAX)
+        return 0;
+    measure(t, widths);
+    for (size_t i = 0; i < t->columns; i++)
+        sum += widths[i] + (i ? 2 : 0);
+    return sum;
+}
+
+/* Which column of words is made narrower: the last one while much of it is left, else the widest
+ * one; columns if there is none. */
+static size_t narrowed(const struct text_table *t, const size_t widths[COLUMNS_MAX])
+{
+    size_t last = t->columns - 1, best = t->columns;
+    if (!(t->right >> last & 1) && widths[last] > LAST_MIN)
+        return last;
+    for (size_t c = 0; c < t->columns; c++)
+        if (!(t->right >> c & 1) && widths[c] > WORDS_MIN &&
+            (best == t->columns || widths[c] > widths[best]))
+            best = c;
+    return best;
+}
+
+static void narrow(const struct text_table *t, size_t widths[COLUMNS_MAX], size_t max_width)
+{
+    size_t sum = 2 * (t->columns - 1), c;
+    for (c = 0; c < t->columns; c++)
+        sum += widths[c];
+    for (; sum > max_width && (c = narrowed(t, widths)) < t->columns; sum--)
+        widths[c]--;
+}
+
+void text_table_render(const struct text_table *t, struct str *out, size_t max_width)
+{
+    size_t widths[COLUMNS_MAX];
+    if (t->columns == 0 || t->columns > COLUMNS_MAX)
+        return;
+    measure(t, widths);
+    if (max_width)
+        narrow(t, widths, max_width);
     for (size_t row = 0; row + t->columns <= t->n; row += t->columns) {
         auto_str struct str line = str_init(TEXT_MAX);
         for (size_t c = 0; c < t->columns; c++) {
             const char *cell = t->cells[row + c] ? t->cells[row + c] : "";
-            size_t w = text_width(cell, strlen(cell));
             bool right = t->right >> c & 1;
             if (right)
-                pad(&line, widths[c] - w);
-            str_add(&line, "%s", cell);
+                pad(&line, widths[c] - text_width(cell, strlen(cell)));
+            size_t w = text_add_cut(&line, cell, widths[c]);
             if (c + 1 < t->columns)
                 pad(&line, (right ? 0 : widths[c] - w) + 2);
         }
@@ -216,4 +262,14 @@ void text_table_render(const struct text_table *t, struct str *out, size_t max_w
             str_add(out, "%s", str_c(&line));
         str_add(out, "\n");
     }
+}
+
+const char *text_size(uint64_t n, char buf[TEXT_SIZE])
+{
+    char number[NUMBER_TEXT];
+    str_print(buf, TEXT_SIZE, "%s%s", number_format_size(n, number),
+              n >= 1024 ? ""
+              : n == 1  ? " byte"
+                        : " bytes");
+    return buf;
 }

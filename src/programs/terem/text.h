@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "base/number.h"
 #include "base/str.h"
 
 #include <stdint.h>
@@ -30,6 +31,12 @@ void text_add_age(struct str *out, int64_t then, int64_t now);
 void text_add_time(struct str *out, int64_t ms);
 int64_t text_now(void); /* milliseconds since the epoch */
 
+/* "12K", and of less than that "131 bytes". */
+#define TEXT_SIZE (NUMBER_TEXT + 8)
+const char *text_size(uint64_t n, char buf[TEXT_SIZE]);
+
+#define TEXT_DIGEST 19 /* of "sha256:…", what tells one from another: twelve digits */
+
 struct text_table {
     size_t columns, n, cap; /* n cells so far, columns of them a row */
     char **cells;
@@ -41,5 +48,8 @@ void text_table_done(struct text_table *t);
 /* Adds a cell (escaped here). */
 void text_cell(struct text_table *t, const char *text);
 void text_cellf(struct text_table *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* Renders; the last column is not padded.  max_width 0: no limit; else lines are cut to it. */
+/* Columns of the terminal that its longest line takes. */
+size_t text_table_width(const struct text_table *t);
+/* Renders; the last column is not padded.  max_width 0: no limit; else columns of words give way,
+ * those aligned to the right last: a line is cut only when it must be. */
 void text_table_render(const struct text_table *t, struct str *out, size_t max_width);

@@ -347,7 +347,10 @@ static void add_row(const struct top *t, const struct layout *l, const struct to
     text_add(&name, r->name);
     cell(line, str_c(&name), l->name, false);
     str_print(buf, sizeof(buf), "%.1f", r->cpu);
-    cell(line, str_eq(r->state, "paused") ? "paused" : r->cpu < 0 ? UNKNOWN : buf, 6, true);
+    const char *still = str_eq(r->state, "paused")     ? "paused"
+                        : str_eq(r->state, "sleeping") ? "asleep"
+                                                       : NULL;
+    cell(line, still ? still : r->cpu < 0 ? UNKNOWN : buf, 6, true);
     str_print(buf, sizeof(buf), "%.4g", r->guarantee);
     cell(line, r->guarantee > 0 ? buf : UNKNOWN, 5, true);
     size_cell(line, (double)r->memory, 5);

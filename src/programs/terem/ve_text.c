@@ -4,9 +4,11 @@
 #include "base/cleanup.h"
 #include "base/number.h"
 #include "cli.h"
+#include "disk_text.h"
 #include "param/param.h"
 #include "text.h"
 
+#include <limits.h>
 #include <string.h>
 
 void ve_text_memory(struct str *s, const json_t *ve)
@@ -77,6 +79,35 @@ static void words(struct str *s, const char *name, const json_t *array, const ch
         text_add(s, json_string_value(v));
     }
     str_add(s, "\n");
+}
+
+/* "back: eth1, 10.77.0.1, fd54:6572:7076::1" */
+static void networks(struct str *s, const json_t *ve)
+{
+    size_t i, k;
+    json_t *network, *address;
+    json_array_foreach(json_object_get(ve, "networks"), i, network)
+    {
+        head(s, i ? "" : "networks");
+        text_add(s, cli_text(network, "network"));
+        str_add(s, ": %s", cli_text(network, "interface"));
+        json_array_foreach(json_object_get(network, "addresses"), k, address)
+            str_add(s, ", %s", json_string_value(address));
+        str_add(s, "\n");
+    }
+}
+
+/* "tcp:80 to port 8080" */
+static void ports(struct str *s, const json_t *list)
+{
+    size_t i;
+    json_t *port;
+    json_array_foreach(list, i, port)
+    {
+        head(s, i ? "" : "ports");
+        text_add(s, cli_text(port, "id"));
+        str_add(s, " to port %" JSON_INTEGER_FORMAT "\n", cli_int(port, "to"));
+    }
 }
 
 static void pairs(struct str *s, const char *name, const json_t *object)
@@ -177,8 +208,8 @@ static void parameters(struct str *s, const json_t *ve, bool every)
 
 static void times(struct str *s, const json_t *ve, int64_t now)
 {
-    static const char *const keys[] = {"created", "started"};
-    for (size_t i = 0; i < 2; i++) {
+    static const char *const keys[] = {"created", "started", "asleep"};
+    for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
         json_int_t t = cli_int(ve, keys[i]);
         if (!t)
             continue;
@@ -193,7 +224,9 @@ static void times(struct str *s, const json_t *ve, int64_t now)
 void ve_text_exit(struct str *s, const json_t *e)
 {
     const char *how = cli_text(e, "how"), *reason = cli_text(e, "reason");
-    if (str_eq(how, "poweroff"))
+    if (str_eq(how, "not-started"))
+        str_add(s, "did not start");
+    else if (str_eq(how, "poweroff"))
         str_add(s, "powered off");
     else if (str_eq(how, "reboot"))
         str_add(s, "rebooted");
@@ -265,7 +298,36 @@ static void usage(struct str *s, const json_t *ve)
     stalls(s, u);
 }
 
-void ve_text_show(struct str *s, const json_t *ve, int64_t now, bool all)
+static void disk(struct str *s, const json_t *ve, size_t width)
+{
+    auto_str struct str text = str_init(TEXT_MAX), over = str_init(TEXT_MAX);
+    disk_text_add(&text, ve);
+    line_if(s, "disk", str_c(&text));
+    disk_text_over(&over, ve, "it");
+    for (const char *at = str_c(&over); *at;) {
+        size_t n = strcspn(at, "\n");
+        auto_str struct str one = str_init(TEXT_MAX);
+        str_add(&one, "%.*s", (int)n, at);
+        str_add(s, "            ");
+        text_add_wrapped(s, str_c(&one), 12, width);
+        str_add(s, "\n");
+        at += n + (at[n] == '\n');
+    }
+}
+
+static void layers(struct str *s, const json_t *ve, bool brief)
+{
+    size_t i;
+    json_t *v;
+    json_array_foreach(json_object_get(ve, "layers"), i, v)
+    {
+        head(s, i ? "" : "layers");
+        str_add(s, "%.*s\n", brief ? TEXT_DIGEST : INT_MAX, json_string_value(v));
+    }
+}
+
+void ve_text_show(struct str *s, const json_t *ve, const json_t *published, int64_t now, bool all,
+                  size_t width)
 {
     line(s, "name", cli_text(ve, "name"));
     head(s, "id");
@@ -274,7 +336,13 @@ void ve_text_show(struct str *s, const json_t *ve, int64_t now, bool all)
     line_if(s, "broken", cli_text(ve, "broken"));
     line(s, "kind", cli_text(ve, "kind"));
     line(s, "template", cli_text(ve, "template"));
+    line_if(s, "pool", cli_text(ve, "pool"));
     words(s, "addresses", json_object_get(ve, "addresses"), "\n            ");
+    networks(s, ve);
+    words(s, "deleted", json_object_get(ve, "deleted_interfaces"), ", ");
+    if (json_object_get(ve, "deleted_interfaces"))
+        str_add(s, "            inside; terem restart %s makes them anew\n", cli_text(ve, "name"));
+    ports(s, published);
     words(s, "command", json_object_get(ve, "command"), " ");
     pairs(s, "environment", json_object_get(ve, "env"));
     line_if(s, "user", cli_text(ve, "user"));
@@ -282,8 +350,21 @@ void ve_text_show(struct str *s, const json_t *ve, int64_t now, bool all)
     pairs(s, "labels", json_object_get(ve, "labels"));
     line_if(s, "profile", cli_text(ve, "profile"));
     parameters(s, ve, all);
-    line(s, "autostart", json_is_true(json_object_get(ve, "autostart")) ? "on" : "off");
+    head(s, "autostart");
+    str_add(s, "%s", json_is_true(json_object_get(ve, "autostart")) ? "on" : "off");
+    if (cli_int(ve, "priority"))
+        str_add(s, ", priority %" JSON_INTEGER_FORMAT, cli_int(ve, "priority"));
+    str_add(s, "\n");
     line_if(s, "restart", cli_text(ve, "restart"));
+    if (json_object_get(ve, "snapshots")) {
+        head(s, "snapshots");
+        str_add(s, "%" JSON_INTEGER_FORMAT, cli_int(ve, "snapshots"));
+        if (!cli_is_null(ve, "schedule")) {
+            str_add(s, "; automatic: ");
+            cli_add_schedule(s, json_object_get(ve, "schedule"));
+        }
+        str_add(s, "\n");
+    }
     line(s, "nesting", json_is_true(json_object_get(ve, "nesting")) ? "on" : "off");
     times(s, ve, now);
     if (!cli_is_null(ve, "pid")) {
@@ -291,6 +372,7 @@ void ve_text_show(struct str *s, const json_t *ve, int64_t now, bool all)
         str_add(s, "%" JSON_INTEGER_FORMAT "\n", cli_int(ve, "pid"));
     }
     usage(s, ve);
+    disk(s, ve, width);
     last_exit(s, ve);
     const json_t *job = json_object_get(ve, "job");
     if (json_is_object(job)) {
@@ -301,5 +383,5 @@ void ve_text_show(struct str *s, const json_t *ve, int64_t now, bool all)
         text_add(s, cli_text(job, "text"));
         str_add(s, "\n");
     }
-    words(s, "layers", json_object_get(ve, "layers"), "\n            ");
+    layers(s, ve, width > 0);
 }

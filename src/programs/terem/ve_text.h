@@ -13,5 +13,7 @@ void ve_text_pids(struct str *s, const json_t *ve);
 void ve_text_pairs(struct str *s, const json_t *object, const char *between);
 /* How it ended, from its last_exit: "exited with 4 (ended by itself)". */
 void ve_text_exit(struct str *s, const json_t *last_exit);
-/* All of it, a line a member. */
-void ve_text_show(struct str *s, const json_t *ve, int64_t now, bool all);
+/* All of it, a line a member; published: the list of its ports.  width: of a terminal, where of
+ * layers is only what tells them apart; 0: none. */
+void ve_text_show(struct str *s, const json_t *ve, const json_t *published, int64_t now, bool all,
+                  size_t width);

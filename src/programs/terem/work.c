@@ -10,7 +10,7 @@
 #include <signal.h>
 #include <string.h>
 
-#define LINE_MAX_BYTES ((size_t)4 << 20)
+#define LINE_MAX_BYTES ((size_t)64 << 20) /* a job over many VEs tells of each at its end */
 
 struct run {
     struct cli *cli;
@@ -63,7 +63,7 @@ int work_lines(struct str *rest, const char *span, size_t len,
         span += n + 1;
         len -= n + 1;
         if (rest->len) { /* empty lines keep a quiet stream alive */
-            auto_json json_t *doc = json_loadb(rest->buf, rest->len, 0, NULL);
+            auto_json json_t *doc = json_loadb(rest->buf, rest->len, JSON_ALLOW_NUL, NULL);
             if (!doc)
                 return err_set(err, ERR_CORRUPT, "teremd sent a line that is not JSON");
             int r = item(ctx, doc, err);
@@ -86,6 +86,10 @@ static void note(struct run *run, struct work *w, json_t *doc)
     json_incref(doc);
     json_decref(w->doc);
     w->doc = doc;
+    if (w->item && json_object_get(doc, "item")) {
+        progress_wipe(&run->progress);
+        w->item(w->ctx, doc);
+    }
     if (!is_job(doc)) {
         if (!client_error(doc, &w->err))
             return;
@@ -105,7 +109,7 @@ static void note(struct run *run, struct work *w, json_t *doc)
             free(w->shown);
             w->shown = strdup(text);
         }
-        if (!same || run->progress.live)
+        if ((!same && !w->item) || run->progress.live)
             progress_show(&run->progress, w->subject,
                           cli_is_null(doc, "percent") ? -1 : (int)cli_int(doc, "percent"), text);
     }
@@ -137,7 +141,7 @@ static int open_request(struct run *run, struct work *w, const char *method, con
 static int answer_end(struct run *run, struct work *w)
 {
     if (!w->ended && w->line.len) {
-        auto_json json_t *doc = json_loadb(w->line.buf, w->line.len, 0, NULL);
+        auto_json json_t *doc = json_loadb(w->line.buf, w->line.len, JSON_ALLOW_NUL, NULL);
         if (!doc)
             return err_set(&w->err, ERR_CORRUPT, "the answer of teremd is not JSON");
         note(run, w, doc);
@@ -215,9 +219,12 @@ static void tell(struct run *run, struct work *w)
     } else if (run->no_wait && is_job(w->doc)) {
         if (!run->cli->json)
             printf("%" JSON_INTEGER_FORMAT "\n", cli_int(w->doc, "id"));
-    } else {
-        cli_say(run->cli, "%s: %s", w->subject,
-                run->words->done ? run->words->done : cli_text(w->doc, "text"));
+    } else if (!w->item) {
+        const json_t *result = json_object_get(w->doc, "result");
+        const char *done = run->words->done;
+        if (run->words->current && json_is_true(json_object_get(result, "current")))
+            done = run->words->current;
+        cli_say(run->cli, "%s: %s", w->subject, done ? done : cli_text(w->doc, "text"));
     }
     fflush(stdout);
     client_close(w->client);
@@ -288,14 +295,15 @@ static void tell_interrupted(struct run *run)
             idle++;
         else if (!w->ended && is_job(w->doc))
             cli_complain("%s: job %" JSON_INTEGER_FORMAT
-                         " goes on; cancel it with terem jobs cancel %" JSON_INTEGER_FORMAT,
+                         " goes on; see terem jobs, or try terem jobs cancel %" JSON_INTEGER_FORMAT,
                          w->subject, cli_int(w->doc, "id"), cli_int(w->doc, "id"));
         else if (!w->ended)
             cli_complain("%s: its job may have begun; see terem jobs", w->subject);
     }
     if (idle)
         cli_complain("%zu more %s not begun", idle, idle == 1 ? "was" : "were");
-    run->cli->status = 130;
+    run->cli->died_of = interrupted;
+    run->cli->status = 128 + interrupted;
 }
 
 static json_t *outcome(const struct work *w)
@@ -311,8 +319,9 @@ static int print_json(struct run *run, bool many, struct err *err)
 {
     if (run->n == 1 && !many) {
         /* A request that was refused has no document: the sentence on standard error is all. */
-        auto_json json_t *one =
-            run->w[0].doc && run->w[0].err.kind == ERR_NONE ? outcome(&run->w[0]) : NULL;
+        auto_json json_t *one = run->w[0].doc && (run->w[0].item || run->w[0].err.kind == ERR_NONE)
+                                    ? outcome(&run->w[0])
+                                    : NULL;
         return one ? cli_out_json(run->cli, one, err) : 0;
     }
     auto_json json_t *all = json_array();
@@ -355,4 +364,24 @@ int work_run(struct cli *cli, struct work *w, size_t n, const struct work_words 
         if (w[i].err.kind != ERR_NONE)
             return -ERR_SYSTEM; /* each was told */
     return interrupted ? -ERR_CANCELLED : 0;
+}
+
+int work_one(struct cli *cli, const char *subject, const char *method, char *path, json_t *body,
+             const struct work_words *words, bool no_wait, struct err *err)
+{
+    struct work *w = work_new(1);
+    int r;
+    if (!w || !path) {
+        free(path);
+        json_decref(body);
+        r = err_set(err, ERR_EXHAUSTED, "out of memory");
+    } else {
+        w->subject = subject;
+        w->method = method;
+        w->path = path;
+        w->body = body;
+        r = work_run(cli, w, 1, words, false, no_wait, err);
+    }
+    work_free(w, 1);
+    return r;
 }

@@ -4,7 +4,7 @@
  * them, shows progress, tells each failure by name.
  *
  * SIGINT ends the watching, never a job: it says which jobs go on and how to cancel them, and
- * sets cli->status to 130.
+ * sets cli->died_of, of which main() dies.  SIGTERM the same.
  */
 #pragma once
 
@@ -13,9 +13,10 @@
 #define WORK_AT_ONCE 16 /* connections; teremd queues jobs beyond its workers anyway */
 
 /* "starting", "started": what is shown while a job has no text of its own, and at the end (NULL:
- * the job's last text). */
+ * the job's last text); current, or NULL: at the end where its result says that it was so already.
+ */
 struct work_words {
-    const char *doing, *done;
+    const char *doing, *done, *current;
 };
 
 struct work {
@@ -23,6 +24,9 @@ struct work {
     const char *method;
     char *path;   /* owned */
     json_t *body; /* owned, or NULL */
+    /* NULL, or: called with a job over many VEs when it tells of one; its end has no line then. */
+    void (*item)(void *ctx, const json_t *job);
+    void *ctx;
     /* Filled by work_run(): */
     json_t *doc;    /* the last that teremd said: a job, or what was made at once */
     struct err err; /* kind ERR_NONE: done */
@@ -41,6 +45,10 @@ void work_free(struct work *w, size_t n);
  * else an array).  Fails when any failed. */
 int work_run(struct cli *cli, struct work *w, size_t n, const struct work_words *words, bool many,
              bool no_wait, struct err *err);
+
+/* The same for one piece; path and body are stolen. */
+int work_one(struct cli *cli, const char *subject, const char *method, char *path, json_t *body,
+             const struct work_words *words, bool no_wait, struct err *err);
 
 /* Calls item() for each whole line of a JSON stream; `rest` keeps the unfinished one.  A negative
  * return of item() stops. */

@@ -9,6 +9,7 @@
 
 #include <fcntl.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stddef.h>
 #include <sys/prctl.h>
@@ -96,6 +97,11 @@ static void notify(const char *state)
 /* What children inherit, and what keeps the daemon whole. */
 static void prepare_process(void)
 {
+    /* What a long answer or a look at all packet rules takes for a moment goes back to the kernel:
+     * left alone, glibc keeps ever larger pieces on its heap after the first was freed. */
+    mallopt(M_MMAP_THRESHOLD, 128 << 10);
+    mallopt(M_TRIM_THRESHOLD, 256 << 10);
+    mallopt(M_ARENA_MAX, 1); /* threads only wait for what is slow to read */
     umask(077);
     signal(SIGPIPE, SIG_IGN); /* clients and workers go away at any time */
     /* First processes of VEs and sessions stay ours when the worker that made them has ended. */

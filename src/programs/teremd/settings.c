@@ -36,6 +36,16 @@ static int put_pool6(struct ve_config *c, const char *value, struct err *err)
     return put_text(c->pool6, sizeof(c->pool6), value, err);
 }
 
+static int put_dns(struct ve_config *c, const char *value, struct err *err)
+{
+    return put_text(c->dns, sizeof(c->dns), value, err);
+}
+
+static int put_search(struct ve_config *c, const char *value, struct err *err)
+{
+    return put_text(c->search, sizeof(c->search), value, err);
+}
+
 static int put_lxcfs(struct ve_config *c, const char *value, struct err *err)
 {
     if (strcmp(value, "none") == 0)
@@ -73,6 +83,44 @@ static int put_capacity_connections(struct ve_config *c, const char *value, stru
     return number_parse(value, 1, 1000000000, &c->capacity_connections, err);
 }
 
+static int put_disk_look(struct ve_config *c, const char *value, struct err *err)
+{
+    uint64_t ms;
+    int rc = number_parse_time(value, &ms, err);
+    if (rc < 0)
+        return rc;
+    if (ms < 1000 || ms > 86400000)
+        return err_set(err, ERR_USAGE, "give a time from 1s to 1d");
+    c->disk_look_ms = ms;
+    return 0;
+}
+
+static int put_uplink(struct ve_config *c, const char *value, struct err *err)
+{
+    return put_text(c->uplink, sizeof(c->uplink), value, err);
+}
+
+static int put_rate(const char *key, const char *value, uint64_t *ret, struct err *err)
+{
+    struct param_value v;
+    int rc = param_parse_value(param_find(key), value, &v, err);
+    if (rc == 0 && (v.unlimited || v.form != PARAM_PLAIN || v.n < 8000))
+        return err_set(err, ERR_USAGE, "give a rate in bits per second such as 200M, 8k at least");
+    if (rc == 0)
+        *ret = v.n;
+    return rc;
+}
+
+static int put_net_out(struct ve_config *c, const char *value, struct err *err)
+{
+    return put_rate("net.out.CLASS", value, &c->net_out, err);
+}
+
+static int put_net_in(struct ve_config *c, const char *value, struct err *err)
+{
+    return put_rate("net.in.CLASS", value, &c->net_in, err);
+}
+
 /* A sixteenth of the memory, at most 1 GiB, and a tenth of one core. */
 static void default_reserve(struct ve_config *c)
 {
@@ -80,6 +128,61 @@ static void default_reserve(struct ve_config *c)
     uint64_t part = pages > 0 ? (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE) / 16 : 0;
     c->reserve_memory = part < 1ull << 30 ? part : 1ull << 30;
     c->reserve_cpu = 1000;
+    c->disk_look_ms = 60000;
+}
+
+static int put_pool_driver(struct ve_config *c, const char *value, struct err *err)
+{
+    static const char *const known[] = {"dir", "btrfs", "xfs"};
+    if (strcmp(value, "auto") == 0) {
+        c->pool_driver[0] = '\0';
+        return 0;
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+        if (strcmp(value, known[i]) == 0)
+            return put_text(c->pool_driver, sizeof(c->pool_driver), value, err);
+    return err_set(err, ERR_USAGE, "it is auto, dir, btrfs or xfs, not %.32s", value);
+}
+
+static int put_pool_size(struct ve_config *c, const char *value, struct err *err)
+{
+    int rc = number_parse_size(value, &c->pool_size, err);
+    if (rc == 0 && c->pool_size < 256u << 20)
+        return err_set(err, ERR_USAGE, "a pool's image has at least 256M");
+    return rc;
+}
+
+static int put_pool_grow(struct ve_config *c, const char *value, struct err *err)
+{
+    if (strcmp(value, "on") != 0 && strcmp(value, "off") != 0)
+        return err_set(err, ERR_USAGE, "it is on or off, not %.32s", value);
+    c->pool_grow = strcmp(value, "on") == 0;
+    return 0;
+}
+
+static int put_seconds(const char *value, uint64_t low, uint64_t high, const char *wrong,
+                       uint64_t *ret_ms, struct err *err)
+{
+    uint64_t ms;
+    int rc = number_parse_time(value, &ms, err);
+    if (rc < 0)
+        return rc;
+    if (ms < low * 1000 || ms > high * 1000 || ms % 1000)
+        return err_set(err, ERR_USAGE, "%s", wrong);
+    *ret_ms = ms;
+    return 0;
+}
+
+static int put_usage_interval(struct ve_config *c, const char *value, struct err *err)
+{
+    return put_seconds(value, 1, 3600, "give whole seconds from 1s to 1h", &c->usage_interval_ms,
+                       err);
+}
+
+static int put_usage_keep(struct ve_config *c, const char *value, struct err *err)
+{
+    return put_seconds(value, 86400, 36500ull * 86400, "give a time from 1d to 36500d",
+                       &c->usage_keep_ms, err);
 }
 
 static int put_log_level(struct ve_config *c, const char *value, struct err *err)
@@ -93,12 +196,23 @@ static const struct setting {
 } rows[] = {
     {"network.pool4", put_pool4},
     {"network.pool6", put_pool6},
+    {"network.dns", put_dns},
+    {"network.search", put_search},
+    {"network.uplink", put_uplink},
+    {"network.out", put_net_out},
+    {"network.in", put_net_in},
     {"lxcfs", put_lxcfs},
     {"workers", put_workers},
     {"log.level", put_log_level},
     {"reserve.memory", put_reserve_memory},
     {"reserve.cpu", put_reserve_cpu},
     {"capacity.connections", put_capacity_connections},
+    {"disk.look", put_disk_look},
+    {"pool.driver", put_pool_driver},
+    {"pool.size", put_pool_size},
+    {"pool.grow", put_pool_grow},
+    {"usage.interval", put_usage_interval},
+    {"usage.keep", put_usage_keep},
 };
 
 static const char *next_key(void *ctx, size_t i)
@@ -112,8 +226,9 @@ static int put(void *ctx, const char *key, const char *value, struct err *err)
         if (strcmp(rows[i].key, key) == 0)
             return rows[i].put(ctx, value, err) < 0 ? err_wrap(err, "%s", key) : 0;
     const char *near = name_suggest(key, next_key, NULL);
-    return err_set(err, ERR_USAGE, "there is no setting %.64s%s%s%s", key,
-                   near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+    return err_set(err, ERR_USAGE, "there is no setting %.64s; %s%s%s", key,
+                   near ? "did you mean " : "terem.conf(5) has all of them", near ? near : "",
+                   near ? "?" : "");
 }
 
 int settings_read(struct ve_config *config, const char *file, struct err *err)
@@ -121,6 +236,10 @@ int settings_read(struct ve_config *config, const char *file, struct err *err)
     static const char lxcfs[] = "/usr/bin/lxcfs";
     auto_free char *text = NULL;
     default_reserve(config);
+    config->pool_size = 20ull << 30;
+    config->pool_grow = true;
+    config->usage_interval_ms = 300 * 1000;
+    config->usage_keep_ms = 396ull * 86400 * 1000; /* thirteen months */
     if (access(lxcfs, X_OK) == 0)
         str_print(config->lxcfs, sizeof(config->lxcfs), "%s", lxcfs);
     const char *path = file ? file : config->place.conf;
