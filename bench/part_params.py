@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Parameters and counters of a node with a thousand VEs: setting ten, reading all.
+"""Parameters and counters of a node with a thousand VEs: setting ten, reading all; what teremd takes
+of memory with them, and how long it needs to find them again.
 
 "In teremd" is its own processor time (schedstat), which others on the machine do not lengthen by
 being there; the other figure is the answer as a client sees it."""
@@ -63,10 +64,14 @@ def run(bench):
     sets = itertools.cycle([{k: ten[k] for k in keys} for ten in TEN])
     measure(f"{len(keys)} parameters of a running VE, durably",
             lambda: node.api("PATCH", "/v1/ves/v0", {"params": next(sets)}, connection=line), 40)
+    shown = "name,state,addresses,template,usage.memory,disk,usage.pids,started"
     for name, path in (("all counters of all VEs (GET /v1/counters)", "/v1/counters"),
                        ("only those that failed", "/v1/counters?failed=true"),
                        ("what all VEs use (GET /v1/usage: terem top)", "/v1/usage"),
-                       ("GET /metrics", "/metrics"), ("GET /v1/ves (terem list)", "/v1/ves")):
+                       ("GET /metrics", "/metrics"),
+                       ("what terem list shows (GET /v1/ves?fields=…)", f"/v1/ves?fields={shown}"),
+                       ("GET /v1/ves (terem list --json)", "/v1/ves"),
+                       ("names and states (start --all and the like)", "/v1/ves?fields=name,state")):
         measure(name, lambda path=path: node.api("GET", path, connection=line), 10)
     sizes = itertools.cycle(["memory.limit", "processes"])
     values = {"memory.limit": itertools.cycle(["300M", "512M"]),
@@ -84,3 +89,17 @@ def run(bench):
     with open(f"/proc/{node.daemon.pid}/io", encoding="ascii") as file:
         after = [int(text.split()[1]) for text in file if text.startswith("syscr")][0]
     bench.row("params", "reads by teremd in 10 s while nobody looks", "", after - before)
+
+    def pss():
+        with open(f"/proc/{node.daemon.pid}/smaps_rollup", encoding="ascii") as file:
+            return next(int(text.split()[1]) for text in file if text.startswith("Pss:")) / 1024
+    bench.row("params", "teremd: memory (PSS) after all this", "MB", pss())
+    took = []
+    for _ in range(5):
+        node.kill()
+        at = time.monotonic()
+        node.start()
+        took.append(time.monotonic() - at)
+    bench.row("params", "teremd killed, until it answers again with all VEs adopted", "s",
+              statistics.median(took), len(took), min(took), max(took))
+    bench.row("params", "teremd: memory (PSS) then", "MB", pss())

@@ -64,6 +64,68 @@ def remove_cgroups(pattern):
                 pass
 
 
+def compile_own(work, source, *flags):
+    """A program of this directory, built in `work`; returns its path."""
+    program = os.path.join(work, os.path.splitext(source)[0])
+    call(["cc", "-O2", *flags, "-o", program, os.path.join(os.path.dirname(__file__), source)])
+    return program
+
+
+def pause_root(work):
+    """A root with nothing but a static program that waits for ever, as /sbin/init."""
+    root = os.path.join(work, "pause-root")
+    if not os.path.exists(root):
+        program = compile_own(work, "pause.c", "-static", "-nostdlib", "-ffreestanding")
+        for name in ("sbin", "proc", "sys", "dev", "etc", "tmp", "run"):
+            os.makedirs(os.path.join(root, name))
+        shutil.copy(program, os.path.join(root, "sbin/init"))
+        subprocess.run(["chmod", "-R", "go+rX", root], check=True)
+    return root
+
+
+class Floor:
+    """floor.c: COUNT of the least that can be called a VE.  start() and stop() return seconds, as
+    measured inside; each object is used once."""
+
+    V1 = ("cpu", "cpuacct", "cpuset", "memory", "blkio", "pids")  # where a VE of Terem has a cgroup
+
+    def __init__(self, work, name, count, root, init="/sbin/init"):
+        self.name, self.folder = name, os.path.join(work, name)
+        os.makedirs(self.folder)
+        hybrid = [one for one in self.V1 if os.path.isdir(f"/sys/fs/cgroup/{one}")]
+        self.argv = [compile_own(work, "floor.c"), str(count), str(os.cpu_count()), root, self.folder, name,
+                     init, *hybrid]
+        self.process = None
+
+    def start(self):
+        self.process = subprocess.Popen(self.argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        return self.answer("started")
+
+    def answer(self, word):
+        words = self.process.stdout.readline().decode().split()
+        if words[:1] != [word]:
+            raise RuntimeError(f"floor: it has not {word}")
+        return float(words[1])
+
+    def stop(self):
+        self.process.stdin.close()
+        took = self.answer("stopped")
+        self.process.wait()
+        self.process = None
+        return took
+
+    def close(self):
+        if self.process:
+            self.process.kill()  # its VEs die with it
+            self.process.wait()
+        for _ in range(1000):  # they end in the background
+            remove_cgroups(self.name)
+            if not glob.glob(f"/sys/fs/cgroup/*/{self.name}") + glob.glob(f"/sys/fs/cgroup/{self.name}"):
+                break
+            time.sleep(0.02)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
 class Lxc:
     """lxc-start, lxc-stop -k, lxc-attach: user namespace, veth with an address, limits."""
 
@@ -71,14 +133,19 @@ class Lxc:
         self.path, self.name = os.path.join(work, "lxc"), name
         self.had_pivot = bool(glob.glob("/sys/fs/cgroup/*/lxc.pivot") +
                               glob.glob("/sys/fs/cgroup/lxc.pivot"))
+        os.makedirs(self.path, exist_ok=True)
+        for path in (work, self.path):
+            os.chmod(path, 0o755)
+        self.configure(name, f"{name[:12]}-v", root, init, systemd, base)
+
+    def configure(self, name, cable, root, init, systemd, base):
         folder = os.path.join(self.path, name)
         os.makedirs(folder)
-        for path in (work, self.path, folder):
-            os.chmod(path, 0o755)
+        os.chmod(folder, 0o755)
         lines = [f"lxc.uts.name = {name}", f"lxc.rootfs.path = dir:{root}",
                  f"lxc.idmap = u 0 {base} 65536", f"lxc.idmap = g 0 {base} 65536",
                  "lxc.net.0.type = veth", "lxc.net.0.flags = up",
-                 f"lxc.net.0.veth.pair = {name[:12]}-v", "lxc.net.0.ipv4.address = 10.254.253.2/24",
+                 f"lxc.net.0.veth.pair = {cable}", "lxc.net.0.ipv4.address = 10.254.253.2/24",
                  "lxc.apparmor.profile = unconfined",
                  f"lxc.cgroup.memory.limit_in_bytes = {LIMIT_MEMORY if not systemd else 1 << 30}",
                  f"lxc.cgroup2.memory.max = {LIMIT_MEMORY if not systemd else 1 << 30}",
@@ -160,6 +227,7 @@ class Crun:
             theirs.close()
             return pid, ours.makefile("rwb", buffering=0)
         try:
+            os.setsid()  # Ctrl-C is for the caller, who has its last words for this one
             ours.close()
             if os.path.isdir("/sys/fs/cgroup/unified"):
                 if LIBC.unshare(CLONE_NEWNS) or LIBC.mount(None, b"/", None, MS_REC_PRIVATE, None) \
@@ -168,16 +236,19 @@ class Crun:
             stream = theirs.makefile("rwb", buffering=0)
             for line in stream:
                 # The VE's init gets crun's stdio: never a pipe, or the caller waits for its end.
-                done = subprocess.run(json.loads(line), check=False, timeout=60, **QUIET)
+                done = subprocess.run(json.loads(line), check=False, timeout=600, **QUIET)
                 stream.write(b"%d\n" % done.returncode)
         finally:
             os._exit(0)
 
     def tool(self, *args):
-        self.stream.write(json.dumps([self.program, "--root", self.state, *args]).encode() + b"\n")
+        self.send(self.program, "--root", self.state, *args)
+
+    def send(self, *command):
+        self.stream.write(json.dumps(command).encode() + b"\n")
         answer = self.stream.readline().strip()
         if answer != b"0":
-            raise RuntimeError(f"{self.program} {' '.join(args)}: exit {answer.decode()}")
+            raise RuntimeError(f"{' '.join(command)}: exit {answer.decode()}")
 
     def start(self):
         self.tool("run", "--detach", "--bundle", self.bundle, self.name)
@@ -198,6 +269,63 @@ class Crun:
         os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
         remove_cgroups(f"{self.name}*")
+
+
+EACH = 'i=0; while [ $i -lt "$1" ]; do {} || exit 1; i=$((i + 1)); done'
+
+
+class CrunMany(Crun):
+    """COUNT of them, one after another by a shell, as whoever has only crun does it: run, then
+    delete --force, each in a root that all share.  start() and stop() return seconds."""
+
+    def __init__(self, work, program, name, root, count):
+        self.count = count
+        super().__init__(work, program, name, root)
+
+    def each(self, words, after=""):
+        at = time.monotonic()
+        self.send("/bin/sh", "-c", EACH.format(f'"$2" --root "$3" {words} "$4-$i" {after}'), "sh", str(self.count),
+                  self.program, self.state, self.name, self.bundle)
+        return time.monotonic() - at
+
+    def start(self):
+        return self.each('run --detach --bundle "$5"')
+
+    def stop(self):
+        return self.each("delete --force")
+
+    def close(self):
+        if os.path.isdir(self.state) and os.listdir(self.state):
+            self.each("delete --force", "|| true")
+        super().close()
+        remove_cgroups(f"{self.name}-*")
+
+
+class LxcMany(Lxc):
+    """The same by lxc-start, and lxc-stop -k with the end of its directory."""
+
+    def __init__(self, work, name, root, count):
+        super().__init__(work, name, root)
+        self.count = count
+        for i in range(count):
+            self.configure(f"{name}-{i}", f"{name[:8]}{i}v", root, "/sbin/init", False, 1000000)
+
+    def each(self, words):
+        at = time.monotonic()
+        call(["/bin/sh", "-c", EACH.format(words), "sh", str(self.count), self.path, self.name], env=LXC_PATH,
+             timeout=600)
+        return time.monotonic() - at
+
+    def start(self):
+        return self.each('/usr/bin/lxc-start -P "$2" -n "$3-$i"')
+
+    def stop(self):
+        return self.each('/usr/bin/lxc-stop -k -P "$2" -n "$3-$i" && /bin/rm -r "$2/$3-$i"')
+
+    def close(self):
+        self.each('/usr/bin/lxc-stop -k -P "$2" -n "$3-$i" 2>/dev/null || true')
+        super().close()
+        remove_cgroups(f"lxc.*{self.name}-*")
 
 
 def debian_13_crun(cache):
@@ -227,7 +355,7 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNET, CLONE_NEWNS, MS_REC_PRIVATE = 0x40000000, 0x20000, 0x44000
 
 
-def wait_port_in(netns_path, port, deadline):
+def wait_port_in(netns_path, port, deadline, asked=b"GET / HTTP/1.0\r\n\r\n", wanted=b"HTTP/1.1 200"):
     """Enters a network namespace (in a child) and waits until 127.0.0.1:port answers."""
     child = os.fork()
     if child == 0:
@@ -238,8 +366,8 @@ def wait_port_in(netns_path, port, deadline):
             while time.monotonic() < deadline:
                 try:
                     with socket.create_connection(("127.0.0.1", port), 2) as probe:
-                        probe.sendall(b"GET / HTTP/1.0\r\n\r\n")
-                        if probe.recv(15).startswith(b"HTTP/1.1 200"):
+                        probe.sendall(asked)
+                        if probe.recv(len(wanted)) == wanted:
                             os._exit(0)
                 except OSError:
                     pass
