@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Fixtures: `node`, an instance for one test; `shared`, one for a whole module; `debian`, one for
-the session with the template debian-12 (systemd, nginx).  Each verifies at its end that nothing
+the session with the template debian-12 (systemd, ifupdown, nginx).  Each verifies at its end that nothing
 of it is left on the machine."""
 import os
 import sys
@@ -19,13 +19,8 @@ def build():
 
 
 def serve(build):
-    node = Node(build)
-    try:
-        node.start()
+    with Node(build) as node:
         yield node
-    finally:
-        left = node.close()
-    assert not left, "left behind:\n" + "\n".join(left)
 
 
 @pytest.fixture
@@ -44,7 +39,7 @@ def debian(build):
     node = next(serving)
     try:
         node.job("POST", "/v1/templates",
-                 {"name": "debian-12", "build": "debian-12", "include": ["nginx"]}, timeout=900)
+                 {"name": "debian-12", "build": "debian-12", "include": ["nginx", "ifupdown", "nftables", "iptables"]}, timeout=900)
         yield node
     finally:
         next(serving, None)

@@ -4,6 +4,8 @@ import json
 import subprocess
 import threading
 
+from node import PATIENCE
+
 
 class Events:
     """What a node tells while the block runs."""
@@ -26,8 +28,8 @@ class Events:
 
     def __exit__(self, *unused):
         self.process.terminate()
-        self.process.wait(20)
-        self.reader.join(20)
+        self.process.wait(PATIENCE)
+        self.reader.join(PATIENCE)
         self.process.stdout.close()
         self.process.stderr.close()
 
@@ -37,12 +39,13 @@ class Events:
             self.node.terem("set", name, f"{key}={1000 + i}")
             with self.more:
                 if self.more.wait_for(lambda: self.seen, 0.1):
-                    break
+                    return
+        raise AssertionError(f"no event came: {self.process.poll()}")
 
     def wait(self, kind, **fields):
         def found():
             return next((e for e in self.seen if e["type"] == kind and
                          all(e.get(k) == v for k, v in fields.items())), None)
         with self.more:
-            assert self.more.wait_for(lambda: found() is not None, 30), (kind, fields, self.seen)
+            assert self.more.wait_for(lambda: found() is not None, PATIENCE), (kind, fields, self.seen)
             return found()

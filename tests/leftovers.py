@@ -82,7 +82,7 @@ def programs():
 
 def directories():
     for pattern in ("/tmp/terem*", "/run/terem*", "/run/netns/terem*", "/var/lib/terem*",
-                    "/dev/shm/terem*"):
+                    "/var/tmp/terem*", "/dev/shm/terem*"):
         for path in glob.glob(pattern):
             yield f"path {path}"
 

@@ -7,6 +7,7 @@
 
 close() stops everything and returns what was left behind, line by line; nothing is the promise.
 """
+import contextlib
 import glob
 import http.client
 import json
@@ -17,6 +18,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 
 
@@ -25,10 +27,91 @@ ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "
                            or k.endswith("SAN_OPTIONS")}}
 
 
+PATIENCE = 120  # seconds until a state is given up: in QEMU compute is 30 to 90 times slower
+
+
+def wait_for(true, told=lambda: "it did not happen", timeout=PATIENCE):
+    """What true() tells as soon as it is something; told() says how far it came."""
+    deadline = time.monotonic() + timeout
+    while not (value := true()):
+        assert time.monotonic() < deadline, told()
+        time.sleep(0.02)
+    return value
+
+
+def at_rest(look):
+    """What look() tells as soon as it tells the same for a second and a half: what a start leaves to be done
+    is done then."""
+    now = look()
+    for _ in range(40):
+        before = now
+        time.sleep(1.5)
+        now = look()
+        if now == before:
+            return now
+    raise AssertionError(f"it does not come to rest: {before}, {now}")
+
+
+def fetch(address, port, asked=b""):
+    """What a server says to the end of the connection, as soon as there is one; None: it does not answer."""
+    def once():
+        try:
+            with socket.create_connection((address, port), 5) as line:
+                line.sendall(asked)
+                said = b""
+                while part := line.recv(4096):
+                    said += part
+                return said
+        except OSError:
+            return None
+    return wait_for(once, lambda: f"{address}:{port} does not answer")
+
+
+def together(*works):
+    """Runs functions at once, each in a tuple with its arguments; what one of them raises is raised."""
+    raised = []
+
+    def one(function, *words):
+        try:
+            function(*words)
+        except BaseException as cause:  # pylint: disable=broad-exception-caught
+            raised.append(cause)
+
+    threads = [threading.Thread(target=one, args=work) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if raised:
+        raise raised[0]
+
+
+@contextlib.contextmanager
+def killed_at(node, calls, count):
+    """Within the block teremd is killed at its count-th system call of these."""
+    with subprocess.Popen(["strace", "-qq", "-o", os.devnull, "-p", str(node.daemon.pid), "-e", f"trace={calls}",
+                           "-e", f"inject={calls}:signal=KILL:when={count}"], stderr=subprocess.PIPE) as tracer:
+        def begun():
+            """It is traced, or has made those calls already, by itself."""
+            with open(f"/proc/{node.daemon.pid}/status", encoding="ascii") as file:
+                status = file.read()
+            return "TracerPid:\t0" not in status or "State:\tZ" in status
+        wait_for(begun)
+        yield
+        tracer.terminate()
+        tracer.wait()
+    node.daemon.poll()
+
+
+# Most tests look into the pool's directories; TEREM_TEST_POOL=auto runs them as an instance of its own
+# choice would be.
+SETTINGS = {"pool.size": "2G", "pool.driver": os.environ.get("TEREM_TEST_POOL", "dir")}
+
+
 class UnixConnection(http.client.HTTPConnection):
     """http.client over a Unix socket."""
 
-    def __init__(self, path, timeout=60):
+    def __init__(self, path, timeout=PATIENCE):
         super().__init__("terem", timeout=timeout)
         self.path = path
 
@@ -60,7 +143,9 @@ class Answer:
 
 
 class Node:
-    def __init__(self, build, root=None, daemon_args=(), wrapper=()):
+    def __init__(self, build, root=None, daemon_args=(), wrapper=(), **settings):
+        """settings: of its terem.conf, each with _ for the dot."""
+        self.settings = {**SETTINGS, **{key.replace("_", "."): value for key, value in settings.items()}}
         self.build = os.path.abspath(build)
         self.own_root = root is None
         # Short: the sockets' paths must fit in 107 bytes.
@@ -75,41 +160,62 @@ class Node:
         self.instance = None
 
     def __enter__(self):
-        self.start()
-        return self
+        try:
+            return self.start()
+        except BaseException:
+            print("\n".join(self.close()))
+            raise
 
     def __exit__(self, *unused):
         left = self.close()
-        assert not left, left
+        assert not left, "left behind:\n" + "\n".join(left)
 
     # ---- the daemon ----
+    def settle(self):
+        """Writes those settings that its file does not have."""
+        conf = os.path.join(self.root, "terem.conf")
+        if self.daemon is not None or not os.path.isdir(self.root):
+            return
+        try:
+            with open(conf, "a+", encoding="utf-8") as file:
+                file.seek(0)
+                there = file.read()
+                file.writelines(f"{key} = {value}\n" for key, value in self.settings.items() if key not in there)
+        except OSError:  # some tests give it a full or a read-only disk
+            pass
+
+    def setting(self, key, value):
+        """Of its terem.conf, whatever stood there; counts from its next start on."""
+        conf = os.path.join(self.root, "terem.conf")
+        with open(conf, encoding="utf-8") as file:
+            others = [line for line in file if line.partition("=")[0].strip() != key]
+        with open(conf, "w", encoding="utf-8") as file:
+            file.writelines([*others, f"{key} = {value}\n"])
+
     def spawn(self):
+        self.settle()
         with open(self.log, "ab") as log:
             self.daemon = subprocess.Popen(
                 [*self.wrapper, self.program, "--root", self.root, *self.daemon_args],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=ENV)
         return self.daemon
 
-    def start(self, timeout=20):
+    def start(self):
         self.spawn()
-        self.wait_answer(timeout)
+        self.wait_answer()
         if self.instance is None:
             self.instance = self.api("GET", "/v1").json["instance"]
         return self
 
-    def wait_answer(self, timeout=20):
-        deadline = time.monotonic() + timeout
-        while True:
-            try:
+    def wait_answer(self):
+        def answers():
+            with contextlib.suppress(OSError):
                 if self.api("GET", "/v1").status == 200:
-                    return
-            except OSError:
-                pass
+                    return True
             if self.daemon and self.daemon.poll() is not None:
                 raise AssertionError(f"teremd ended with {self.daemon.returncode}: {self.words()}")
-            if time.monotonic() > deadline:
-                raise AssertionError(f"teremd does not answer: {self.words()}")
-            time.sleep(0.01)
+            return False
+        wait_for(answers, lambda: f"teremd does not answer: {self.words()}")
 
     def words(self, size=3000):
         """The last words of the daemon."""
@@ -124,15 +230,15 @@ class Node:
         self.daemon.kill()
         self.daemon.wait()
 
-    def term(self, timeout=20):
+    def term(self):
         self.daemon.terminate()
-        return self.daemon.wait(timeout)
+        return self.daemon.wait(PATIENCE)
 
     def alive(self):
         return self.daemon is not None and self.daemon.poll() is None
 
     # ---- clients ----
-    def terem(self, *args, check=True, timeout=120, **more):
+    def terem(self, *args, check=True, timeout=PATIENCE, **more):
         """Runs the command line; returns the finished process (text)."""
         done = subprocess.run([self.cli, "--root", self.root, *args], env={**ENV, **more.pop("env", {})},
                               stdin=more.pop("stdin", None if "input" in more else subprocess.DEVNULL),
@@ -146,10 +252,10 @@ class Node:
     def json(self, *args):
         return json.loads(self.terem(*args, "--json").stdout)
 
-    def connection(self, timeout=60):
+    def connection(self, timeout=PATIENCE):
         return UnixConnection(self.socket, timeout)
 
-    def api(self, method, path, body=None, headers=None, timeout=60, connection=None):
+    def api(self, method, path, body=None, headers=None, timeout=PATIENCE, connection=None):
         http_ = connection or self.connection(timeout)
         try:
             if body is not None and not isinstance(body, (bytes, str)):
@@ -189,13 +295,15 @@ class Node:
     def state(self, name):
         return self.show(name)["state"]
 
-    def wait_state(self, name, state, timeout=20):
-        deadline = time.monotonic() + timeout
-        while (now := self.state(name)) != state:
-            assert time.monotonic() < deadline, f"{name} is {now}, not {state}: {self.words(1500)}"
-            time.sleep(0.02)
+    def wait_state(self, name, state):
+        wait_for(lambda: self.state(name) == state,
+                 lambda: f"{name} is {self.state(name)}, not {state}: {self.words(1500)}")
 
-    def run(self, name, *command, check=True, timeout=60, **request):
+    def pool(self, name="default"):
+        """The directory of a pool: trees are below it, by the VEs' numbers."""
+        return self.ok("GET", f"/v1/pools/{name}")["path"]
+
+    def run(self, name, *command, check=True, timeout=PATIENCE, **request):
         """Runs a command inside through the API; returns {"exit","signal","stdout","stderr"}."""
         result = self.ok("POST", f"/v1/ves/{name}/exec", {"command": list(command), **request},
                          timeout=timeout)
@@ -225,6 +333,11 @@ class Node:
         return [name for name in os.listdir("/sys/class/net")
                 if name.startswith(f"terem{self.number}-")]
 
+    def wait_no_interfaces(self):
+        """A cable goes with its VE's network namespace, which the kernel takes down in the background,
+        one after another, those of others too."""
+        wait_for(lambda: not self.interfaces(), self.interfaces)
+
     def processes(self):
         """Processes of the instance: in its cgroups, or programs started for its root."""
         mine = []
@@ -251,8 +364,22 @@ class Node:
             return [line.split()[4] for line in file if line.split()[4].startswith(self.root + "/")]
 
     def odd_mounts(self):
-        """Those that are not the node's own."""
-        return [at for at in self.mounts() if os.path.basename(at) not in ("lxcfs", "counters", "bpf")]
+        """Those that are not the node's own: its three, and one for each pool in an image."""
+        pools = os.path.join(self.root, "lib/pools")
+        return [at for at in self.mounts() if os.path.basename(at) not in ("lxcfs", "counters", "bpf")
+                and os.path.dirname(at) != pools]
+
+    def loops(self):
+        """Loop devices on files below the root."""
+        found = []
+        for name in glob.glob("/sys/block/loop*/loop/backing_file"):
+            try:
+                with open(name, encoding="utf-8", errors="replace") as file:
+                    if file.read().startswith(self.root + "/"):
+                        found.append("/dev/" + name.split("/")[3])
+            except OSError:  # it has just gone
+                pass
+        return found
 
     def tables(self):
         done = subprocess.run(["/usr/sbin/nft", "list", "tables"], capture_output=True, text=True,
@@ -270,25 +397,34 @@ class Node:
     def left(self):
         """What is on the machine although the node has stopped."""
         mounts, others = [f"mount {at}" for at in self.mounts()], self.taken_over()
+        mounts += [f"loop device {name}" for name in self.loops()]
         found = mounts + [f"process {pid}: {command}" for pid, command in self.processes()]
         found += [f"cgroup {path}" for path in glob.glob("/sys/fs/cgroup/" + self.cgroup_name) +
                   glob.glob("/sys/fs/cgroup/*/" + self.cgroup_name)]
         found += [f"interface {name}" for name in self.interfaces()]
         found += [f"interface {name}" for name in os.listdir("/sys/class/net")
-                  if name == f"terem{self.number}"]
+                  if name == f"terem{self.number}" or name.startswith(f"terem{self.number}.")]
         found += [f"nft {line}" for line in self.tables()]
         # Our number may have been given to another instance meanwhile, and taken back.
         return mounts if others or self.taken_over() else found
 
     # ---- the end ----
+    def claimed(self):
+        """Our number, when teremd has never told it; None: it has none."""
+        for path in glob.glob("/run/terem-instances/*"):
+            if os.path.islink(path) and os.readlink(path) == self.root:
+                return int(os.path.basename(path))
+        return None
+
     def close(self):
         left = []
+        self.instance = self.instance or self.claimed()
         try:
             if self.instance is not None or os.path.exists(os.path.join(self.root, "lib/registry.db")):
                 if not self.alive():
                     self.start()
-                self.api("POST", "/v1/node/stop", {"force": True}, timeout=60)
-                status = self.daemon.wait(60)
+                self.api("POST", "/v1/node/stop", {"force": True})
+                status = self.daemon.wait(PATIENCE)
                 if status != 0:  # also what a sanitizer found
                     left.append(f"teremd ended with {status}: {self.words()}")
         except (AssertionError, OSError, http.client.HTTPException,
@@ -298,9 +434,11 @@ class Node:
             self.daemon.kill()
             self.daemon.wait()
         if self.instance is not None:
-            for _ in range(100):  # namespaces and cgroups go in the background
+            for turn in range(2400):  # namespaces and cgroups go in the background
                 now = self.left()
-                if not now:
+                # A mount namespace that another program made meanwhile holds a pool's file system
+                # until that program ends.
+                if not now or (turn >= 100 and [one for one in now if not one.startswith("loop device")]):
                     break
                 time.sleep(0.05)
             left += now
@@ -322,6 +460,8 @@ class Node:
         """Takes away what a failed test left, so that the next one starts on clean ground."""
         for at in reversed(self.mounts()):
             subprocess.run(["umount", "-l", at], check=False, capture_output=True)
+        for name in self.loops():
+            subprocess.run(["losetup", "-d", name], check=False, capture_output=True)
         if self.taken_over():
             return
         for pid, _ in self.processes():
@@ -329,7 +469,8 @@ class Node:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
-        for name in self.interfaces() + [f"terem{self.number}"]:
+        own = [name for name in os.listdir("/sys/class/net") if name.startswith(f"terem{self.number}.")]
+        for name in self.interfaces() + own + [f"terem{self.number}"]:
             if os.path.exists(f"/sys/class/net/{name}"):
                 subprocess.run(["ip", "link", "delete", name], check=False, capture_output=True)
         for line in self.tables():

@@ -3,12 +3,15 @@
 import json
 import os
 import re
+import select
 import socket
 import stat
 import threading
 import time
 
 import pytest
+
+from node import PATIENCE, together, wait_for
 
 
 def test_document_and_routes_agree(shared):
@@ -99,7 +102,7 @@ def test_events_tell_a_life(node):
     seen, ready = [], threading.Event()
 
     def listen():
-        line = node.connection(timeout=30)
+        line = node.connection()
         try:
             line.request("GET", "/v1/events")
             stream = line.getresponse()
@@ -114,14 +117,11 @@ def test_events_tell_a_life(node):
 
     thread = threading.Thread(target=listen, daemon=True)
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(PATIENCE)
     node.ve("web1")
     node.job("POST", "/v1/ves/web1/kill")
     node.job("DELETE", "/v1/ves/web1")
-    deadline = time.monotonic() + 10
-    while not any(e["type"] == "ve.destroyed" for e in seen):
-        assert time.monotonic() < deadline, seen
-        time.sleep(0.05)
+    wait_for(lambda: any(e["type"] == "ve.destroyed" for e in seen), lambda: seen)
     types = [event["type"] for event in seen if event.get("ve") == "web1"]
     moves = [(e["from"], e["to"]) for e in seen if e["type"] == "ve.state"]
     assert types[0] == "ve.created" and "ve.exit" in types
@@ -135,14 +135,12 @@ def test_cancel(node):
     assert answer.status == 202
     time.sleep(0.5)
     node.ok("DELETE", f"/v1/jobs/{answer.json['id']}")
-    job = node.api("GET", f"/v1/jobs/{answer.json['id']}?wait=true", timeout=60)
+    job = node.api("GET", f"/v1/jobs/{answer.json['id']}?wait=true")
     shown = node.ok("GET", f"/v1/jobs/{answer.json['id']}")
     assert shown["state"] == "cancelled", (job, shown)
     assert node.api("GET", "/v1/templates/slow").status == 404
-    deadline = time.monotonic() + 10
-    while left := [n for n in os.listdir(os.path.join(node.root, "lib/layers")) if n]:
-        assert time.monotonic() < deadline, left
-        time.sleep(0.1)
+    layers = os.path.join(node.root, "lib/layers")
+    wait_for(lambda: not os.listdir(layers), lambda: os.listdir(layers))
 
 
 def test_one_connection_serves_many_requests(shared):
@@ -157,21 +155,12 @@ def test_one_connection_serves_many_requests(shared):
 def test_many_at_once(node):
     """Twenty clients start twenty VEs at the same time."""
     node.template()
-    errors = []
 
     def life(number):
-        try:
-            node.ve(f"v{number}")
-            node.job("DELETE", f"/v1/ves/v{number}?force=true")
-        except BaseException as cause:
-            errors.append(cause)
+        node.ve(f"v{number}")
+        node.job("DELETE", f"/v1/ves/v{number}?force=true")
 
-    threads = [threading.Thread(target=life, args=(n,)) for n in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
-    assert not errors, errors[:2]
+    together(*((life, n) for n in range(20)))
     assert node.ok("GET", "/v1/ves") == []
 
 
@@ -179,14 +168,9 @@ def test_same_ve_twice_at_once(node):
     """Two starts of one VE: one is done, the other is told why not."""
     node.ve("web1", start=False)
     answers = []
-    threads = [threading.Thread(target=lambda: answers.append(
-        node.api("POST", "/v1/ves/web1/start?wait=true"))) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    together(*[(lambda: answers.append(node.api("POST", "/v1/ves/web1/start?wait=true")),)] * 4)
     good = [a for a in answers if a.status == 200]
-    assert len(good) >= 1 and all(a.error in ("busy", "state") for a in answers if a not in good)
+    assert len(good) == 1 and all(a.error in ("busy", "state") for a in answers if a not in good), answers
     assert node.state("web1") == "running"
 
 
@@ -242,9 +226,9 @@ def test_slow_clients_do_not_hold_others(shared):
             line.connect(shared.socket)
             line.sendall(b"GET /v1 HT")
             lines.append(line)
-        at = time.monotonic()
         assert shared.ok("GET", "/v1")
-        assert time.monotonic() - at < 1
+        # Not because they were sent away first.
+        assert select.select(lines, [], [], 0)[0] == []
     finally:
         for line in lines:
             line.close()

@@ -6,16 +6,18 @@ import lzma
 import os
 import shutil
 import sqlite3
+import stat
 import subprocess
 import tarfile
 import tempfile
+import threading
 import time
 
 import pytest
 
 import archive
 from archive import entry, oci, tar
-from node import Node
+from node import PATIENCE, Node, wait_for
 
 NAMES = ["..", ".", "/", "a/b", "", "a" * 64, "a" * 300, "a\nb", "a\x1b[31m", "Web1", "-a", "a-",
          "a b", "ä", "a\u0000b", "web1\r", "%2e%2e", "a.b"]
@@ -77,6 +79,10 @@ def hostile():
     }
 
 
+# What these say can be done within the layer; all others are refused.
+HARMLESS = {"absolute", "block device", "character device", "file as directory", "whiteout device"}
+
+
 @pytest.mark.parametrize("what", sorted(hostile()))
 def test_hostile_archive(shared, tmp_path, what):
     """Refused with a sentence, or unpacked with every byte inside the layer."""
@@ -90,16 +96,16 @@ def test_hostile_archive(shared, tmp_path, what):
         for outside in ("/tmp/terem-escaped", "/terem-escaped", shared.root + "/escaped",
                         shared.root + "/lib/escaped", layers + "/escaped"):
             assert not os.path.lexists(outside), outside
+        assert (answer.status == 200) == (what in HARMLESS), answer
         if answer.status == 200:
             for folder, _, files in os.walk(layers):
                 for name in files:
                     info = os.lstat(os.path.join(folder, name))
-                    import stat
                     assert not stat.S_ISBLK(info.st_mode)
                     assert not stat.S_ISCHR(info.st_mode) or info.st_rdev == 0
                     assert info.st_uid < 65536 and info.st_gid < 65536
         else:
-            assert answer.error in ("corrupt", "usage", "denied", "unsupported"), answer
+            assert answer.error == ("unsupported" if what.endswith(" id") else "corrupt"), answer
             assert answer.json["error"]["message"].isprintable(), answer
             assert shared.api("GET", "/v1/templates/evil").status == 404
             assert stored(shared) == before
@@ -133,7 +139,7 @@ def test_bombs(shared, tmp_path):
     header = info.tobuf(tarfile.GNU_FORMAT)
     (tmp_path / "huge.tar").write_bytes(header + b"\0" * 10240)
     answer = shared.api("POST", "/v1/templates?wait=true",
-                        {"name": "bomb", "import": str(tmp_path / "huge.tar")}, timeout=120)
+                        {"name": "bomb", "import": str(tmp_path / "huge.tar")})
     assert answer.status >= 400
     # GNU sparse 1.0 through PAX: one real byte, a declared petabyte.
     sparse = tarfile.TarInfo("sparse")
@@ -143,7 +149,7 @@ def test_bombs(shared, tmp_path):
                           "GNU.sparse.name": "sparse", "GNU.sparse.realsize": "1125899906842624"}
     (tmp_path / "sparse.tar").write_bytes(sparse.tobuf(tarfile.PAX_FORMAT) + body + b"\0" * 10240)
     answer = shared.api("POST", "/v1/templates?wait=true",
-                        {"name": "bomb", "import": str(tmp_path / "sparse.tar")}, timeout=120)
+                        {"name": "bomb", "import": str(tmp_path / "sparse.tar")})
     assert answer.status >= 400, answer
     assert shutil.disk_usage(shared.root).free > free * 0.9
     assert stored(shared) == before
@@ -161,17 +167,16 @@ def test_too_many_entries(shared, tmp_path):
             file.write(chunk)
         file.write(b"\0" * 1024)
     job = shared.ok("POST", "/v1/templates", {"name": "many", "import": str(path)})["id"]
-    time.sleep(3)
-    at = time.monotonic()
-    assert shared.ok("GET", "/v1") and time.monotonic() - at < 1, "the others are served"
+    wait_for(lambda: shared.ok("GET", f"/v1/jobs/{job}")["state"] == "running")
+    for _ in range(50):
+        shared.ok("GET", "/v1/ves")
+    # All were served meanwhile.
+    assert shared.ok("GET", f"/v1/jobs/{job}")["state"] == "running"
     shared.ok("DELETE", f"/v1/jobs/{job}")
-    shared.api("GET", f"/v1/jobs/{job}?wait=true", timeout=60)
-    assert shared.ok("GET", f"/v1/jobs/{job}")["state"] in ("cancelled", "failed")
+    shared.api("GET", f"/v1/jobs/{job}?wait=true")
+    assert shared.ok("GET", f"/v1/jobs/{job}")["state"] == "cancelled"
     assert shared.api("GET", "/v1/templates/many").status == 404
-    deadline = time.monotonic() + 60
-    while stored(shared) != before:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_for(lambda: stored(shared) == before)
 
 
 def lies():
@@ -210,7 +215,8 @@ def test_image_that_lies(shared, tmp_path, what):
     before = stored(shared)
     folder = oci(str(tmp_path / "image"), [tar(archive.system())], spoil=lies()[what])
     answer = shared.api("POST", "/v1/templates?wait=true", {"name": "lie", "import": "oci:" + folder})
-    assert 400 <= answer.status < 500 or answer.error == "unsupported", answer
+    not_ours = what in ("unknown media type", "layers that are no list")
+    assert answer.error == ("unsupported" if not_ours else "corrupt"), answer
     assert shared.api("GET", "/v1/templates/lie").status == 404
     assert stored(shared) == before
 
@@ -321,19 +327,46 @@ def test_full_disk(disk, tmp_path):
             if node.api("GET", "/v1/ves/web2").status == 200:
                 break
     node.kill()                             # even a crash loses nothing
-    try:
-        node.start(timeout=10)
-    except AssertionError as cause:
-        assert "No space left" in str(cause) or "full" in str(cause), cause
+    node.start()
+    assert node.state("web1") == "running"
     os.unlink(filler)
-    if not node.alive():
-        node.start()
     assert node.state("web1") == "running"
     if node.api("GET", "/v1/ves/web2").status == 200:
         node.job("DELETE", "/v1/ves/web2?force=true")
     node.ve("web3")
     node.run("web3", "/bin/true")
     assert node.api("GET", "/v1/templates/more").status == 404
+
+
+def test_jobs_without_a_record(disk):
+    """What is stopped on a full disk has a number of its own, and who waits for it hears of its end."""
+    disk, node = disk
+    node.start()
+    deaf = ["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1; done"]
+    pids = {name: node.ve(name, kind="app", restart="no", command=deaf)["pid"] for name in ("web1", "web2", "web3")}
+    sleeper = node.ve("web4", params={"idle.sleep": "1s"})["name"]
+    node.job("POST", f"/v1/ves/{sleeper}/snapshots", {"name": "one"})
+    node.wait_state(sleeper, "sleeping")
+    filler = disk.fill()
+    # What is refused leaves it as it was: it sleeps when nobody uses it.
+    refused = node.api("POST", f"/v1/ves/{sleeper}/rollback?wait=true", {"snapshot": "one", "restart": True})
+    clean_sentence(refused, "exhausted")
+    heard = {}
+
+    def stop(name):
+        heard[name] = node.job("POST", f"/v1/ves/{name}/stop", {"timeout": 1000})
+    waiting = {name: threading.Thread(target=stop, args=(name,)) for name in pids}
+    for thread in waiting.values():
+        thread.start()
+    wait_for(lambda: len(node.ok("GET", "/v1/jobs")) == 3)
+    assert len({job["id"] for job in node.ok("GET", "/v1/jobs")}) == 3, node.ok("GET", "/v1/jobs")
+    for at, (name, pid) in enumerate(pids.items()):
+        os.kill(pid, 9)
+        waiting[name].join(PATIENCE)
+        assert heard[name]["subject"] == name and len(heard) == at + 1, heard
+    os.unlink(filler)
+    node.wait_state(sleeper, "sleeping")
+    wait_for(lambda: set(node.state(name) for name in pids) == {"stopped"})
 
 
 @pytest.mark.parametrize("disk", [("64M", ("-N", "600"))], indirect=True)
@@ -363,7 +396,7 @@ def test_read_only(disk):
     node.start()
     node.ve("web1", start=False)
     node.ok("POST", "/v1/node/stop", {"force": True})
-    node.daemon.wait(30)
+    node.daemon.wait(PATIENCE)
     disk.remount("ro")
     done = subprocess.run([node.program, "--root", node.root], capture_output=True, text=True,
                           timeout=20, check=False)
@@ -386,7 +419,7 @@ def refuses_to_start(node):
 def test_two_daemons(node):
     pid = node.ve("web1")["pid"]
     text = refuses_to_start(node)
-    assert "teremd" in text or "instance" in text
+    assert f"another teremd (process {node.daemon.pid}) serves {node.root}/lib" in text, text
     assert node.show("web1")["pid"] == pid
 
 
@@ -409,7 +442,7 @@ def test_registry_of_a_newer_version(node):
     db.close()
     before = digest(path)
     text = refuses_to_start(node)
-    assert "9999" in text or "newer" in text
+    assert "9999" in text and "newer" in text, text
     assert digest(path) == before
     with sqlite3.connect(path) as db:
         db.execute(f"PRAGMA user_version = {was}")
@@ -442,7 +475,7 @@ def test_registry_damaged(node, damage):
 @pytest.mark.parametrize("args", [["--nonsense"], ["--root"], ["--root", "/tmp/" + "x" * 200]])
 def test_teremd_wrong_usage(build, args):
     program = os.path.join(build, "src/programs/teremd/teremd")
-    done = subprocess.run([program, *args], capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run([program, *args], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 2 and len(done.stderr.strip().splitlines()) <= 2, done
 
 
@@ -460,7 +493,7 @@ def test_state_is_closed_to_other_users(node):
     """A setuid file that a VE's root makes must not be within reach of the host's users."""
     node.ve("web1")
     node.sh("web1", "cp /bin/busybox /root/su; chmod 4755 /root/su; sync")
-    found = [os.path.join(folder, "su") for folder, _, files in os.walk(os.path.join(node.root, "lib/pool"))
+    found = [os.path.join(folder, "su") for folder, _, files in os.walk(node.pool())
              if "su" in files]
     assert found
     os.chmod(node.root, 0o755)  # as /var/lib is

@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 
+from events import Events
 from node import ENV
 
 
@@ -50,6 +51,8 @@ def test_create_start_exec_destroy_by_commands(shared):
     (["start", "none-such"], 1, "none-such"),
     (["exec", "none-such", "--", "true"], None, "none-such"),
     (["logs", "none-such"], 1, "none-such"),
+    (["set", "web1", "memory.limit"], 2, "memory.limit needs a value"),
+    (["push", "/none-such", "web1", "/"], 2, "VE: \"/none-such\" is not a usable name"),
     (["params", "no.such"], None, "no.such"),
 ])
 def test_mistakes(shared, args, status, words):
@@ -63,9 +66,8 @@ def test_mistakes(shared, args, status, words):
 
 def test_json_error(shared):
     done = shared.terem("show", "none-such", "--json", check=False)
-    assert done.returncode == 1
-    text = done.stdout.strip() or done.stderr.strip()
-    assert "not-found" in text or "none-such" in text
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("terem: none-such: there is no such VE; "), done.stderr
 
 
 def test_no_daemon(build, tmp_path):
@@ -117,18 +119,9 @@ def test_help_of_every_command(shared):
 def test_events_and_jobs(shared):
     if shared.api("GET", "/v1/ves/ev1").status == 404:
         shared.ve("ev1")
-    child = subprocess.Popen([shared.cli, "--root", shared.root, "events", "--json"], env=ENV,
-                             stdout=subprocess.PIPE, text=True)
-    try:
-        import time
-        time.sleep(0.3)
-        shared.ok("PATCH", "/v1/ves/ev1", {"labels": {"x": "y"}})
-        event = json.loads(child.stdout.readline())
-        assert event["type"] == "ve.updated" and event["ve"] == "ev1"
-    finally:
-        child.kill()
-        child.wait()
-        child.stdout.close()
+    with Events(shared) as events:
+        events.begin("ev1")
+        assert {(e["type"], e["ve"]) for e in events.seen} == {("ve.updated", "ev1")}
 
 
 def test_events_in_words(shared):
@@ -151,6 +144,7 @@ def test_events_in_words(shared):
             assert "ev1: " in lines[-1]
         running = [line for line in lines if " restart running" in line]
         assert len(running) <= 1, lines
+        assert lines[-1].endswith(" restart done\n"), "its last step is not what came of it"
         assert any("ev1: starting → running" in line for line in lines)
     finally:
         child.kill()
@@ -159,9 +153,10 @@ def test_events_in_words(shared):
 
 
 def test_quiet_names_alone(shared):
-    keys = shared.terem("params", "-q").stdout.split()
+    rows = shared.ok("GET", "/v1/params")
     every = shared.terem("params", "-q", "--all").stdout.split()
-    assert "memory.limit" in keys and set(keys) < set(every)
+    assert every == [row["key"] for row in rows] and "memory.limit" in every
+    assert shared.terem("params", "-q").stdout.split() == [row["key"] for row in rows if not row["planned"]]
     assert shared.terem("node", "show", "-q").stdout.strip() == shared.api("GET", "/v1").json["name"]
     if shared.api("GET", "/v1/ves/cnt").status == 404:
         shared.ve("cnt", params={"processes": "50"})
@@ -211,9 +206,19 @@ def test_a_first_start_that_fails(node):
     node.template()
     done = node.terem("create", "x", "--start", "--", "/none", check=False)
     assert done.returncode == 1 and "created and stopped: terem start x" in done.stderr
+    assert "terem repair x opens its files in a rescue system" in done.stderr, done.stderr
     assert node.show("x")["state"] == "stopped"
+    assert "did not start (x: cannot start: /none: not found" in node.terem("show", "x").stdout, node.terem("show", "x")
     done = node.terem("create", "x", check=False)
     assert done.returncode == 1 and "choose another name" in done.stderr
+
+
+def test_a_restart_that_fails(node):
+    node.ve("y", kind="app", command=["/bin/sleep", "1000"])
+    node.terem("exec", "y", "--", "/bin/rm", "/bin/sleep")
+    assert "not found" in node.terem("restart", "y", check=False).stderr
+    refused = node.terem("exec", "y", "--", "/bin/true", check=False)
+    assert "y: it is stopped; start it first" in refused.stderr, refused.stderr
 
 
 def test_how_it_ended(node):
@@ -228,3 +233,28 @@ def test_node_stop_leaves_nothing(node):
     node.ve("one")
     node.terem("node", "stop", "--force")
     assert not node.alive()
+
+
+def test_every_list(node):
+    """Each list of the table without a row, and then with one."""
+    commands = [c for c in node.terem("_complete", "commands").stdout.splitlines() if c.split()[-1] == "list"]
+    assert {"list", "pool list", "network pool list", "network address list", "snapshot list"} <= set(commands)
+
+    def print_all(rows):
+        for command in commands:
+            more = {"snapshot list": ["web1"], "jobs list": ["--all"]}.get(command, [])
+            if command == "snapshot list" and not rows:
+                continue
+            assert rows <= len(json.loads(node.terem(*command.split(), *more, "--json").stdout)), command
+            lines = node.terem(*command.split(), *more).stdout.splitlines()
+            assert len(lines) > rows and lines[0].isupper(), (command, lines)
+            assert len(node.terem(*command.split(), *more, "-q").stdout.splitlines()) >= rows, command
+
+    print_all(0)
+    node.ve("web1", start=False)
+    node.terem("snapshot", "create", "web1", "s1")
+    node.terem("profile", "create", "own", "memory.limit=64M")
+    node.terem("network", "pool", "create", "front", "198.51.100.0/28")
+    node.terem("network", "address", "add", "web1")
+    node.terem("network", "private", "create", "back", "--range", "198.18.77.0/24", "--range6", "none")
+    print_all(1)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The command line on a terminal: it is given back as it was, and a VE cannot act on it."""
 import fcntl
+import json
 import os
 import pty
 import re
@@ -13,7 +14,7 @@ import time
 
 import pytest
 
-from node import ENV
+from node import ENV, PATIENCE, wait_for
 
 
 def own_terminal():
@@ -23,13 +24,14 @@ def own_terminal():
 
 
 class Screen:
-    """A pty with `terem` as its foreground process."""
+    """A pty with `terem` as its foreground process, or with a bash that runs it as "$@"."""
 
-    def __init__(self, node, *args, rows=24, columns=80, **env):
+    def __init__(self, node, *args, rows=24, columns=80, shell=None, **env):
         self.master, self.slave = pty.openpty()
         fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.before = termios.tcgetattr(self.slave)
-        self.process = subprocess.Popen([node.cli, "--root", node.root, *args], stdin=self.slave,
+        within = ["bash", "-c", shell, "bash"] if shell else []
+        self.process = subprocess.Popen([*within, node.cli, "--root", node.root, *args], stdin=self.slave,
                                         stdout=self.slave, stderr=self.slave,
                                         start_new_session=True, env={**ENV, "TERM": "xterm", **env},
                                         preexec_fn=own_terminal)
@@ -49,8 +51,8 @@ class Screen:
         if select.select([self.master], [], [], seconds)[0]:
             self.seen += os.read(self.master, 65536)
 
-    def until(self, pattern, timeout=15):
-        deadline = time.monotonic() + timeout
+    def until(self, pattern):
+        deadline = time.monotonic() + PATIENCE
         while not re.search(pattern, self.seen):
             assert time.monotonic() < deadline, f"{pattern!r} did not come: {self.seen!r}"
             self.read(0.1)
@@ -58,8 +60,8 @@ class Screen:
     def type(self, data):
         os.write(self.master, data)
 
-    def end(self, timeout=15):
-        deadline = time.monotonic() + timeout
+    def end(self):
+        deadline = time.monotonic() + PATIENCE
         while self.process.poll() is None:
             assert time.monotonic() < deadline, f"it does not end: {self.seen!r}"
             self.read(0.05)
@@ -114,6 +116,25 @@ def test_console_is_left_by_its_key(ve):
     assert ve.show("box")["state"] == "running"
 
 
+def shown(node, console):
+    node.sh("box", "echo shown >/dev/console")
+    return select.select([console.stdout], [], [], 0.2)[0]
+
+
+def test_console_without_a_terminal_ends_when_asked(ve):
+    """There is no command in the VE for which the signal could be meant."""
+    console = subprocess.Popen([ve.cli, "--root", ve.root, "console", "box"], stdin=subprocess.DEVNULL,
+                               stdout=subprocess.PIPE)
+    try:
+        wait_for(lambda: shown(ve, console))
+        console.send_signal(signal.SIGTERM)
+        assert console.wait(PATIENCE) == -signal.SIGTERM
+    finally:
+        console.kill()
+        console.wait()
+        console.stdout.close()
+
+
 def test_top_quits(ve):
     with Screen(ve, "top") as screen:
         screen.until(b"box")
@@ -144,6 +165,44 @@ def test_top_filters_and_scrolls(ve):
         assert screen.end() == 0 and screen.as_before()
 
 
+@pytest.mark.parametrize("columns", [80, 50])
+def test_list_tells_the_disk_where_it_fits(ve, columns):
+    with Screen(ve, "list", columns=columns) as screen:
+        assert screen.end() == 0
+        head = screen.seen.decode().splitlines()[0].split()
+    assert ("DISK" in head) == (columns == 80) and head[-1] == "UPTIME"
+    assert "DISK" in ve.terem("list").stdout.splitlines()[0]
+
+
+@pytest.mark.parametrize("command,hint", [
+    ("network pool list", "terem network pool create"), ("network address list", "terem network address add"),
+    ("network ports", "terem publish"), ("jobs", "terem jobs list --all"), ("snapshot list box", "terem snapshot create"),
+    ("usage --from 2001-01-01 --to 2001-01-02", "every 5 minutes")])
+def test_an_empty_list_tells_what_makes_it_longer(ve, command, hint):
+    with Screen(ve, *command.split()) as screen:
+        assert screen.end() == 0
+        lines = screen.seen.decode().splitlines()
+    assert len(lines) == 1 and hint in lines[0] and len(lines[0]) <= 80
+    assert ve.terem(*command.split(), "-q").stdout == "" or command.startswith("usage")
+
+
+def test_a_long_name_gives_way(ve):
+    """And no column does, nor a number; in a pipe it stands as it is."""
+    name = "long-" * 11 + "name"
+    ve.ok("POST", "/v1/ves", {"name": name, "template": "busybox"})
+    try:
+        for command in (("list",), ("network", "show")):
+            with Screen(ve, *command, columns=80) as screen:
+                assert screen.end() == 0
+                lines = screen.seen.decode().splitlines()
+            assert any(line.startswith("long-long-") and "…" in line for line in lines)
+            assert not [line for line in lines if len(line) > 80 or line.endswith("…")]
+            assert name in ve.terem(*command).stdout
+            assert command != ("list",) or "DISK" in lines[0]
+    finally:
+        ve.terem("destroy", name)
+
+
 def test_top_once(ve):
     for args in (("top",), ("top", "--once", "--filter", "box", "--sort", "memory")):
         lines = ve.terem(*args).stdout.splitlines()
@@ -158,12 +217,24 @@ def test_top_once(ve):
         assert said.returncode == 2 and says in said.stderr
 
 
+def test_logs_as_json(ve):
+    """One object; what comes from now on, an object a line."""
+    assert list(ve.json("logs", "box")) == ["text"]
+    with subprocess.Popen([ve.cli, "--root", ve.root, "logs", "-f", "--json", "box"], stdout=subprocess.PIPE) as said:
+        try:
+            assert list(json.loads(said.stdout.readline())) == ["text"]
+            ve.sh("box", r"printf 'as \033[2Jjson\n' >/dev/console")
+            text = ""
+            while "json\n" not in text:
+                text += json.loads(said.stdout.readline())["text"]
+            assert "as \\x1b[2Jjson" in text
+        finally:
+            said.terminate()
+
+
 def test_logs_cannot_act_on_the_terminal(ve):
     ve.sh("box", r"printf '\033]0;owned\007\033[2J\033[31mred\033[0m\r\nlast\n' > /dev/console")
-    deadline = time.monotonic() + 10
-    while b"last" not in ve.api("GET", "/v1/ves/box/logs").body:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: b"last" in ve.api("GET", "/v1/ves/box/logs").body)
     with Screen(ve, "logs", "box") as screen:
         assert screen.end() == 0
         screen.until(b"last")
@@ -193,16 +264,15 @@ def test_destroy_asks(ve):
 
 def test_an_interrupt_leaves_the_job(node):
     node.ve("slow", kind="app", command=["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1; done"])
-    with Screen(node, "stop", "--timeout", "4", "slow") as screen:
+    with Screen(node, "stop", "--timeout", "1000", "slow", shell='for i in 1 2; do "$@"; echo then $?; done') as screen:
         screen.until(b"slow: ")
-        time.sleep(0.5)
         screen.type(b"\x03")
-        assert screen.end() == 130 and screen.as_before()
-        screen.until(rb"job \d+ goes on; cancel it with terem jobs cancel \d+")
-    deadline = time.monotonic() + 20
-    while node.show("slow")["state"] != "stopped":
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+        assert screen.end() == -signal.SIGINT and screen.as_before()  # the loop has ended with it
+        screen.until(rb"job \d+ goes on; see terem jobs, or try terem jobs cancel \d+")
+        assert b"then" not in screen.seen
+    assert [job["kind"] for job in node.ok("GET", "/v1/jobs")] == ["stop"]
+    node.job("POST", "/v1/ves/slow/kill")
+    assert node.state("slow") == "stopped"
 
 
 def test_progress_is_one_line(ve):
@@ -210,3 +280,13 @@ def test_progress_is_one_line(ve):
         assert screen.end() == 0
         assert screen.seen.rstrip().endswith(b"box: restarted")
         assert screen.seen.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("command", ["doctor", "params"])
+def test_reasons_are_wrapped(ve, command):
+    with Screen(ve, command) as screen:
+        assert screen.end() == 0
+        while select.select([screen.master], [], [], 0)[0]:
+            screen.read(0)
+        lines = re.sub(rb"\x1b\[[0-9;]*m", b"", screen.seen).decode().splitlines()
+        assert len(lines) > 10 and max(map(len, lines)) <= 80, max(lines, key=len)

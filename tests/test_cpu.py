@@ -6,8 +6,9 @@ import re
 
 import pytest
 
+from node import Node
 from test_lifecycle import limit
-from test_params import V1, configured
+from test_params import V1
 
 with open("/sys/devices/system/cpu/online", encoding="ascii") as online:
     CORES = sorted(os.sched_getaffinity(0))
@@ -133,8 +134,8 @@ def test_what_does_not_fit_is_refused(node):
     assert node.show("one")["params"] == {}
 
 
-def test_guarantees_on_cores(build, tmp_path):
-    with configured(build, tmp_path, reserve_cpu=0) as node:
+def test_guarantees_on_cores(build):
+    with Node(build, reserve_cpu=0) as node:
         node.ve("one", start=False, params={"cpu.cores": "0-0", "cpu.guarantee": "60"})
         node.ve("two", start=False, params={"cpu.cores": "0-0"})
         assert refused(node, "two", "cpu.guarantee=41") == (
@@ -161,9 +162,9 @@ def clock():
 
 
 @pytest.mark.skipif(not clock(), reason="this machine does not tell its clock")
-def test_megahertz(build, tmp_path):
+def test_megahertz(build):
     whole = 100 * len(CORES)
-    with configured(build, tmp_path, reserve_cpu=whole - 100) as node:
+    with Node(build, reserve_cpu=whole - 100) as node:
         # A third of a core in MHz against the same in percent.
         first = node.ve("one", params={"cpu.guarantee": f"{clock() // 3}MHz"})["pid"]
         second = node.ve("two", params={"cpu.guarantee": "33.33"})["pid"]
@@ -173,10 +174,10 @@ def test_megahertz(build, tmp_path):
         assert "cannot guarantee" in refused(node, "two", f"cpu.guarantee={clock()}MHz")
 
 
-def test_the_node_keeps_its_reserve(build, tmp_path):
+def test_the_node_keeps_its_reserve(build):
     """All VEs together weigh against the node's own programs what they have against its reserve,
     as long as there is a guarantee."""
-    with configured(build, tmp_path, reserve_cpu=50) as node:
+    with Node(build, reserve_cpu=50) as node:
         node.ve("one")
         path = [p for p in glob.glob(f"/sys/fs/cgroup/**/{node.cgroup_name}/cpu.shares",
                                      recursive=True) +

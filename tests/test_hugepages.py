@@ -6,6 +6,8 @@ import subprocess
 
 import pytest
 
+from events import Events
+
 PAGES = "/proc/sys/vm/nr_hugepages"
 PROGRAM = r"""
 #include <errno.h>
@@ -66,12 +68,19 @@ def counter(node, name, key):
 def test_hugepages(node, pages, program):
     node.ve("web1", params={"hugepages.limit": "0"})
     node.terem("push", "web1", program, "/root/huge")
-    done = node.run("web1", "/root/huge", "2", check=False)
-    assert done["stdout"] == "Cannot allocate memory\n", done
-    assert counter(node, "web1", "hugepages.limit")["failcnt"] == 1
-    node.terem("set", "web1", "hugepages.limit=5M")  # rounded down to whole pages
-    assert node.run("web1", "/root/huge", "4")["stdout"] == "held\n"
-    assert node.run("web1", "/root/huge", "6", check=False)["stdout"] == "Cannot allocate memory\n"
+    with Events(node) as events:
+        events.begin("web1")
+        done = node.run("web1", "/root/huge", "2", check=False)
+        assert done["stdout"] == "Cannot allocate memory\n", done
+        assert counter(node, "web1", "hugepages.limit")["failcnt"] == 1
+        told = events.wait("ve.refused", ve="web1", key="hugepages.limit")
+        assert told["count"] == 1 and told["process"] is None, told
+        assert told["text"] == "hugepages.limit 0 is reached", told
+        events.seen.clear()
+        node.terem("set", "web1", "hugepages.limit=5M")  # rounded down to whole pages
+        assert node.run("web1", "/root/huge", "4")["stdout"] == "held\n"
+        assert node.run("web1", "/root/huge", "6", check=False)["stdout"] == "Cannot allocate memory\n"
+        events.wait("ve.refused", ve="web1", key="hugepages.limit", count=1)
     node.sh("web1", "/root/huge 4 stay >/dev/null 2>&1 </dev/null &")
     for _ in range(300):
         now = counter(node, "web1", "hugepages.limit")
@@ -82,6 +91,14 @@ def test_hugepages(node, pages, program):
     node.run("web1", "/bin/busybox", "killall", "huge")
 
 
+def buffers(node, name, **params):
+    """What one TCP socket of a VE may have: least, default and most, for each direction."""
+    if params:
+        node.ve(name, params={key.replace("_", "."): value for key, value in params.items()})
+    text = node.sh(name, "cd /proc/sys/net/ipv4 && cat tcp_rmem tcp_wmem").splitlines()
+    return {key: [int(n) for n in line.split()] for key, line in zip(("tcp_rmem", "tcp_wmem"), text)}
+
+
 def test_kernel_memory_and_sockets_are_counted(node):
     node.ve("web1", params={"memory.limit": "64M"})
     kernel = counter(node, "web1", "memory.kernel")
@@ -90,10 +107,24 @@ def test_kernel_memory_and_sockets_are_counted(node):
     assert "memory.kernel is a counter and cannot be set" in refused.stderr, refused
     sockets = counter(node, "web1", "memory.sockets")
     assert sockets["held"] is not None
-    said = node.terem("set", "web1", "memory.sockets=1M", check=False)
-    if said.returncode:
-        assert "memory.sockets cannot be enforced here: cgroup v2 charges" in said.stderr, said
+    whole = buffers(node, "web1")
+    assert whole["tcp_rmem"][2] > 1 << 18
+    node.terem("set", "web1", "memory.sockets=1M")
+    capped = buffers(node, "web1")
+    assert {key: min(n) for key, n in capped.items()} == {key: min(n) for key, n in whole.items()}
+    assert all(n[2] == 1 << 18 and n[1] <= 1 << 18 for n in capped.values()), capped
+    checks = {c["name"]: c["ok"] for c in node.ok("GET", "/v1/doctor")["checks"]}
+    wider = "echo 4096 131072 33554432 >/proc/sys/net/ipv4/tcp_rmem"
+    if checks["BPF on cgroups"]:
+        assert "not permitted" in node.sh("web1", f"({wider}) 2>&1; true")
+        assert buffers(node, "web1") == capped
+    node.terem("set", "web1", "memory.sockets=unlimited")
+    assert buffers(node, "web1") == whole
+    node.sh("web1", wider)  # without a limit they are the VE's own
+    assert buffers(node, "born", memory_sockets="256K")["tcp_wmem"][2] == 1 << 16
+    if not os.path.exists("/sys/fs/cgroup/memory/memory.kmem.tcp.limit_in_bytes"):
         return
+    node.terem("set", "web1", "memory.sockets=1M")
     top = f"/sys/fs/cgroup/memory/{node.cgroup_name}/ve-{node.show('web1')['id']}/"
 
     def tcp():

@@ -8,6 +8,8 @@ import subprocess
 import threading
 import time
 
+from node import wait_for
+
 import pytest
 
 MIB = 1 << 20
@@ -92,12 +94,9 @@ def test_what_changes_is_seen_at_once(shared, asker):
     for limit in (96, 512, 128):
         shared.ok("PATCH", "/v1/ves/live", {"params": {"memory.limit": f"{limit}M"}})
         agree(shared, "live", limit * MIB)
-        for _ in range(100):
-            seen = shared.sh("live", "grep '^total ' /root/seen", check=False).split()
-            if seen and int(seen[1]) == limit * MIB:
-                break
-            time.sleep(0.02)
-        assert int(seen[1]) == limit * MIB
+        wait_for(lambda now=f"total {limit * MIB}": now in
+                 shared.sh("live", "cat /root/seen", check=False).splitlines(),
+                 lambda: shared.sh("live", "cat /root/seen", check=False))
     shared.ok("PATCH", "/v1/ves/live", {"params": {"memory.limit": "unlimited"}})
     with open("/proc/meminfo", encoding="utf-8") as file:
         machine = int(file.readline().split()[1]) * 1024
@@ -141,7 +140,7 @@ def test_debian(debian, asker):
     assert debian.sh("deb", "df --output=target / | tail -1").strip() == "/"
     assert int(debian.sh("deb", "getconf _PHYS_PAGES")) * 4096 == 256 * MIB
     debian.sh("deb", "for i in $(seq 300); do systemctl is-system-running --wait 2>/dev/null | "
-                     "grep -q 'running\\|degraded' && break; sleep 0.1; done", timeout=120)
+                     "grep -q 'running\\|degraded' && break; sleep 0.1; done")
     debian.sh("deb", "systemd-run --wait --pipe -q /root/sysinfo show > /root/by-init")
     by_init = dict(line.split() for line in debian.sh("deb", "cat /root/by-init").splitlines())
     assert int(by_init["total"]) == 256 * MIB and int(by_init["total32"]) == 256 * MIB
@@ -193,27 +192,23 @@ def beans(text):
     return int(first[1]), rows
 
 
+def numproc(first):
+    return beans(inside(first, BEANS))[1]["numproc"]
+
+
 def test_beancounters(shared):
     show = shared.ve("beans", params={**LIMITS, "processes": "30"})
     uid, rows = beans(shared.sh("beans", f"cat {BEANS}"))
     assert uid == show["id"]
     assert rows["physpages"][3] == 65536 and rows["privvmpages"][3] == 65536
     assert rows["numproc"][2:4] == [30, 30] and rows["numproc"][4] == 0
-    # Fresh at each open, refusals too.
+    # Fresh at each open, refusals too, but for a tenth of a second.
     shared.sh("beans", "for i in $(seq 60); do sleep 2 & done", check=False)
-    time.sleep(0.2)
-    rows = beans(inside(show["pid"], BEANS))[1]
-    assert rows["numproc"][1] == 30 and rows["numproc"][4] > 0
+    wait_for(lambda: numproc(show["pid"])[1] == 30 and numproc(show["pid"])[4] > 0)
     key = next(c for c in shared.ok("GET", "/v1/ves/beans/counters") if c["key"] == "processes")
-    assert rows["numproc"][4] == key["failcnt"]
+    assert numproc(show["pid"])[4] == key["failcnt"]
     shared.ok("PATCH", "/v1/ves/beans", {"params": {"processes": "40"}})
-    for _ in range(100):
-        time.sleep(0.1)
-        rows = beans(inside(show["pid"], BEANS))[1]
-        assert rows["numproc"][3] == 40
-        if rows["numproc"][0] < 10:
-            return
-    raise AssertionError(rows["numproc"])
+    wait_for(lambda: numproc(show["pid"])[3] == 40 and numproc(show["pid"])[0] < 10)
 
 
 def test_beancounters_are_not_the_ves_to_write(shared):
@@ -229,13 +224,12 @@ def test_beancounters_are_not_the_ves_to_write(shared):
 
 def test_beancounters_survive_teremd(shared):
     first = shared.ve("left", params=LIMITS)["pid"]
-    assert beans(inside(first, BEANS))[1]["numproc"][0] > 0
+    assert numproc(first)[0] > 0
     shared.kill()
-    assert beans(inside(first, BEANS))[1]["numproc"][0] > 0
+    assert numproc(first)[0] > 0
     shared.start()
-    shared.sh("left", "for i in 1 2 3 4 5 6 7 8; do sleep 3 & done")
-    time.sleep(0.2)
-    assert beans(inside(first, BEANS))[1]["numproc"][0] >= 8
+    shared.sh("left", "for i in 1 2 3 4 5 6 7 8; do sleep 1000 & done")
+    wait_for(lambda: numproc(first)[0] >= 8)
     shared.job("POST", "/v1/ves/left/kill")
     assert str(shared.show("left")["id"]) not in os.listdir(shared.root + "/run/counters")
 
@@ -300,16 +294,14 @@ def inside(first, path):
 
 
 def seen(first, total, what):
-    """Is that total in /root/seen of the VE whose first process is `first`, soon?"""
-    for _ in range(500):
+    """Until that total is in /root/seen of the VE whose first process is `first`, or another one is."""
+    def told():
         try:
             words = inside(first, "/root/seen").split()
-            if (int(words[words.index("total") + 1]) == total) == what:
-                return True
+            return (int(words[words.index("total") + 1]) == total) == what
         except (OSError, ValueError):
-            pass
-        time.sleep(0.02)
-    return False
+            return False
+    return wait_for(told)
 
 
 def waiting(first):

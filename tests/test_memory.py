@@ -26,7 +26,7 @@ def counter(node, name, key):
 def test_the_victim_is_named(node, events):
     assert counter(node, "web1", "memory.limit")["failcnt"] == 0
     done = node.run("web1", "/bin/sh", "-c", HOG, check=False)
-    assert done["exit"] == 137 or done["signal"], done
+    assert (done["exit"], done["signal"]) == (137, "KILL"), done
     event = events.wait("ve.oom", ve="web1")
     assert event["process"] == "tail" and event["limit"] == 64 << 20 and event["count"] == 1
     assert 32 << 20 < event["rss"] < 80 << 20
@@ -71,7 +71,7 @@ def test_lowered_by_force(node, events):
     assert refused.returncode == 1
     assert re.match(r"terem: web1: memory.limit 20M is below the 4\dM in use, which cannot be given "
                     r"back: processes inside would be killed until it fits; set it with --force, or "
-                    r"choose at least 4\dM$", refused.stderr.strip()), refused.stderr
+                    r"choose at least 5\dM$", refused.stderr.strip()), refused.stderr
     assert "tail" in node.sh("web1", "ps")
     node.terem("set", "web1", "memory.limit=20M", "--force")
     event = events.wait("ve.oom", ve="web1")
@@ -81,6 +81,41 @@ def test_lowered_by_force(node, events):
     assert "tail" not in left and "sleep 1000" in left  # nobody else had to go
     assert counter(node, "web1", "memory.limit")["limit"] == 20 << 20
     assert node.state("web1") == "running"
+
+
+def test_refused_and_nothing_is_given_back(node, events):
+    hold(node, "web1", 20)
+    node.sh("web1", "dd if=/dev/zero of=/root/file bs=65536 count=400 2>/dev/null; sync")
+    before = counter(node, "web1", "memory.limit")["held"]
+    assert before > 44 << 20
+    refused = node.terem("set", "web1", "memory.limit=10M", check=False)
+    assert "memory.limit 10M is below the 2" in refused.stderr, refused.stderr
+    assert counter(node, "web1", "memory.limit")["held"] > before - (2 << 20)
+    # Nor does a profile that one of its VEs cannot have.
+    node.terem("profile", "create", "tight", "processes=100")
+    node.ve("web2", profile="tight")
+    node.terem("set", "web1", "--profile", "tight", "memory.limit=default")
+    hold(node, "web2", 40)
+    said = node.terem("profile", "set", "tight", "memory.limit=36M", check=False)
+    assert said.returncode == 1 and "web2: memory.limit 36M is below the 4" in said.stderr, said
+    assert counter(node, "web1", "memory.limit")["held"] > before - (2 << 20)
+
+
+def test_what_is_advised_is_enough(node, events):
+    """A limit that would be met at once is not for the asking either."""
+    hold(node, "web1", 20)
+    node.sh("web1", "dd if=/dev/zero of=/root/file bs=65536 count=400 2>/dev/null; sync")
+    refused = node.terem("set", "web1", "memory.limit=26M", check=False)
+    said = re.match(r"terem: web1: memory.limit 26M leaves too little beside the 2\dM in use, which "
+                    r"cannot be given back: processes inside, the first one too, would be killed "
+                    r"soon; set it with --force, or choose at least (3\dM)$", refused.stderr.strip())
+    assert said, refused.stderr
+    node.terem("set", "web1", f"memory.limit={said[1]}")
+    assert node.sh("web1", "head -c 4000000 /dev/zero | tail -n1 | wc -c") == "4000000\n"
+    assert "tail" in node.sh("web1", "ps")
+    node.terem("set", "web1", "memory.limit=26M", "--force")
+    assert counter(node, "web1", "memory.limit")["limit"] == 26 << 20
+    assert "tail" in node.sh("web1", "ps"), "it fits: nobody has to go"
 
 
 def test_force_has_an_end(node, events):
@@ -145,8 +180,8 @@ def test_squeezed_so_far(node, swap):
     said = node.terem("squeeze", "web1", "--to", "40M")
     assert re.match(r"web1: held 6\S+M, holds [34]\S*M: \S+M to swap", said.stdout), said
     assert 24 << 20 < counter(node, "web1", "memory.limit")["held"] < 42 << 20
-    [job] = node.json("squeeze", "--all", "--to", "100M")
-    assert job["result"]["swapped"] == 0  # nothing to do
+    [item] = node.json("squeeze", "--all", "--to", "100M")["result"]["items"]
+    assert item["result"]["swapped"] == 0  # nothing to do
     node.terem("pause", "web1")
     frozen = node.json("squeeze", "web1", "--to", "10M")
     frozen = frozen[0] if isinstance(frozen, list) else frozen

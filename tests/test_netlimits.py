@@ -2,12 +2,10 @@
 """connections, connections.rate, net.packets and firewall.rules: what comes through and what is
 counted as refused add up exactly; the neighbour loses nothing; nothing is lost with teremd."""
 import json
-import os
 import subprocess
-import time
 
-import pytest
-
+from far import far  # noqa: F401, a fixture
+from node import PATIENCE, Node, wait_for
 from test_memory import Events
 
 # Runs in a network namespace: sends COUNT datagrams, each from a port of its own (a connection
@@ -22,65 +20,6 @@ for i in range(count):
         s.bind(("", first + i if first else 0))
     s.sendto(b"x", (address, port))
 """
-LISTEN = """
-import socket, sys
-family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
-s = socket.socket(family, socket.SOCK_DGRAM)
-s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-s.bind((sys.argv[1], int(sys.argv[2])))
-print("up", flush=True)
-sys.stdin.readline()
-s.settimeout(0.3)
-n = 0
-try:
-    while True:
-        s.recv(10)
-        n += 1
-except TimeoutError:
-    print(n, flush=True)
-"""
-
-
-class Far:
-    """A host of its own beyond a veth of this machine; it goes away with the fixture."""
-
-    def __init__(self, space, link):
-        self.space, self.link, self.address = space, link, "198.18.79.2"
-        run = lambda *a: subprocess.run(a, check=True, capture_output=True, text=True)
-        run("ip", "netns", "add", space)
-        run("ip", "link", "add", link, "type", "veth", "peer", "name", "far0", "netns", space)
-        run("ip", "addr", "add", "198.18.79.1/30", "dev", link)
-        run("ip", "link", "set", link, "up")
-        run("ip", "-n", space, "addr", "add", "198.18.79.2/30", "dev", "far0")
-        run("ip", "-n", space, "link", "set", "far0", "up")
-
-    def close(self):
-        subprocess.run(["ip", "netns", "del", self.space], check=False)
-        subprocess.run(["ip", "link", "del", self.link], check=False, capture_output=True)
-
-    def received(self, port, send):
-        """How many datagrams arrive of those that send() sends."""
-        with subprocess.Popen(["ip", "netns", "exec", self.space, "/usr/bin/python3", "-c", LISTEN,
-                               self.address, str(port)], stdin=subprocess.PIPE,
-                              stdout=subprocess.PIPE, text=True) as listener:
-            try:
-                assert listener.stdout.readline() == "up\n"
-                send()
-                listener.stdin.write("\n")
-                listener.stdin.flush()
-                return int(listener.stdout.readline())
-            finally:
-                listener.kill()
-
-
-@pytest.fixture
-def far():
-    number = os.getpid() % 10000
-    host = Far(f"terem-out{number}", f"teremo{number}")
-    try:
-        yield host
-    finally:
-        host.close()
 
 
 class Ports:
@@ -95,7 +34,7 @@ def send_from(pid, address, port, count, one=False):
     first = 0 if one else Ports.next
     Ports.next += 0 if one else count
     subprocess.run(["nsenter", f"--net=/proc/{pid}/ns/net", "/usr/bin/python3", "-c", SEND, address,
-                    str(port), str(count), str(first)], check=True, timeout=60)
+                    str(port), str(count), str(first)], check=True, timeout=PATIENCE)
 
 
 def counters(node, name):
@@ -201,10 +140,8 @@ def test_deleted_rules_come_back(node, far):
     node.ve("web1", params={"connections": "2"})
     table = ["nft", "delete", "table", "inet", f"terem_{node.number}"]
     subprocess.run(table, check=True)
-    deadline = time.monotonic() + 20
-    while "are laid again" not in node.words() or failcnt(node, "web1", "connections") is None:
-        assert time.monotonic() < deadline, node.words()
-        time.sleep(0.05)
+    wait_for(lambda: "are laid again" in node.words() and failcnt(node, "web1", "connections") is not None,
+             node.words)
     assert far.received(7004, lambda: send(node, "web1", far.address, 7004, 10)) == 2
     node.kill()
     subprocess.run(table, check=True)
@@ -218,11 +155,7 @@ def test_refusals_are_told(node, far):
     node.ve("web1", params={"connections": "5"})
     node.ve("web2")
     with Events(node) as events:
-        for i in range(200):  # until the stream has begun
-            node.terem("set", "web2", f"processes={1000 + i}")
-            with events.more:
-                if events.more.wait_for(lambda: events.seen, 0.1):
-                    break
+        events.begin("web2")
         assert far.received(7006, lambda: send(node, "web1", far.address, 7006, 20)) == 5
         event = events.wait("ve.refused", ve="web1", key="connections")
         assert event["count"] >= 1 and event["pid"] is None and event["process"] is None
@@ -256,24 +189,21 @@ def test_firewall_rules(node):
 
 def test_guaranteed_rate(build, far):
     """The node's capacity is taken by one; the other still has what it was promised."""
-    from node import Node
-    node = Node(build)
-    with open(os.path.join(node.root, "terem.conf"), "w", encoding="ascii") as file:
-        file.write("capacity.connections = 50\n")
-    try:
-        node.start()
+    with Node(build, capacity_connections=50) as node:
         node.ve("web1", params={"connections.rate": "40:200"})
         node.ve("web2")
         refused = change(node, "web2", connections__rate="11:unlimited")
         assert refused.status == 507, refused
         assert "10 are left of the node's 50" in refused.json["error"]["message"]
+        rate = node.ok("GET", "/v1")["resources"]["connections"]
+        assert (rate["total"], rate["guaranteed"], rate["left"], rate["limits"]) == (50, 40, 10, 200)
+        node.ok("PATCH", "/v1/ves/web2", {"params": {"connections.rate": "10:unlimited"}})
+        assert "connections: nearly all is guaranteed" in node.terem("node", "show").stdout
+        node.ok("PATCH", "/v1/ves/web2", {"params": {"connections.rate": None}})
         came = far.received(7005, lambda: send(node, "web2", far.address, 7005, 400))
         assert 10 <= came < 200 and came + failcnt(node, "web2", "connections.rate") == 400
         assert far.received(7005, lambda: send(node, "web1", far.address, 7005, 40)) == 40
         assert failcnt(node, "web1", "connections.rate") == 0
-    finally:
-        left = node.close()
-    assert not left, left
 
 
 def test_a_guarantee_needs_a_capacity(node):

@@ -3,11 +3,11 @@
 import ipaddress
 import os
 import re
-import socket
 import subprocess
-import time
 
 import pytest
+
+from node import fetch
 
 
 @pytest.fixture(scope="module")
@@ -27,20 +27,6 @@ def test_host_reaches_the_ve(pair):
     pair.sh("a1", "(while :; do echo hello | nc -l -p 8080; done) >/dev/null 2>&1 </dev/null &")
     for address in addresses(pair, "a1")[:1]:
         assert fetch(address, 8080) == b"hello\n"
-
-
-def fetch(address, port, timeout=10):
-    deadline = time.monotonic() + timeout
-    while True:
-        try:
-            with socket.create_connection((address, port), 2) as line:
-                data = b""
-                while part := line.recv(100):
-                    data += part
-                return data
-        except OSError:
-            assert time.monotonic() < deadline, f"{address}:{port} does not answer"
-            time.sleep(0.05)
 
 
 @pytest.mark.parametrize("family", [4, 6])
@@ -136,10 +122,7 @@ def test_cable_goes_with_the_ve(node):
     node.ve("web1")
     assert len(node.interfaces()) == 1
     node.job("POST", "/v1/ves/web1/kill")
-    deadline = time.monotonic() + 5
-    while node.interfaces() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert node.interfaces() == []
+    node.wait_no_interfaces()
 
 
 def test_two_instances_side_by_side(build, node):

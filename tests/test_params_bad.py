@@ -17,6 +17,7 @@ BY_TYPE = {
     "switch": ["maybe", "1on", "ON ", "2"],
     "cores": ["1-0", "0-", "-1-2", "a", "0,,1", "0-1,exklusive", "exclusive", "1.5", "0-128",
               "100000"],
+    "rate": ["64Q", "-5M", "5%", "1iops", "1.0001", "10MM"],
     "io": ["50M,50M", "iops", "-1iops", "1.5iops", "5iops,6iops", "50M,", "1000iop"],
 }
 PAIR = ["9:8", "a:b", "8:9:10", "unlimited:8", "-1:8"]
@@ -125,12 +126,18 @@ def test_params_tell_what_is_enforced_here(shared, rows):
         if row["planned"]:
             assert row["key"] not in shown and row["here"] is False
             continue
-        here = {True: "yes", False: "no", None: "-"}[row["here"]]
+        here = "partly" if row["partly"] else {True: "yes", False: "no", None: "-"}[row["here"]]
         assert shown[row["key"]][3] == here, row
         one = shared.terem("params", row["key"]).stdout
         if row["here"] is False:
             assert f"  here      no: {row['why_not']}" in one
             assert f"  {row['key']}: {row['why_not']}" in shared.terem("params").stdout
+        if row["partly"]:
+            assert row["here"] is True and f"  here      partly: {row['partly']}" in one
+            assert f"  {row['key']}: {row['partly']}" in shared.terem("params").stdout
+    lsm = next(c for c in shared.ok("GET", "/v1/doctor")["checks"] if c["name"] == "BPF LSM")
+    partly = {r["key"] for r in rows if r["partly"]}
+    assert partly == (set() if lsm["ok"] else {"files", "sockets.other"}), partly
     assert {r["key"]: r["here"] for r in rows}["processes"] is True
 
 

@@ -5,12 +5,12 @@ import http.client
 import os
 import shutil
 import sqlite3
-import subprocess
 
 import pytest
 
+from node import Node, killed_at
 from test_lifecycle import limit
-from test_params import V1, configured, wait_for, written
+from test_params import V1, written
 
 
 def processes(pid):
@@ -33,7 +33,8 @@ def test_the_first_three(shared):
 
 def test_defaults_profile_own(node):
     node.template()
-    node.terem("create", "web1", "--profile", "small", "--set", "processes=50", "--start")
+    said = node.terem("create", "web1", "--profile", "small", "--set", "processes=50", "--start").stdout
+    assert said == "web1: created from template busybox and started\n"
     ve = node.show("web1")
     pid = ve["pid"]
     assert ve["profile"] == "small" and ve["params"] == {"processes": "50"}
@@ -45,8 +46,10 @@ def test_defaults_profile_own(node):
     assert "processes=50  (its own; profile small: 200)" in shown
     assert "memory.limit=512M  (profile small)" in shown
     # Another profile, a value of its own taken back, no profile: all live.
-    node.terem("set", "web1", "--profile", "medium", "processes=default")
-    assert processes(pid) == "500" and node.show("web1")["params"] == {}
+    said = node.terem("set", "web1", "--profile", "medium").stdout
+    assert "its own values stay, before those of profile medium: processes;" in said
+    said = node.terem("set", "web1", "--profile", "medium", "processes=default").stdout
+    assert said == "web1: set\n" and processes(pid) == "500" and node.show("web1")["params"] == {}
     node.terem("set", "web1", "--profile", "none")
     assert processes(pid) == "4096" and node.show("web1")["profile"] is None
     assert node.show("web1")["profile_params"] is None
@@ -111,7 +114,7 @@ def test_one_that_cannot_names_itself(node):
                                    "takes no quota above that of the group above")
 def test_a_late_refusal_puts_those_before_it_back(node):
     """`a` has a cpu.limit of its own; for `m` the kernel says no only when it is written."""
-    node.terem("profile", "create", "p", "processes=200", "cpu.limit=30", "memory.limit=512M")
+    node.terem("profile", "create", "p", "processes=200", "-s", "cpu.limit=30", "--set", "memory.limit=512M")
     pids = {name: node.ve(name, profile="p", params={"cpu.limit": "10"} if name == "a" else {})["pid"]
             for name in ("a", "m", "z")}
     with open(f"/sys/fs/cgroup/cpu/{node.cgroup_name}/cpu.cfs_quota_us", "w",
@@ -131,9 +134,9 @@ def test_a_late_refusal_puts_those_before_it_back(node):
     assert [processes(p) for p in pids.values()] == ["90"] * 3
 
 
-def test_guarantees_are_admitted_together(build, tmp_path):
+def test_guarantees_are_admitted_together(build):
     whole = 100 * len(os.sched_getaffinity(0))
-    with configured(build, tmp_path, reserve_cpu=whole - 100) as node:
+    with Node(build, reserve_cpu=whole - 100) as node:
         for name in "abc":
             node.ve(name, profile="small", start=False)
         # Each alone would fit, and so would two of them.
@@ -200,19 +203,11 @@ def test_killed_between_two_writes(node):
     kernels["new"] = kernel()
     for count in range(1, 60):
         node.ok("PATCH", "/v1/profiles/p", {"params": OLD})
-        with subprocess.Popen(
-                ["strace", "-qq", "-o", os.devnull, "-p", str(node.daemon.pid), "-e",
-                 "trace=write,pwrite64", "-e",
-                 f"inject=write,pwrite64:signal=KILL:when={count}"],
-                stderr=subprocess.PIPE) as tracer:
-            wait_for(lambda: "TracerPid:\t0" not in
-                     open(f"/proc/{node.daemon.pid}/status", encoding="ascii").read())
+        with killed_at(node, "write,pwrite64", count):
             try:
                 alive = node.api("PATCH", "/v1/profiles/p", {"params": NEW}).status == 200
             except (OSError, http.client.HTTPException):
                 alive = False
-            tracer.terminate()
-            tracer.wait()
         if not node.alive():
             node.start()
         params = node.ok("GET", "/v1/profiles/p")["params"]

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """VEs and clients that do not do their part: a stop, a kill and the disk must not depend on them."""
+import contextlib
 import json
 import os
 import shutil
 import socket
+import struct
 import subprocess
+import sys
 import tempfile
 import time
 
-from node import Node
+from node import Node, wait_for
 
 STUBBORN = """
 #include <signal.h>
@@ -63,6 +66,7 @@ def upgrade(node, name, command):
     """The socket of an exec whose output nobody reads."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.settimeout(60)
     sock.connect(node.socket)
     body = json.dumps({"command": command})
     sock.sendall((f"POST /v1/ves/{name}/exec HTTP/1.1\r\nHost: terem\r\nConnection: Upgrade\r\n"
@@ -76,11 +80,29 @@ def test_a_client_that_does_not_read(node):
     """The command is reaped all the same: an unreaped process would keep the VE from ending."""
     node.ve("flood")
     with upgrade(node, "flood", ["yes"]):
-        deadline = time.monotonic() + 10
-        while "yes" not in node.sh("flood", "ps"):
-            assert time.monotonic() < deadline
+        wait_for(lambda: "yes" in node.sh("flood", "ps"))
         node.job("POST", "/v1/ves/flood/kill")
         assert node.state("flood") == "stopped"
+
+
+def frame(kind, data=b""):
+    return struct.pack(">BI", kind, len(data)) + data
+
+
+def test_input_that_comes_at_once_with_its_end(node):
+    """All of it is in the relay's memory then, and nothing else wakes it to look there again."""
+    node.ve("fed")
+    for data in (b"one", b""), (b"one", b"two"), (b"x" * 60000, b"y" * 5000):
+        with upgrade(node, "fed", ["/bin/sh", "-c", "echo ready; wc -c"]) as sock:
+            said = b""
+            while b"ready" not in said:
+                said += sock.recv(4096)
+            time.sleep(0.2)  # it knows by now all that it will be told
+            sock.sendall(b"".join(frame(0, part) for part in data if part) + frame(0))
+            while piece := sock.recv(4096):
+                said += piece
+        assert str(len(b"".join(data))).encode() + b"\n" in said
+        assert said.endswith(frame(5, b"\0\0"))
 
 
 def test_an_init_that_does_not_go(node, tmp_path):
@@ -95,7 +117,7 @@ def test_an_init_that_does_not_go(node, tmp_path):
     node.job("POST", "/v1/templates", {"name": "stubborn", "import": str(root)})
     assert node.ok("GET", "/v1/templates/stubborn")["init"] == "sysv"
     node.ve("ox", template="stubborn")
-    node.job("POST", "/v1/ves/ox/stop", {"timeout": 1}, timeout=60)
+    node.job("POST", "/v1/ves/ox/stop", {"timeout": 1})
     last = node.show("ox")["last_exit"]
     assert node.state("ox") == "stopped" and last["how"] == "killed", last
 
@@ -118,16 +140,28 @@ def fill_up(path):
         pass
 
 
-def test_a_full_disk_does_not_keep_ves_from_stopping(build):
+@contextlib.contextmanager
+def small(build):
+    """A node whose registry and VEs lie on a disk that is soon full, and what fills it."""
     node = Node(build, root=tempfile.mkdtemp(prefix="terem-", dir="/tmp"))
     lib = os.path.join(node.root, "lib")
     os.mkdir(lib)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "terem", lib], check=True)
     try:
         node.start()
+        yield node, os.path.join(lib, "filler")
+    finally:
+        left = node.close()
+        subprocess.run(["umount", lib], check=False, stderr=subprocess.DEVNULL)
+        shutil.rmtree(node.root)
+    assert [line for line in left if not line.startswith(("mount ", "teremd said"))] == []
+
+
+def test_a_full_disk_does_not_keep_ves_from_stopping(build):
+    with small(build) as (node, filler):
         node.ve("full")
         node.ve("other")
-        fill_up(os.path.join(lib, "filler"))
+        fill_up(filler)
         node.job("POST", "/v1/ves/full/kill")
         assert node.state("full") == "stopped"
         node.job("POST", "/v1/ves/other/stop", {"timeout": 2})
@@ -135,17 +169,91 @@ def test_a_full_disk_does_not_keep_ves_from_stopping(build):
         refused = node.api("POST", "/v1/ves/full/start?wait=true")
         assert refused.status == 507, refused
         assert "goes on without its record" in node.words(10000)
-        os.unlink(os.path.join(lib, "filler"))
+        os.unlink(filler)
         node.job("POST", "/v1/ves/full/start")
         node.kill()
         node.start()
         assert node.state("full") == "running"
         assert node.state("other") == "stopped"
-    finally:
-        left = node.close()
-        subprocess.run(["umount", lib], check=False, stderr=subprocess.DEVNULL)
-        shutil.rmtree(node.root)
-    assert [line for line in left if not line.startswith(("mount ", "teremd said"))] == []
+
+
+EMPTY_LOG = """
+import os, sqlite3, sys
+registry = sqlite3.connect(sys.argv[1])
+registry.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+os._exit(0)
+"""
+
+
+def start_full(node, filler):
+    """A teremd that finds the log of the registry's changes as after a crash, empty, and no room for it to grow."""
+    node.kill()
+    subprocess.run([sys.executable, "-c", EMPTY_LOG, os.path.join(node.root, "lib/registry.db")], check=True)
+    fill_up(filler)
+    node.start()
+
+
+def begin_deaf(node):
+    """One that does not shut down when it is asked, asked by a job over many."""
+    node.ve("deaf", kind="app", command=["/bin/sh", "-c", "trap : TERM; >/deaf; while :; do sleep 0.1; done"])
+    node.sh("deaf", "while [ ! -e /deaf ]; do sleep 0.1; done")
+    begun = node.ok("POST", "/v1/bulk", {"verb": "stop", "ves": ["deaf"], "options": {"timeout": 600}})
+    node.wait_state("deaf", "stopping")
+    return begun["id"]
+
+
+def test_a_full_disk_does_not_keep_teremd_from_starting(build):
+    """What was cut off is told and dealt with, and recorded when there is room."""
+    with small(build) as (node, filler):
+        pid = node.ve("web1")["pid"]
+        begin_deaf(node)
+        start_full(node, filler)
+        assert "cannot record the ends of jobs that were cut off yet: " in node.words(10000)
+        assert node.show("web1")["pid"] == pid and node.sh("web1", "echo on") == "on\n"
+        [cut] = [job for job in node.ok("GET", "/v1/jobs?all=true") if job["kind"] == "stop"][-1:]
+        assert cut["state"] == "failed" and cut["error"]["message"] == "teremd ended while it was at work", cut
+        node.terem("kill", "deaf")
+        os.unlink(filler)
+        node.ve("later")
+        assert node.ok("GET", f"/v1/jobs/{cut['id']}") == cut
+        node.kill()
+        node.start()
+        assert node.ok("GET", f"/v1/jobs/{cut['id']}") == cut
+        assert [node.state(name) for name in ("web1", "deaf", "later")] == ["running", "stopped", "running"]
+
+
+def test_a_job_over_many_that_ended_on_a_full_disk(build):
+    """It has ended, though its end is recorded later: it does not go on at the next start."""
+    with small(build) as (node, filler):
+        job = begin_deaf(node)
+        start_full(node, filler)
+        node.terem("kill", "deaf")
+        assert node.ok("GET", f"/v1/jobs/{job}?wait=true")["state"] == "done"
+        assert "cannot record the end of bulk yet" in node.words(10000)
+        os.unlink(filler)
+        node.job("POST", "/v1/ves/deaf/start")
+        node.kill()
+        node.start()
+        assert node.ok("GET", f"/v1/jobs/{job}")["state"] == "done"
+        assert node.state("deaf") == "running"
+
+
+def test_sleep_on_a_full_disk(build):
+    """Who cannot be put to sleep goes on, which is told once, and sleeps when there is room."""
+    told = "it cannot be put to sleep yet"
+    with small(build) as (node, filler):
+        node.ve("idle", params={"idle.sleep": "1s"})
+        start_full(node, filler)
+
+        def refused():
+            if node.state("idle") == "sleeping":  # it was quicker
+                node.sh("idle", "true")
+            return told in node.words(10000)
+        wait_for(refused)
+        time.sleep(3)
+        assert node.words(100000).count(told) == 1
+        os.unlink(filler)
+        node.wait_state("idle", "sleeping")
 
 
 def test_a_pull_is_no_larger_than_the_file(node):
@@ -163,9 +271,9 @@ def test_a_pull_is_no_larger_than_the_file(node):
 def test_a_restart_loop_is_stopped(node):
     """Between two tries by its restart policy a VE is stopped, but stop still has something to do."""
     node.ve("loop", kind="app", restart="always", command=["/bin/sh", "-c", "exit 3"])
-    deadline = time.monotonic() + 20
-    while not node.show("loop")["restart_at"] or node.state("loop") != "stopped":
-        assert time.monotonic() < deadline
+    # Each wait is longer than the one before: one in which the stop comes before the next try.
+    wait_for(lambda: (node.show("loop")["restart_at"] or 0) > (time.time() + 1) * 1000)
+    assert node.state("loop") == "stopped"
     node.job("POST", "/v1/ves/loop/stop")
     last = node.show("loop")
     assert last["restart_at"] is None
@@ -195,10 +303,7 @@ def test_lxcfs_comes_back_among_many_clients(node):
         node.ok("GET", "/v1")
         with open(os.path.join(node.root, "run/lxcfs.pid"), encoding="ascii") as file:
             os.kill(int(file.read()), 9)
-        deadline = time.monotonic() + 20
-        while "65536 kB" not in node.sh("seen", "grep MemTotal /proc/meminfo", check=False):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_for(lambda: "65536 kB" in node.sh("seen", "grep MemTotal /proc/meminfo", check=False))
         node.ve("later", params={"memory.limit": "32M"})
         assert "32768 kB" in node.sh("later", "grep MemTotal /proc/meminfo")
     finally:

@@ -5,12 +5,12 @@ import lzma
 import os
 import subprocess
 import tarfile
-import time
 
 import pytest
 
 import archive
 from archive import entry, oci, tar
+from node import fetch, wait_for
 
 
 def bring(node, name, source, check=True):
@@ -21,10 +21,8 @@ def bring(node, name, source, check=True):
     return answer
 
 
-def test_busybox_is_quick(node):
-    at = time.monotonic()
+def test_busybox(node):
     node.terem("template", "build", "busybox")
-    assert time.monotonic() - at < 1.0
     shown = node.ok("GET", "/v1/templates/busybox")
     assert shown["init"] == "busybox" and len(shown["layers"]) == 1 and shown["ves"] == []
     assert shown["layers"][0].startswith("sha256:")
@@ -74,8 +72,11 @@ def test_layer_goes_with_its_last_user(node):
     node.ve("web1")
     assert node.ok("GET", "/v1/templates/busybox")["ves"] == ["web1"]
     answer = node.api("DELETE", "/v1/templates/busybox?wait=true")
-    if answer.status == 200:  # the template goes, its layer stays while the VE stands on it
-        assert len(os.listdir(os.path.join(node.root, "lib/layers"))) == 1
+    assert answer.status == 409 and "VE web1 is made from" in answer.json["error"]["message"]
+    node.job("DELETE", "/v1/templates/busybox?force=true")
+    # The template goes, its layer stays while the VE stands on it.
+    assert node.api("GET", "/v1/templates/busybox").status == 404
+    assert len(os.listdir(os.path.join(node.root, "lib/layers"))) == 1
     node.run("web1", "/bin/true")
     node.job("POST", "/v1/ves/web1/restart")
     node.run("web1", "/bin/true")
@@ -89,10 +90,7 @@ def test_what_was_half_made_goes_behind(node):
     os.makedirs(os.path.join(layers, ".new-1-2-3/root/etc"))
     node.start()
     assert not [name for name in os.listdir(layers) if name.startswith(".new")]
-    deadline = time.monotonic() + 30
-    while len(os.listdir(layers)) > 1:
-        assert time.monotonic() < deadline, os.listdir(layers)
-        time.sleep(0.05)
+    wait_for(lambda: len(os.listdir(layers)) <= 1, lambda: os.listdir(layers))
     assert "deleted in the background" in node.words()
 
 
@@ -130,10 +128,7 @@ def test_oci_image(node, tmp_path, form):
     assert out == "changednewabove\n", out
     ids = node.run("a1", "/bin/sh", "-c", "cat /proc/[0-9]*/status | grep -m40 Uid", user="0")["stdout"]
     assert "12\t12" in ids
-    deadline = time.monotonic() + 5
-    while b"from-the-image" not in node.api("GET", "/v1/ves/a1/logs").body:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: b"from-the-image" in node.api("GET", "/v1/ves/a1/logs").body)
 
 
 def test_progress_is_shown(node, tmp_path):
@@ -146,27 +141,15 @@ def test_progress_is_shown(node, tmp_path):
 
 def test_debian_12_boots(debian):
     """systemd comes up without a failed unit, nginx answers, poweroff is clean."""
-    import socket
     debian.ve("d12", template="debian-12")
     address = debian.show("d12")["addresses"][0]
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            with socket.create_connection((address, 80), 2) as line:
-                line.sendall(b"GET / HTTP/1.0\r\n\r\n")
-                assert b"200 OK" in line.recv(100)
-            break
-        except OSError:
-            assert time.monotonic() < deadline, "nginx does not answer"
-            time.sleep(0.02)
+    assert b"200 OK" in fetch(address, 80, b"GET / HTTP/1.0\r\n\r\n")
     state = debian.run("d12", "/usr/bin/systemctl", "is-system-running", "--wait", check=False)
     failed = debian.run("d12", "/usr/bin/systemctl", "list-units", "--failed", "--plain", "--no-legend",
                         check=False)["stdout"]
     assert state["stdout"].strip() == "running", failed
-    at = time.monotonic()
     debian.job("POST", "/v1/ves/d12/stop", {"timeout": 20})
-    assert time.monotonic() - at < 15
-    # The kernel ends the first process of a pid namespace that powered off with SIGINT (reboot(2)).
+    # It went by itself, and was not killed when its time was over.  The kernel ends the first process of a pid namespace that powered off with SIGINT (reboot(2)).
     assert debian.show("d12")["last_exit"]["signal"] in (None, "INT"), debian.show("d12")["last_exit"]
 
 

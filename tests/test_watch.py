@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What an operator watches: counters and usage of all VEs at once."""
 import os
+import subprocess
 import time
+
+from node import wait_for
 
 
 def rows(list_):
@@ -21,12 +24,11 @@ def test_all_counters_at_once(node):
     node.run("a", "/bin/sh", "-c", "i=0; while [ $i -lt 40 ]; do sleep 5 & i=$((i+1)); done",
              check=False)
     failed = rows(node.ok("GET", "/v1/counters?failed=true"))
-    if one["processes"]["failcnt"] is not None:
-        assert failed["a"]["processes"]["failcnt"] >= 1 and "processes" not in failed.get("b", {})
-        used = {u["name"]: u for u in node.ok("GET", "/v1/usage")}
-        assert used["a"]["failed"]["processes"] == failed["a"]["processes"]["failcnt"]
-        assert "processes" not in used["b"]["failed"]
-        assert "processes" in node.terem("counters", "--failed").stdout
+    assert failed["a"]["processes"]["failcnt"] >= 1 and "processes" not in failed.get("b", {})
+    used = {u["name"]: u for u in node.ok("GET", "/v1/usage")}
+    assert used["a"]["failed"]["processes"] == failed["a"]["processes"]["failcnt"]
+    assert "processes" not in used["b"]["failed"]
+    assert "processes" in node.terem("counters", "--failed").stdout
     assert node.api("GET", "/v1/counters?faild=true").error == "usage"
 
 
@@ -47,19 +49,55 @@ def test_usage_of_all(node):
         assert 3000 < after["net_out_bytes"] - before["net_out_bytes"] < 20000
 
 
+def is_traced(node):
+    with open(f"/proc/{node.daemon.pid}/status", encoding="ascii") as file:
+        return "TracerPid:\t0" not in file.read()
+
+
+def opened(node, what):
+    """Of cgroups, what teremd itself opens meanwhile."""
+    log = os.path.join(node.root, "opened")
+    with subprocess.Popen(["strace", "-qq", "-o", log, "-p", str(node.daemon.pid), "-e",
+                           "trace=openat"]) as tracer:
+        wait_for(lambda: is_traced(node))
+        what()
+        tracer.terminate()
+        tracer.wait()
+    with open(log, encoding="utf-8") as file:
+        return [line for line in file if '"ve-' in line or "cgroup" in line]
+
+
 def test_nobody_looks_nothing_is_read(node):
     """No file of a VE's cgroups is opened while nobody asks."""
     node.ve("a")
-    time.sleep(1.5)
+    # What its start leaves to be done is done.
+    wait_for(lambda: not opened(node, lambda: time.sleep(1)))
+    assert not opened(node, lambda: time.sleep(3))
+    assert opened(node, lambda: node.ok("GET", "/v1/usage"))
 
-    def read_calls():
-        with open(f"/proc/{node.daemon.pid}/io", encoding="ascii") as file:
-            return [int(line.split()[1]) for line in file if line.startswith("syscr")][0]
-    before = read_calls()
-    time.sleep(3)
-    assert read_calls() - before <= 5  # wake-ups by others' events are no looks
-    node.ok("GET", "/v1/usage")
-    assert read_calls() - before > 10
+
+def test_only_what_is_asked_for(node):
+    """Some members of every VE: they are those of the whole, and no others are read."""
+    node.ve("a", labels={"tier": "web"}, params={"processes": "20"})
+    node.ve("down", start=False)
+    whole = {ve["name"]: ve for ve in node.ok("GET", "/v1/ves")}
+    assert set(whole["a"]) == set(node.show("a")) and whole["down"]["usage"] is None
+    for name in whole["a"]:
+        assert [set(ve) for ve in node.ok("GET", f"/v1/ves?fields={name}")] == [{name}] * 2
+    same = ("id", "name", "state", "template", "labels", "params", "addresses", "created", "started", "pid")
+    assert node.ok("GET", f"/v1/ves?fields={','.join(same)}") == \
+        [{key: whole[name][key] for key in same} for name in ("a", "down")]
+    up, down = node.ok("GET", "/v1/ves?fields=name,usage.memory,usage.pids,disk")
+    assert set(up) == {"name", "usage", "disk"} and set(up["usage"]) == {"memory", "pids"}
+    assert up["usage"]["pids"] > 0 < up["usage"]["memory"] and down["usage"] is None
+    assert set(up["disk"]) == {"space", "inodes"} == set(down["disk"])
+    for name in whole["a"]["usage"]:
+        assert set(node.ok("GET", f"/v1/ves?fields=usage.{name}&label=tier")[0]["usage"]) == {name}
+    assert not opened(node, lambda: node.ok("GET", "/v1/ves?fields=name,state,labels,pending"))
+    assert opened(node, lambda: node.ok("GET", "/v1/ves"))
+    for wrong, right in (("stat", "state"), ("usage.memry", "memory"), ("usage.", ""), ("", "")):
+        answer = node.api("GET", f"/v1/ves?fields={wrong}")
+        assert answer.error == "usage" and right in answer.json["error"]["message"]
 
 
 def test_the_node_tells_how_far_it_is_oversold(node):
@@ -80,5 +118,7 @@ def test_the_node_tells_how_far_it_is_oversold(node):
         (here["here"] is False)
     shown = [line.split() for line in node.terem("node", "show").stdout.splitlines()]
     line = [words for words in shown if words[:1] == ["memory"]][0]
-    assert line[-5:] == ["times;", "1", "VE", "unlimited"] or line[6:] == \
-        ["2", "times;", "1", "VE", "unlimited"], line
+    assert line[6:] == ["2", "times;", "1", "VE", "unlimited"], line
+    node.terem("set", "a", "memory.limit=900T")
+    line = next(line for line in node.terem("node", "show").stdout.splitlines() if line.startswith("memory"))
+    assert int(line.split()[6]) > 1000, line

@@ -6,18 +6,17 @@ import os
 import re
 import secrets
 import subprocess
-import threading
-import time
 
 import pytest
 
 from helpers import arm
+from node import wait_for
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def attack(node, verb, *args, ve="evil", **request):
-    result = node.run(ve, "/attack", verb, *map(str, args), check=False, timeout=120, **request)
+    result = node.run(ve, "/attack", verb, *map(str, args), check=False, **request)
     print(result["stdout"])
     assert result["exit"] == 0 and "BROKEN" not in result["stdout"], result
     return result["stdout"]
@@ -57,6 +56,10 @@ def test_nothing_global_is_writable(house):
     assert not foreign, foreign
 
 
+def processes(house):
+    return next(row for row in house.ok("GET", "/v1/ves/evil/counters") if row["key"] == "processes")
+
+
 def test_cgroup_files_are_only_its_own(house):
     """Its own limits are above it: it cannot raise them, nor leave its cgroup."""
     house.sh("evil", "for f in memory.max pids.max memory.limit_in_bytes cgroup.subtree_control; do "
@@ -64,14 +67,13 @@ def test_cgroup_files_are_only_its_own(house):
     pid = house.show("evil")["pid"]
     with open(f"/proc/{pid}/cgroup", encoding="ascii") as file:
         text = file.read()
-    for line in text.strip().splitlines():
-        if "/" + house.cgroup_name in line:
-            assert f"/ve-{house.show('evil')['id']}" in line
+    mine = [line for line in text.splitlines() if "/" + house.cgroup_name in line]
+    assert mine and all(f"/ve-{house.show('evil')['id']}" in line for line in mine), text
     out = house.run("evil", "/bin/sh", "-c",
                     "i=0; while [ $i -lt 300 ]; do sleep 2 & i=$((i+1)); done 2>&1; wait",
                     check=False, timeout=60)
-    time.sleep(3)
-    assert "fork" in out["stdout"] + out["stderr"] or out["exit"] != 0, out
+    assert "can't fork: Resource temporarily unavailable" in out["stdout"] + out["stderr"], out
+    wait_for(lambda: processes(house)["held"] < 50)
 
 
 def test_keys_of_the_host(house):
@@ -182,7 +184,8 @@ def test_working_directory_through_a_descriptor(house):
 @pytest.mark.parametrize("path,link", [
     ("/etc", "/../../../../../../tmp"), ("/proc", "/tmp"), ("/sys", "/etc"), ("/dev", "/root"),
     ("/etc/hostname", "../../../../../../../../tmp/terem-swapped"),
-    ("/etc/resolv.conf", "/tmp/terem-swapped"), ("/dev/shm", "/etc"), ("/run", "/proc/1/root/tmp"),
+    ("/etc/resolv.conf", "/tmp/terem-swapped"), ("/etc/hosts", "/tmp/terem-swapped"),
+    ("/etc/network", "/../../../../../../tmp"), ("/etc/systemd", "/proc/1/root/tmp"), ("/dev/shm", "/etc"), ("/run", "/proc/1/root/tmp"),
     ("/tmp", "/proc/self/cwd"), ("/sbin", "/proc/1/root/bin"),
 ])
 def test_symlinks_where_things_are_mounted(house, path, link):
@@ -198,7 +201,7 @@ def test_symlinks_where_things_are_mounted(house, path, link):
                          f"busybox umount -l {path} 2>/dev/null; busybox rm -rf {path}; busybox ln -s {link} {path}",
                  check=False)
         house.job("POST", "/v1/ves/swap/kill")
-        upper = os.path.join(house.root, "lib/pool", str(house.show("swap")["id"]), "upper")
+        upper = os.path.join(house.pool(), str(house.show("swap")["id"]), "upper")
         target = os.path.join(upper, path[1:])
         # What the running VE could not move (a mount point) is planted as a restored backup might.
         if not os.path.islink(target):
@@ -216,7 +219,7 @@ def test_symlinks_where_things_are_mounted(house, path, link):
         assert before == {name: os.lstat(name).st_mtime_ns for name in before}
         new = {os.path.join("/tmp", name) for name in os.listdir("/tmp")} - host
         assert not [name for name in new if not name.startswith("/tmp/terem") and
-                    os.path.basename(name) in ("hostname", "resolv.conf", "hosts", "shm", "pts", "null")]
+                    os.path.basename(name) in ("hostname", "resolv.conf", "hosts", "interfaces", "network", "shm", "pts", "null")]
     finally:
         house.job("DELETE", "/v1/ves/swap?force=true")
 
@@ -241,10 +244,7 @@ def test_escapes_do_not_reach_a_terminal(house):
     bad = "\x1b]0;owned\x07\x1b[2J\x9b31m"
     house.ve("loud", kind="app", command=["/bin/sh", "-c",
                                           "printf '\\033]0;owned\\007\\033[2Jhello\\n'; sleep 1000"])
-    deadline = time.monotonic() + 5
-    while b"hello" not in house.api("GET", "/v1/ves/loud/logs").body:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: b"hello" in house.api("GET", "/v1/ves/loud/logs").body)
     try:
         import pty
         master, slave = pty.openpty()
@@ -288,27 +288,17 @@ def test_terminal_tricks(house):
 
 # ---- exhaustion: the victim's promise holds ----
 def test_fork_bomb(house):
-    stop = threading.Event()
-    worst = [0.0]
+    """How long the victim's requests take meanwhile is measured by the bench "promise"."""
+    def refused():
+        return processes(house)["failcnt"]
 
-    def victim():
-        while not stop.is_set():
-            at = time.monotonic()
-            house.run("calm", "/bin/true", timeout=60)
-            worst[0] = max(worst[0], time.monotonic() - at)
-            time.sleep(0.05)
-
-    thread = threading.Thread(target=victim)
-    thread.start()
-    try:
-        house.run("evil", "/bin/sh", "-c",
-                  "b() { b | b & }; b 2>/dev/null; busybox sleep 3; exit 0", check=False, timeout=60)
-        time.sleep(2)
-    finally:
-        stop.set()
-        thread.join()
+    before = refused()
+    house.run("evil", "/bin/sh", "-c", "b() { b | b & }; b 2>/dev/null & exit 0", check=False)
+    wait_for(lambda: refused() > before)
+    for _ in range(20):  # while it goes on
+        house.run("calm", "/bin/true")
+    assert refused() > before + 20
     house.job("POST", "/v1/ves/evil/kill")
-    assert worst[0] < 5, f"an exec in the victim took {worst[0]:.1f} s"
     assert house.state("calm") == "running"
     house.job("POST", "/v1/ves/evil/start")
 
@@ -316,7 +306,7 @@ def test_fork_bomb(house):
 def test_memory_hog(house):
     """Out of memory kills inside the VE only."""
     calm = house.show("calm")["pid"]
-    out = house.run("evil", "/bin/sh", "-c", "busybox tail /dev/zero", check=False, timeout=120)
+    out = house.run("evil", "/bin/sh", "-c", "busybox tail /dev/zero", check=False)
     assert out["exit"] != 0
     house.run("calm", "/bin/true")
     assert house.show("calm")["pid"] == calm and house.alive()

@@ -1,35 +1,15 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """In the machine: cores of VEs, and what they weigh, with cgroup v2.  Prints TAP."""
-import os
 import re
 import sys
 
 sys.path[:0] = ["/work/tests", "/work/tests/vm"]
-from steps import run  # noqa: E402
-
-WAIT = 120
-KERNEL = tuple(int(n) for n in re.match(r"(\d+)\.(\d+)", os.uname().release).groups())
+from steps import KERNEL, Steps, read, run, write  # noqa: E402
 
 
-def read(path):
-    with open(path, encoding="ascii") as file:
-        return file.read().strip()
-
-
-def write(path, text):
-    with open(path, "w", encoding="ascii") as file:
-        file.write(text)
-
-
-class Cpu:
-    _helpers = ("cgroup", "where", "mine", "check_owned", "seen")
-
-    def __init__(self, node):
-        self.node = node
-
-    def cgroup(self, name, file):
-        return read(f"/sys/fs/cgroup/{self.node.cgroup_name}/ve-{self.node.show(name)['id']}/{file}")
+class Cpu(Steps):
+    _helpers = ("where", "mine", "check_owned", "seen")
 
     def where(self, name):
         """Where its first process may run."""
@@ -51,7 +31,7 @@ class Cpu:
         return self.node.sh(name, "nproc; grep -c ^processor /proc/cpuinfo").split()
 
     def start(self):
-        self.node.start(WAIT)
+        self.node.start()
         self.node.template()
 
     def cores(self):
@@ -70,7 +50,7 @@ class Cpu:
         refused = self.node.terem("set", "two", "cpu.cores=1-1", check=False)
         assert "core 1 is exclusive to one" in refused.stderr, refused.stderr
         self.node.kill()
-        self.node.start(WAIT)
+        self.node.start()
         self.node.ve("three")
         assert self.where("three") == "0" and self.where("one") == "1"
         self.check_owned()

@@ -11,7 +11,6 @@ sys.path[:0] = ["/work/tests", "/work/tests/vm"]
 from shares import Crowd  # noqa: E402
 from steps import run  # noqa: E402
 
-WAIT = 120
 SECONDS = 30
 
 
@@ -21,7 +20,7 @@ class Guarantee:
         self.crowd = None
 
     def start(self):
-        self.node.start(WAIT)
+        self.node.start()
         self.crowd = Crowd(self.node)
 
     def one_alone_has_both_cores(self):

@@ -31,14 +31,16 @@ TOOLS = ("mmdebstrap", "mkfs.ext4", "qemu-img", "qemu-system-x86_64", "modprobe"
 
 # In the root, beside the libraries that Terem's programs are linked with.
 PACKAGES = ["busybox-static", "iproute2", "lxcfs", "nftables", "procps", "python3-minimal",
-            "libpython3-stdlib", "mount", "util-linux", "e2fsprogs", "xfsprogs"]
+            "libpython3-stdlib", "mount", "util-linux", "e2fsprogs", "xfsprogs",
+            "btrfs-progs"]
 
 # Loaded from the initramfs, with what they need; there is no modprobe in the root.
-MODULES = """virtio_pci virtio_blk virtio_rng ext4 crc32c_generic quota_v2 overlay fuse loop xfs
-9p 9pnet_virtio veth tun bridge nf_tables nf_conntrack nft_chain_nat nft_nat nft_masq nft_ct nft_limit
+MODULES = """virtio_pci virtio_blk virtio_rng ext4 crc32c_generic quota_v2 overlay fuse loop xfs btrfs
+sch_ingress cls_bpf 9p 9pnet_virtio veth tun bridge nf_tables nft_meta_bridge nf_conntrack nft_chain_nat nft_nat nft_masq nft_ct nft_limit
 nft_fib nft_fib_inet nft_fib_ipv4 nft_fib_ipv6 nft_reject nft_reject_inet nft_log nft_quota
-nft_redir nft_connlimit nf_conntrack_netlink nfnetlink_log""".split()
-OPTIONAL = ["nft_objref"]  # a part of nf_tables in newer ones
+nft_redir nft_connlimit nf_conntrack_netlink nfnetlink_log zram""".split()
+# A part of nf_tables, and of zram, in newer ones.
+OPTIONAL = ["nft_objref", "lzo-rle"]
 
 
 def suite_of_host():

@@ -2,12 +2,25 @@
 """In the machine: steps of a class, in the order of their definition, as TAP.  Each goes on from
 what the earlier ones left; names that begin with "_" and those in `helpers` are no steps."""
 import os
+import re
 import shutil
 import sys
 import time
 import traceback
 
 from node import Node
+
+KERNEL = tuple(int(n) for n in re.match(r"(\d+)\.(\d+)", os.uname().release).groups())
+
+
+def read(path):
+    with open(path, encoding="ascii") as file:
+        return file.read().strip()
+
+
+def write(path, text):
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)
 
 
 def install():
@@ -21,9 +34,19 @@ def install():
     return build
 
 
+class Steps:
+    """What the classes of steps have in common; none of it is a step."""
+
+    def __init__(self, node):
+        self.node = node
+
+    def cgroup(self, name, file):
+        return read(f"/sys/fs/cgroup/{self.node.cgroup_name}/ve-{self.node.show(name)['id']}/{file}")
+
+
 def run(kind):
     names = [name for name in vars(kind)
-             if not name.startswith("_") and name not in getattr(kind, "_helpers", ("cgroup",))]
+             if not name.startswith("_") and name not in getattr(kind, "_helpers", ())]
     print(f"1..{len(names)}")
     node = Node(install())
     steps, failed = kind(node), False

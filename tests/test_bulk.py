@@ -1,0 +1,374 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The same to many VEs: one job, which names each failure, can be cancelled and outlives teremd."""
+import json
+import os
+import random
+import time
+
+import pytest
+
+from node import PATIENCE, wait_for
+
+MANY = 24
+
+
+@pytest.fixture
+def many(node):
+    """VEs v00 … v23, stopped; the even ones have the label half=even."""
+    node.template()
+    for n in range(MANY):
+        node.ok("POST", "/v1/ves", {"name": f"v{n:02}", "template": "busybox",
+                                    "labels": {"half": "odd" if n % 2 else "even"}})
+    return [f"v{n:02}" for n in range(MANY)]
+
+
+def bulk(node, verb, options=None, **which):
+    return node.job("POST", "/v1/bulk", {"verb": verb, "options": options or {}, **which})
+
+
+def states(node):
+    return {ve["name"]: ve["state"] for ve in node.ok("GET", "/v1/ves")}
+
+
+def counts(job):
+    return tuple(job["result"][key] for key in ("done", "failed", "cancelled"))
+
+
+def test_life(node, many):
+    job = bulk(node, "start", all=True)
+    assert job["state"] == "done" and job["kind"] == "bulk" and job["subject"] == "start", job
+    assert counts(job) == (MANY, 0, 0)
+    assert [item["ve"] for item in job["result"]["items"]] == many
+    assert set(states(node).values()) == {"running"}
+    # Those that the verb does not change are not meant.
+    assert counts(bulk(node, "start", all=True)) == (0, 0, 0)
+    assert counts(bulk(node, "stop", {"timeout": 5}, label="half=even")) == (MANY // 2, 0, 0)
+    assert list(states(node).values()).count("running") == MANY // 2
+    assert counts(bulk(node, "pause", all=True)) == (MANY // 2, 0, 0)
+    assert counts(bulk(node, "resume", all=True)) == (MANY // 2, 0, 0)
+    assert counts(bulk(node, "restart", ves=["v01", "v03"])) == (2, 0, 0)
+    assert counts(bulk(node, "kill", all=True)) == (MANY // 2, 0, 0)
+    assert counts(bulk(node, "snapshot", {"name": "before"}, all=True)) == (MANY, 0, 0)
+    assert {s["name"] for name in many for s in node.ok("GET", f"/v1/ves/{name}/snapshots")} == {"before"}
+    job = bulk(node, "destroy", all=True)
+    assert counts(job) == (MANY, 0, 0) and not states(node)
+    assert job["result"]["items"][0]["result"]["snapshots"] == 1
+    # What became of each is still told when it is history.
+    for n in range(3):
+        node.ok("POST", "/v1/ves", {"name": f"w{n}", "template": "busybox"})
+        node.job("DELETE", f"/v1/ves/w{n}")
+    later = node.ok("GET", f"/v1/jobs/{job['id']}")
+    assert counts(later) == (MANY, 0, 0) and len(later["result"]["items"]) == MANY
+
+
+def test_each_failure_is_named(node, many):
+    node.job("POST", "/v1/ves/v00/start")
+    job = bulk(node, "start", ves=["v00", "v01", "nobody", "v01"])
+    assert job["state"] == "failed" and counts(job) == (1, 2, 0), job
+    assert [item["ve"] for item in job["result"]["items"]] == ["v00", "v01", "nobody"]
+    said = {item["ve"]: item["error"] for item in job["result"]["items"]}
+    assert said["v01"] is None and said["nobody"]["kind"] == "not-found"
+    assert "running already" in said["v00"]["message"]
+    assert job["error"]["message"].startswith("2 of 3 failed; first v00: "), job["error"]
+    # The rest goes on, unless asked to stop.
+    job = bulk(node, "start", ves=["v00", *many[2:]], stop_on_failure=True)
+    assert job["state"] == "failed" and counts(job)[1] == 1 and counts(job)[2] > 0, job
+    assert "the rest were not begun" in job["error"]["message"]
+
+
+def test_set(node, many):
+    job = bulk(node, "set", {"params": {"processes": "77"}, "labels": {"tier": "web"}}, all=True)
+    assert counts(job) == (MANY, 0, 0), job
+    assert all(node.show(name)["params"]["processes"] == "77" and node.show(name)["labels"]["tier"] == "web"
+               for name in many)
+    job = bulk(node, "set", {"params": {"cpu.cores": "127-127"}}, ves=many[:2])
+    assert counts(job) == (0, 2, 0) and job["result"]["items"][0]["error"]["message"]
+
+
+@pytest.mark.parametrize("verb,options,said", [
+    ("snapshot", {"name": "a b"}, "snapshot"),
+    ("squeeze", {"to": "much"}, "to: "),
+    ("update", {"check": True, "restart": True}, "choose one"),
+    ("update", {"to": "../x"}, "usable name"),
+    ("update", {"to": "none"}, "none"),
+    ("set", {"params": {"memory.limits": "1G"}}, "did you mean memory.limit"),
+    ("set", {"params": {"memory.limit": "much"}}, "memory.limit"),
+    ("set", {"labels": {"a b": "c"}}, "label"),
+    ("set", {"profile": "none"}, "none"),
+    ("set", {"schedule": {"yearly": 1}}, "yearly"),
+    ("set", {"name": "x"}, "one name"),
+    ("exec", {"command": [""]}, "command"),
+    ("exec", {"command": ["true"], "env": {"a=b": "c"}}, "env"),
+])
+def test_what_no_ve_could_take_is_refused_once(shared, verb, options, said):
+    answer = shared.api("POST", "/v1/bulk", {"verb": verb, "all": True, "options": options})
+    assert answer.status in (400, 404) and said in answer.json["error"]["message"], answer
+
+
+def test_exec(node, many):
+    bulk(node, "start", ves=many[:4])
+    seen = {}
+    connection = node.connection()
+    connection.request("POST", "/v1/bulk", json.dumps(
+        {"verb": "exec", "all": True, "options": {"command": ["/bin/sh", "-c", "hostname; test $(hostname) != v02"]}}),
+        {"Content-Type": "application/json", "Accept": "application/x-ndjson"})
+    lines = [json.loads(line) for line in connection.getresponse().read().splitlines() if line.strip()]
+    connection.close()
+    for line in lines:
+        if "item" in line:
+            seen[line["item"]["ve"]] = line["item"]["result"]["stdout"]
+    assert seen == {name: f"{name}\n" for name in many[:4]}
+    end = lines[-1]
+    assert end["state"] == "failed" and counts(end) == (3, 1, 0)
+    assert end["error"]["message"] == "1 of 4 failed; first v02: the command ended with status 1"
+    told = node.terem("jobs", "show", str(end["id"])).stdout
+    assert f"\nfailed   1 VE; terem jobs show {end['id']} --json names each with its error\n" in told, told
+    assert "100%" not in told
+
+
+def test_cancel(node, many):
+    """What has not begun is not begun; what is at work is cancelled."""
+    for name in many:
+        node.ok("PATCH", f"/v1/ves/{name}", {"labels": {"x": "y"}})
+    begun = node.ok("POST", "/v1/bulk", {"verb": "start", "all": True})
+    assert begun["state"] == "running"
+    wait_for(lambda: (node.ok("GET", f"/v1/jobs/{begun['id']}")["percent"] or 0) > 0)
+    node.ok("DELETE", f"/v1/jobs/{begun['id']}")
+    job = node.ok("GET", f"/v1/jobs/{begun['id']}?wait=true")
+    done, failed, cancelled = counts(job)
+    assert job["state"] == "cancelled" and failed == 0 and done + cancelled == MANY and cancelled, job
+    assert list(states(node).values()).count("running") == done
+    assert not node.ok("GET", "/v1/jobs")
+    # It stands above those that it began; what is over without being done is not called done.
+    listed = node.terem("jobs", "list", "--all", "--limit", "1")
+    assert listed.stdout.splitlines()[1].split()[:2] == [str(begun["id"]), "bulk"], listed
+    assert "more than these 1; --limit 10 shows more" in listed.stderr
+    assert "cancelled" in node.terem("jobs", "show", str(begun["id"])).stdout
+    assert "%" not in node.terem("jobs", "show", str(begun["id"])).stdout
+
+
+def test_a_crash_brings_back_nothing_that_was_cancelled(node, many):
+    node.kill()
+    node.setting("workers", 1)
+    node.start()
+    begun = node.ok("POST", "/v1/bulk", {"verb": "start", "all": True})
+    node.ok("DELETE", f"/v1/jobs/{begun['id']}")
+    node.kill()
+    node.start()
+    wait_for(lambda: not node.ok("GET", "/v1/jobs"))
+    job = node.ok("GET", f"/v1/jobs/{begun['id']}")
+    done, failed, cancelled = counts(job)
+    assert job["ended"] and failed == 0 and done + cancelled == MANY and cancelled >= MANY // 2, job
+    # The one that was at work may be started again, as it is wanted to run.
+    assert list(states(node).values()).count("running") <= done + 1
+
+
+def test_cancelled_in_the_middle_of_a_stop_and_killed(node):
+    """What had begun is told as it ended, the job stays cancelled."""
+    node.template()
+    for n in range(6):
+        node.ve(f"deaf{n}", kind="app", command=["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1; done"])
+    begun = node.ok("POST", "/v1/bulk", {"verb": "stop", "all": True, "options": {"timeout": 3}})
+    wait_for(lambda: set(states(node).values()) == {"stopping"})
+    said = node.ok("GET", f"/v1/jobs/{begun['id']}")
+    assert said["text"] == "0 of 6 done, 6 at work", said
+    node.ok("DELETE", f"/v1/jobs/{begun['id']}")
+    node.kill()
+    node.start()
+    node.terem("stop", "--all", "--force")
+    job = node.ok("GET", f"/v1/jobs/{begun['id']}?wait=true")
+    assert job["state"] == "cancelled" and counts(job) == (6, 0, 0), job
+    assert set(states(node).values()) == {"stopped"}
+
+
+def test_cancelled_restarts_leave_nobody_stopped(node, many):
+    bulk(node, "start", all=True)
+    begun = node.ok("POST", "/v1/bulk", {"verb": "restart", "all": True})
+    wait_for(lambda: (node.ok("GET", f"/v1/jobs/{begun['id']}")["percent"] or 0) > 0)
+    node.ok("DELETE", f"/v1/jobs/{begun['id']}")
+    job = node.ok("GET", f"/v1/jobs/{begun['id']}?wait=true")
+    assert job["state"] == "cancelled" and counts(job)[1] == 0, job
+    assert set(states(node).values()) == {"running"}
+
+
+def test_cancelled_commands_end(node):
+    node.ve("web1")
+    node.ve("web2")
+    begun = node.ok("POST", "/v1/bulk", {"verb": "exec", "all": True, "options": {"command": ["sleep", "1000"]}})
+    deaf = node.ok("POST", "/v1/bulk", {"verb": "exec", "all": True, "options":
+                                        {"command": ["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1; done"]}})
+    for job in (begun, deaf):
+        wait_for(lambda number=job["id"]: "2 at work" in node.ok("GET", f"/v1/jobs/{number}")["text"])
+        node.ok("DELETE", f"/v1/jobs/{job['id']}")
+        job = node.ok("GET", f"/v1/jobs/{job['id']}?wait=true")
+        assert job["state"] == "cancelled" and counts(job) == (0, 0, 2), job
+
+
+def test_much_output(node):
+    """None is lost, neither beside a slow reader nor behind a NUL; what is cut is told."""
+    for n in range(6):
+        node.ve(f"web{n}")
+    done = node.terem("exec", "--all", "--", "/bin/sh", "-c", "seq 12000; printf 'a\\0b\\n' >&2; test $(hostname) != web3",
+                      check=False)
+    assert done.returncode == 1 and "terem: 1 of 6 failed" in done.stderr
+    for n in range(6):
+        assert f"web{n}: 1\nweb{n}: 2\n" in done.stdout and f"web{n}: 11000\n" in done.stdout
+        assert f"web{n}: a\\x00b\n" in done.stderr
+    assert "terem: web3: the command ended with status 1" in done.stderr
+    done = node.terem("exec", "--all", "--", "/bin/sh", "-c", "head -c 100000 /dev/zero | tr '\\0' x")
+    assert [line[6:] for line in sorted(done.stdout.splitlines())] == ["x" * 65536] * 6
+    assert done.stderr.count("it printed more than is kept") == 6
+
+
+def test_refused_before_it_begins(node):
+    for body, said in [({"verb": "snapshot", "all": True, "options": {"name": "a b"}}, "snapshot: "),
+                       ({"verb": "start"}, "give one of"), ({"verb": "start", "all": True, "ves": []}, "give one of"),
+                       ({"verb": "update", "all": True, "options": {"x": 1}}, "options: ")]:
+        answer = node.api("POST", "/v1/bulk", body)
+        assert answer.status == 400 and said in answer.json["error"]["message"], answer
+    assert not node.ok("GET", "/v1/jobs?all=true")
+
+
+def test_many_names(node, many):
+    """The daemon serves others meanwhile."""
+    names = [f"n{n}" for n in range(20000)]
+    begun = node.ok("POST", "/v1/bulk", {"verb": "stop", "ves": names + many + names})
+    assert node.ok("GET", "/v1")["ves"] == MANY
+    job = node.ok("GET", f"/v1/jobs/{begun['id']}?wait=true")
+    assert job["result"]["total"] == 20000 + MANY and len(job["result"]["items"]) == job["result"]["total"]
+
+
+@pytest.mark.parametrize("verb", ["start", "stop", "restart", "destroy", "set", "snapshot"])
+def test_killed(node, many, verb):
+    """kill -9 of teremd in the middle: the same job goes on, and does to each what it was asked to, once."""
+    options = {"set": {"params": {"processes": "99"}}, "stop": {"timeout": 10}}.get(verb, {})
+    if verb in ("stop", "restart"):
+        job = bulk(node, "start", all=True)
+        assert counts(job) == (MANY, 0, 0), job["error"]
+    started = {ve["name"]: ve["started"] for ve in node.ok("GET", "/v1/ves")}
+    begun = node.ok("POST", "/v1/bulk", {"verb": verb, "all": True, "options": options})
+    ended = False
+    for _ in range(3):
+        time.sleep(random.uniform(0, 0.15))
+        node.kill()
+        node.start()
+        ended = node.ok("GET", f"/v1/jobs/{begun['id']}")["ended"] is not None
+        if ended:
+            break
+    job = node.ok("GET", f"/v1/jobs/{begun['id']}?wait=true")
+    assert job["state"] == "done" and counts(job) == (MANY, 0, 0), (job, node.words())
+    wait_for(lambda: not node.ok("GET", "/v1/jobs"))
+    now = states(node)
+    if verb == "destroy":
+        assert not now
+    elif verb in ("start", "restart"):
+        assert set(now.values()) == {"running"}
+    else:
+        assert set(now.values()) == {"stopped"}
+    if verb == "restart":
+        assert all(ve["started"] > started[ve["name"]] for ve in node.ok("GET", "/v1/ves"))
+    if verb == "set":
+        assert all(node.show(name)["params"]["processes"] == "99" for name in many)
+    if verb == "snapshot":
+        assert all(len(node.ok("GET", f"/v1/ves/{name}/snapshots")) == 1 for name in many)
+
+
+def test_others_are_served_meanwhile(node, many):
+    """A single start does not wait for all that were asked for before it."""
+    begun = node.ok("POST", "/v1/bulk", {"verb": "start", "ves": many[:-1]})
+    node.job("POST", f"/v1/ves/{many[-1]}/start")
+    job = node.ok("GET", f"/v1/jobs/{begun['id']}")
+    assert node.ok("GET", f"/v1/jobs/{begun['id']}?wait=true")["state"] == "done"
+    assert job["ended"] is None, "it was served last"
+
+
+def test_a_name_that_another_has_now(node):
+    """What waits for its turn is that VE, and not the next one of its name."""
+    node.template()
+    names = [f"v{n}" for n in range(66)]  # more than are at work at once
+    for name in names:
+        node.ve(name, start=False, kind="app", command=["/bin/sleep", "100000"])
+    bulk(node, "start", ves=names)
+    until = ["/bin/sh", "-c", "until [ -e /tmp/go ]; do usleep 100000; done"]
+    begun = node.ok("POST", "/v1/bulk", {"verb": "exec", "ves": names, "options": {"command": until}})
+    for name in names[-2:]:
+        node.job("DELETE", f"/v1/ves/{name}?force=true")
+    node.ve(names[-1])
+    node.sh(names[-1], "mkdir -p /tmp; touch /tmp/go")
+    for name in names[:-2]:
+        node.sh(name, "mkdir -p /tmp; touch /tmp/go")
+    job = node.ok("GET", f"/v1/jobs/{begun['id']}?wait=true")
+    assert counts(job) == (len(names) - 2, 2, 0), job
+    for item in job["result"]["items"][-2:]:
+        assert item["error"] == {"kind": "not-found", "message": f"{item['ve']}: cannot exec it: it is gone already"}
+
+
+def test_restart_waits_for_all_at_once(node):
+    """However few workers there are: to wait for those that shut down slowly costs nothing."""
+    node.setting("workers", 1)
+    node.term()
+    node.start()
+    names = [f"v{n}" for n in range(6)]
+    for name in names:
+        node.ve(name, kind="app", command=["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1; done"])
+    before = {name: node.show(name)["pid"] for name in names}
+    begun = node.ok("POST", "/v1/bulk", {"verb": "restart", "ves": names, "options": {"timeout": 1000}})
+    wait_for(lambda: set(states(node).values()) == {"stopping"})
+    for pid in before.values():
+        os.kill(pid, 9)
+    job = node.ok("GET", f"/v1/jobs/{begun['id']}?wait=true")
+    assert counts(job) == (len(names), 0, 0) and set(states(node).values()) == {"running"}, job
+    assert not {node.show(name)["pid"] for name in names} & set(before.values())
+
+
+def test_node_stop_ends_it(node, many):
+    node.ok("POST", "/v1/bulk", {"verb": "start", "all": True})
+    node.api("POST", "/v1/node/stop", {"force": True})
+    node.daemon.wait(PATIENCE)
+    node.start()
+    assert set(states(node).values()) == {"stopped"} and not node.ok("GET", "/v1/jobs")
+
+
+def test_command_line(node, many):
+    done = node.terem("start", "--all")
+    assert sorted(done.stdout.splitlines()) == sorted([f"{name}: started" for name in many] + [f"{MANY} VEs: started"])
+    done = node.terem("start", "v00", "v01", "nobody", check=False)
+    assert done.returncode == 1 and done.stdout == ""
+    assert sorted(done.stderr.splitlines())[0] == "terem: 3 of 3 failed" and "terem: nobody: there is no such VE" in done.stderr
+    assert done.stderr.count("it is running already") == 2
+    assert node.terem("start", "--all").stdout == "no VE to start\n"
+    assert "no VE has the label a=b" in node.terem("stop", "--label", "a=b").stderr
+    job = json.loads(node.terem("exec", "--json", "--label", "half=odd", "--", "hostname").stdout)
+    assert counts(job) == (MANY // 2, 0, 0)
+    done = node.terem("exec", "--all", "--", "/bin/sh", "-c", "echo a; echo b >&2; hostname; test $(hostname) = v03", check=False)
+    assert done.returncode == 1 and f"terem: {MANY - 1} of {MANY} failed" in done.stderr
+    assert "v07: a\n" in done.stdout and "v07: v07\n" in done.stdout and "v07: b\n" in done.stderr
+    assert "terem: v03" not in done.stderr and "terem: v04: the command ended with status 1" in done.stderr
+    node.terem("set", "v00", "v01", "processes=44")
+    assert node.show("v01")["params"]["processes"] == "44" and "processes" not in node.show("v02")["params"]
+    node.terem("set", "--select", "half=odd", "--label", "tier=web", "processes=55")
+    assert [name for name in many if node.show(name)["params"].get("processes") == "55"] == many[1::2]
+    assert node.show("v01")["labels"] == {"half": "odd", "tier": "web"}
+    node.terem("snapshot", "create", "--label", "half=even", "first", "--note", "n")
+    assert [len(node.ok("GET", f"/v1/ves/{name}/snapshots")) for name in many] == [1, 0] * (MANY // 2)
+    number = node.terem("stop", "--all", "--timeout", "5", "--no-wait").stdout.strip()
+    assert node.ok("GET", f"/v1/jobs/{number}?wait=true")["state"] == "done"
+    assert counts(node.json("destroy", "--all")) == (MANY, 0, 0)
+
+
+@pytest.mark.parametrize("words, said", [
+    (["start"], "needs names of VEs, or --label, or --all"),
+    (["start", "v00", "--all"], "give names, or --all, or --label: not more than one"),
+    (["destroy", "v00", "--all"], "give names, or --all, or --label: not more than one"),
+    (["set", "processes=4"], "needs names of VEs, or --select, or --all"),
+    (["set", "--all"], "terem set needs something to change"),
+    (["set", "--all", "--name", "x"], "many VEs cannot have one name"),
+    (["exec", "--", "ls"], "a VE is missing"),
+    (["exec", "--all", "ls"], "terem exec --all -- ls"),
+    (["exec", "--all", "--tty", "--", "ls"], "has no terminal"),
+    (["snapshot", "create", "--all", "a", "b"], "only the snapshot's name"),
+    (["stop", "--label", "=", "--json"], "label"),
+])
+def test_wrong_words(shared, words, said):
+    done = shared.terem(*words, check=False)
+    assert done.returncode in (2, 125) and said in done.stderr and done.stdout == "", done
