@@ -55,6 +55,10 @@ vm: build ## (root) Debian 12's and 13's kernels, cgroup v2 alone, in QEMU (TERE
 	@tools/install-packages run vm
 	@$(CHECK) vm
 
+soak: build ## (root) a busy day in MINUTES=30, over 300 VEs: nothing grows
+	@tools/install-packages run check
+	@$(PYTHON) tests/soak/run --build $(BUILD) --minutes $(or $(MINUTES),30)
+
 fuzz: build ## replay the fuzzers' corpora
 	@$(CHECK) fuzz
 
@@ -97,5 +101,5 @@ $(BUILD)/build.ninja:
 	  { echo "what the build needs is missing; install it with: sudo tools/install-packages build"; exit 1; }
 	@meson setup $(BUILD) --prefix=$(PREFIX)
 
-.PHONY: build run clean-run install uninstall deb check unit system attack vm fuzz fuzz-long bench bench-doc \
+.PHONY: build run clean-run install uninstall deb check unit system attack vm soak fuzz fuzz-long bench bench-doc \
         sanitize format format-check lint clean help
