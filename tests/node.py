@@ -299,6 +299,17 @@ class Node:
         wait_for(lambda: self.state(name) == state,
                  lambda: f"{name} is {self.state(name)}, not {state}: {self.words(1500)}")
 
+    def settled(self, name):
+        """What systemd inside says, and what failed, when it has started everything; before that it may be
+        offline, or say nothing at all while its bus is not there."""
+        def says():
+            said.append(self.sh(name, "systemctl is-system-running --wait; "
+                                      "systemctl --failed --plain --no-legend", check=False, timeout=180))
+            return said[-1] not in ("", "offline\n")
+        said = []
+        wait_for(says)
+        return said[-1]
+
     def pool(self, name="default"):
         """The directory of a pool: trees are below it, by the VEs' numbers."""
         return self.ok("GET", f"/v1/pools/{name}")["path"]

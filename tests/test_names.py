@@ -171,22 +171,10 @@ def test_application(shared, tmp_path):
 
 # ---- Debian: ifupdown, systemd-networkd ----
 
-def settled(node, name):
-    """What systemd says when it has started everything; before that it may be offline, or say nothing
-    at all while its bus is not there."""
-    def says():
-        said.append(node.sh(name, "systemctl is-system-running --wait; systemctl --failed --plain --no-legend",
-                            check=False, timeout=180))
-        return said[-1] not in ("", "offline\n")
-    said = []
-    wait_for(says)
-    return said[-1]
-
-
 def test_debian(debian):
     node = debian
     node.ve("deb1", template="debian-12")
-    assert settled(node, "deb1") == "running\n"
+    assert node.settled("deb1") == "running\n"
     named(node, "deb1")
     keeps_network(node, "deb1")
     assert node.sh("deb1", "hostname") == "deb1\n"
@@ -200,7 +188,7 @@ def test_debian(debian):
                     "systemctl unmask systemd-networkd-wait-online; systemctl enable systemd-networkd 2>&1; "
                     "ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf")
     node.job("POST", "/v1/ves/deb1/restart", {"timeout": 60})
-    assert settled(node, "deb1") == "running\n"
+    assert node.settled("deb1") == "running\n"
     keeps_network(node, "deb1")
     states = node.sh("deb1", "systemctl is-active networking systemd-networkd systemd-networkd-wait-online; "
                              "cat /run/network/ifstate").split()

@@ -82,6 +82,7 @@ def test_repair_busybox(shared, how):
 def test_repair_debian(debian, how):
     name = f"deb-{how}"
     debian.ve(name, template="debian-12")
+    debian.settled(name)  # or the boot writes to /etc (groups, mtab) while it is moved away
     debian.sh(name, "echo mine > /root/mine")
     damage(debian, name, how)
     said = told(debian, name, how)
