@@ -74,6 +74,22 @@ def test_help_stands_in_columns(cli):
         assert max(map(len, text.splitlines())) <= 80, text
 
 
+def test_help_stands_under_headings(cli, pages):
+    under, heading = {}, None
+    for line in subprocess.run([cli, "help"], check=True, env=ENV, text=True,
+                               capture_output=True).stdout.splitlines():
+        if re.fullmatch(r"[A-Z][^:]*:", line):
+            heading = line[:-1]
+            under[heading] = []
+        elif row := re.match(r"  ([a-z]+(?: [a-z]+)*)  ", line):
+            under[heading].append(row[1])
+    assert under.pop("Options of every command") == []
+    assert sum(under.values(), []) == commands(cli)
+    assert all(under.values()) and len(under) > 8 and max(map(len, under.values())) < 30
+    assert "backup" in under["Snapshots and backups"] and "doctor" in under["The node"]
+    assert re.findall(r"^\.SS (.*)$", (pages / "terem.1").read_text(), re.M) == list(under)
+
+
 @pytest.mark.skipif(not shutil.which("groff"), reason="groff is not installed")
 def test_pages_are_clean(pages):
     written = [os.path.join(TOP, "docs/man", name) for name in os.listdir(os.path.join(TOP, "docs/man"))]

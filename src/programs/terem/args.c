@@ -29,6 +29,14 @@ const struct command_group *command_group_find(const char *name)
     return NULL;
 }
 
+const char *command_heading(const struct command *c)
+{
+    for (const struct command_heading *h = command_headings; h->title; h++)
+        if (h->first == c)
+            return h->title;
+    return NULL;
+}
+
 static const char *group_find(const char *name)
 {
     const struct command_group *g = command_group_find(name);

@@ -88,6 +88,16 @@ extern const struct command_group command_groups[];
 struct str;
 void command_words(struct str *s, const char *group, const char *between);
 
+/* What stands above a command, and those that follow it, where all are listed; end with a row
+ * without title. */
+struct command_heading {
+    const char *title;
+    const struct command *first;
+};
+extern const struct command_heading command_headings[];
+/* The title that begins at this command, or NULL. */
+const char *command_heading(const struct command *c);
+
 /* Exactly this name; NULL when there is none.  "backup" is both. */
 const struct command *command_find(const char *name);
 const struct command_group *command_group_find(const char *name);

@@ -181,6 +181,9 @@ void generate_man_terem(struct str *s)
         if (help_hidden(command_table[i]))
             continue;
         auto_str struct str name = str_init(256);
+        const char *heading = command_heading(command_table[i]);
+        if (heading)
+            str_add(s, ".SS %s\n", heading);
         generate_page_name(&name, command_table[i]->name);
         str_add(s, ".TP\n.BR ");
         roff(s, str_c(&name));

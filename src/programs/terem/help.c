@@ -68,7 +68,8 @@ static bool is_in(const struct command *c, const struct command_group *g)
     return !help_hidden(c) && (!g || (str_starts(c->name, g->name) && c->name[n] == ' '));
 }
 
-/* Commands below each other, their summaries in one column: all, or those of a group. */
+/* Commands below each other, their summaries in one column: those of a group, or all, under their
+ * headings. */
 static void command_lines(struct str *s, const struct command_group *g)
 {
     size_t width = 0;
@@ -78,6 +79,9 @@ static void command_lines(struct str *s, const struct command_group *g)
             size_t len = strlen(c->name);
             if (!is_in(c, g))
                 continue;
+            const char *title = g ? NULL : command_heading(c);
+            if (print && title)
+                str_add(s, "%s%s:\n", i ? "\n" : "", title);
             if (print)
                 str_add(s, "  %-*s  %s\n", (int)width, c->name, c->summary);
             else if (len > width)
