@@ -289,6 +289,12 @@ class Node:
             self.job("POST", f"/v1/ves/{name}/start")
         return self.show(name)
 
+    def trapping(self, name, trap, **spec):
+        """An application that is a shell with this trap.  It has set it: what is told to end before that ends."""
+        self.ve(name, kind="app", command=["/bin/sh", "-c", f"{trap}; echo set; while :; do sleep 0.1; done"], **spec)
+        wait_for(lambda: b"set" in self.api("GET", f"/v1/ves/{name}/logs").body)
+        return self.show(name)
+
     def show(self, name):
         return self.ok("GET", f"/v1/ves/{name}")
 

@@ -263,7 +263,7 @@ def test_destroy_asks(ve):
 
 
 def test_an_interrupt_leaves_the_job(node):
-    node.ve("slow", kind="app", command=["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1; done"])
+    node.trapping("slow", "trap '' TERM")
     with Screen(node, "stop", "--timeout", "1000", "slow", shell='for i in 1 2; do "$@"; echo then $?; done') as screen:
         screen.until(b"slow: ")
         screen.type(b"\x03")

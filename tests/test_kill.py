@@ -4,7 +4,6 @@ does not run."""
 from node import Node, wait_for
 
 FOREVER = ["/bin/sleep", "100000"]
-DEAF = ["/bin/sh", "-c", "trap '' TERM INT; while :; do sleep 1; done"]
 
 
 def many(node, name, files=3000):
@@ -45,15 +44,14 @@ def test_behind_a_rollback(node):
 
 def test_rollback_asks(node):
     """A rollback that restarts asks for the time it was told, as any restart does."""
-    node.ve("web1", kind="app", command=["/bin/sh", "-c", "trap 'echo asked >/dev/console; exit 0' TERM; "
-                                                          "while :; do sleep 0.1; done"])
+    node.trapping("web1", "trap 'echo asked >/dev/console; exit 0' TERM")
     node.job("POST", "/v1/ves/web1/snapshots", {"name": "then"})
     node.job("POST", "/v1/ves/web1/rollback", {"snapshot": "then", "restart": True, "timeout": 100})
     assert node.state("web1") == "running"
     last = node.show("web1")["last_exit"]
     assert (last["how"], last["status"]) == ("exited", 0), last
     # One that does not obey is killed at once by a kill.
-    node.ve("deaf", kind="app", command=DEAF)
+    node.trapping("deaf", "trap '' TERM INT")
     node.job("POST", "/v1/ves/deaf/snapshots", {"name": "then"})
     back = node.ok("POST", "/v1/ves/deaf/rollback", {"snapshot": "then", "restart": True, "timeout": 10000})
     assert node.job("POST", "/v1/ves/deaf/kill")["state"] == "done"

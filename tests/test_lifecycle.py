@@ -101,7 +101,7 @@ def test_the_first_process_is_born_after_its_clocks(node):
 
 def test_stop_kills_after_the_deadline(node):
     """An application that ignores the request to end is killed when its time is over."""
-    node.ve("deaf", kind="app", command=["/bin/sh", "-c", "trap '' TERM INT; while :; do sleep 1; done"])
+    node.trapping("deaf", "trap '' TERM INT")
     at = time.monotonic()
     node.job("POST", "/v1/ves/deaf/stop", {"timeout": 1}, timeout=25)  # without it, 30 s
     assert time.monotonic() - at >= 0.9
@@ -208,7 +208,7 @@ def test_host_carries_nothing_per_ve(node):
 
 def test_the_node_waits_for_no_stop_by_force(node):
     """Also not for one that was asked for before, with all the time of the world."""
-    node.ve("deaf", kind="app", command=["/bin/sh", "-c", "trap '' TERM INT; while :; do sleep 1; done"])
+    node.trapping("deaf", "trap '' TERM INT")
     node.terem("stop", "--timeout", "1000", "--no-wait", "deaf")
     node.wait_state("deaf", "stopping")
     node.terem("node", "stop", "--force")

@@ -12,8 +12,8 @@ import pytest
 
 from node import at_rest, wait_for
 
-DEAF = ["/bin/sh", "-c", "trap 'echo asked >/asked' TERM; while :; do sleep 0.1; done"]
-GOOD = ["/bin/sh", "-c", "trap 'echo asked >/asked; exit 0' TERM; while :; do sleep 0.1; done"]
+DEAF = "trap 'echo asked >/asked' TERM"
+GOOD = "trap 'echo asked >/asked; exit 0' TERM"
 LONG = 600
 
 
@@ -25,9 +25,9 @@ def one_worker(node):
     return node.start()
 
 
-def make(node, names, command, **spec):
+def make(node, names, trap, **spec):
     for name in names:
-        node.ve(name, kind="app", command=command, **spec)
+        node.trapping(name, trap, **spec)
 
 
 def was_asked(node, name):

@@ -195,8 +195,7 @@ def start_full(node, filler):
 
 def begin_deaf(node):
     """One that does not shut down when it is asked, asked by a job over many."""
-    node.ve("deaf", kind="app", command=["/bin/sh", "-c", "trap : TERM; >/deaf; while :; do sleep 0.1; done"])
-    node.sh("deaf", "while [ ! -e /deaf ]; do sleep 0.1; done")
+    node.trapping("deaf", "trap : TERM")
     begun = node.ok("POST", "/v1/bulk", {"verb": "stop", "ves": ["deaf"], "options": {"timeout": 600}})
     node.wait_state("deaf", "stopping")
     return begun["id"]
@@ -272,7 +271,7 @@ def test_a_restart_loop_is_stopped(node):
     """Between two tries by its restart policy a VE is stopped, but stop still has something to do."""
     node.ve("loop", kind="app", restart="always", command=["/bin/sh", "-c", "exit 3"])
     # Each wait is longer than the one before: one in which the stop comes before the next try.
-    wait_for(lambda: (node.show("loop")["restart_at"] or 0) > (time.time() + 1) * 1000)
+    wait_for(lambda: (node.show("loop")["restart_at"] or 0) > (time.time() + 5) * 1000)
     assert node.state("loop") == "stopped"
     node.job("POST", "/v1/ves/loop/stop")
     last = node.show("loop")
