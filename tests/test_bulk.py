@@ -126,17 +126,28 @@ def test_exec(node, many):
     assert "100%" not in told
 
 
+def cancelled(node, verb):
+    """A job over all that was cancelled in the middle of its work; all may be over where we wait for our turn."""
+    for _ in range(20):
+        begun = node.ok("POST", "/v1/bulk", {"verb": verb, "all": True})
+        assert begun["state"] == "running"
+        wait_for(lambda number=begun["id"]: (node.ok("GET", f"/v1/jobs/{number}")["percent"] or 0) > 0)
+        node.api("DELETE", f"/v1/jobs/{begun['id']}")
+        job = node.ok("GET", f"/v1/jobs/{begun['id']}?wait=true")
+        if job["state"] == "cancelled" and counts(job)[2]:
+            break
+        if verb == "start":
+            bulk(node, "kill", all=True)
+    return job
+
+
 def test_cancel(node, many):
     """What has not begun is not begun; what is at work is cancelled."""
     for name in many:
         node.ok("PATCH", f"/v1/ves/{name}", {"labels": {"x": "y"}})
-    begun = node.ok("POST", "/v1/bulk", {"verb": "start", "all": True})
-    assert begun["state"] == "running"
-    wait_for(lambda: (node.ok("GET", f"/v1/jobs/{begun['id']}")["percent"] or 0) > 0)
-    node.ok("DELETE", f"/v1/jobs/{begun['id']}")
-    job = node.ok("GET", f"/v1/jobs/{begun['id']}?wait=true")
-    done, failed, cancelled = counts(job)
-    assert job["state"] == "cancelled" and failed == 0 and done + cancelled == MANY and cancelled, job
+    begun = job = cancelled(node, "start")
+    done, failed, rest = counts(job)
+    assert job["state"] == "cancelled" and failed == 0 and done + rest == MANY and rest, job
     assert list(states(node).values()).count("running") == done
     assert not node.ok("GET", "/v1/jobs")
     # It stands above those that it began; what is over without being done is not called done.
@@ -157,8 +168,8 @@ def test_a_crash_brings_back_nothing_that_was_cancelled(node, many):
     node.start()
     wait_for(lambda: not node.ok("GET", "/v1/jobs"))
     job = node.ok("GET", f"/v1/jobs/{begun['id']}")
-    done, failed, cancelled = counts(job)
-    assert job["ended"] and failed == 0 and done + cancelled == MANY and cancelled >= MANY // 2, job
+    done, failed, rest = counts(job)
+    assert job["ended"] and failed == 0 and done + rest == MANY and rest >= MANY // 2, job
     # The one that was at work may be started again, as it is wanted to run.
     assert list(states(node).values()).count("running") <= done + 1
 
@@ -167,8 +178,8 @@ def test_cancelled_in_the_middle_of_a_stop_and_killed(node):
     """What had begun is told as it ended, the job stays cancelled."""
     node.template()
     for n in range(6):
-        node.ve(f"deaf{n}", kind="app", command=["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1; done"])
-    begun = node.ok("POST", "/v1/bulk", {"verb": "stop", "all": True, "options": {"timeout": 3}})
+        node.trapping(f"deaf{n}", "trap '' TERM")
+    begun = node.ok("POST", "/v1/bulk", {"verb": "stop", "all": True, "options": {"timeout": 1000}})
     wait_for(lambda: set(states(node).values()) == {"stopping"})
     said = node.ok("GET", f"/v1/jobs/{begun['id']}")
     assert said["text"] == "0 of 6 done, 6 at work", said
@@ -183,10 +194,7 @@ def test_cancelled_in_the_middle_of_a_stop_and_killed(node):
 
 def test_cancelled_restarts_leave_nobody_stopped(node, many):
     bulk(node, "start", all=True)
-    begun = node.ok("POST", "/v1/bulk", {"verb": "restart", "all": True})
-    wait_for(lambda: (node.ok("GET", f"/v1/jobs/{begun['id']}")["percent"] or 0) > 0)
-    node.ok("DELETE", f"/v1/jobs/{begun['id']}")
-    job = node.ok("GET", f"/v1/jobs/{begun['id']}?wait=true")
+    job = cancelled(node, "restart")
     assert job["state"] == "cancelled" and counts(job)[1] == 0, job
     assert set(states(node).values()) == {"running"}
 
@@ -275,10 +283,14 @@ def test_killed(node, many, verb):
 
 def test_others_are_served_meanwhile(node, many):
     """A single start does not wait for all that were asked for before it."""
-    begun = node.ok("POST", "/v1/bulk", {"verb": "start", "ves": many[:-1]})
-    node.job("POST", f"/v1/ves/{many[-1]}/start")
-    job = node.ok("GET", f"/v1/jobs/{begun['id']}")
-    assert node.ok("GET", f"/v1/jobs/{begun['id']}?wait=true")["state"] == "done"
+    for _ in range(20):  # all may be over where this process waits for its turn
+        begun = node.ok("POST", "/v1/bulk", {"verb": "start", "ves": many[:-1]})
+        node.job("POST", f"/v1/ves/{many[-1]}/start")
+        job = node.ok("GET", f"/v1/jobs/{begun['id']}")
+        assert node.ok("GET", f"/v1/jobs/{begun['id']}?wait=true")["state"] == "done"
+        if job["ended"] is None:
+            break
+        bulk(node, "kill", all=True)
     assert job["ended"] is None, "it was served last"
 
 
@@ -310,7 +322,7 @@ def test_restart_waits_for_all_at_once(node):
     node.start()
     names = [f"v{n}" for n in range(6)]
     for name in names:
-        node.ve(name, kind="app", command=["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1; done"])
+        node.trapping(name, "trap '' TERM")
     before = {name: node.show(name)["pid"] for name in names}
     begun = node.ok("POST", "/v1/bulk", {"verb": "restart", "ves": names, "options": {"timeout": 1000}})
     wait_for(lambda: set(states(node).values()) == {"stopping"})
