@@ -31,9 +31,9 @@ def nest_node(build):
         if made.status >= 300:
             pytest.skip(f"no template with podman: {made.json['error']['message']}")
         node.ve("nest", template="podman", nesting=True)
+        node.settled("nest")
         # Within a quarter of an hour of a first boot it removes images that have no name yet.
-        node.sh("nest", "systemctl mask --now podman-auto-update.timer podman-auto-update.service; "
-                        "systemctl is-system-running --wait", check=False, timeout=300)
+        node.sh("nest", "systemctl mask --now podman-auto-update.timer podman-auto-update.service", timeout=300)
         node.run("nest", "/bin/sh", "-c", "mkdir -p /etc/containers; cat >/etc/containers/storage.conf",
                  stdin=STORAGE)
         node.sh("nest", IMAGE, timeout=300)
@@ -62,7 +62,7 @@ def test_a_service_in_a_container(nest):
     try:
         address = podman(nest, "inspect web --format '{{.NetworkSettings.IPAddress}}'")
         for at in (f"{address}:80", "127.0.0.1:8080"):
-            assert nest.sh("nest", f"for i in 1 2 3 4 5 6 7 8 9; do busybox wget -q -O - http://{at}/ && exit; "
+            assert nest.sh("nest", f"for i in $(seq 60); do busybox wget -q -O - http://{at}/ && exit; "
                                    "sleep 1; done; exit 1") == "served\n", at
         assert podman(nest, "exec web cat /www/index.html") == "served"
     finally:

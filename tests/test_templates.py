@@ -10,7 +10,7 @@ import pytest
 
 import archive
 from archive import entry, oci, tar
-from node import fetch, wait_for
+from node import PATIENCE, fetch, wait_for
 
 
 def bring(node, name, source, check=True):
@@ -148,7 +148,7 @@ def test_debian_12_boots(debian):
     failed = debian.run("d12", "/usr/bin/systemctl", "list-units", "--failed", "--plain", "--no-legend",
                         check=False)["stdout"]
     assert state["stdout"].strip() == "running", failed
-    debian.job("POST", "/v1/ves/d12/stop", {"timeout": 20})
+    debian.job("POST", "/v1/ves/d12/stop", {"timeout": PATIENCE}, timeout=2 * PATIENCE)
     # It went by itself, and was not killed when its time was over.  The kernel ends the first process of a pid namespace that powered off with SIGINT (reboot(2)).
     assert debian.show("d12")["last_exit"]["signal"] in (None, "INT"), debian.show("d12")["last_exit"]
 
@@ -156,6 +156,7 @@ def test_debian_12_boots(debian):
 def test_debian_12_again_after_changes(debian):
     """A second VE of the template, and packages' own tools inside it."""
     debian.ve("d12b", template="debian-12")
+    debian.settled("d12b")  # or sysusers of its first boot writes the users, too
     assert "Debian GNU/Linux 12" in debian.sh("d12b", "cat /etc/os-release")
     debian.sh("d12b", "useradd -m alice && su alice -c 'echo hi > ~/x' && dpkg --audit")
     assert debian.run("d12b", "/usr/bin/id", "-un", user="alice")["stdout"] == "alice\n"
