@@ -231,8 +231,7 @@ def test_unknown_compression(shared, tmp_path):
     for source in ("/nowhere/at/all", "relative/path", "oci:/nowhere", str(tmp_path / "fifo"), "/dev/zero"):
         if source.endswith("fifo"):
             os.mkfifo(source)
-        answer = shared.api("POST", "/v1/templates?wait=true", {"name": "odd", "import": source},
-                            timeout=30)
+        answer = shared.api("POST", "/v1/templates?wait=true", {"name": "odd", "import": source})
         assert answer.status >= 400, source
     assert stored(shared) == before
 
@@ -399,7 +398,7 @@ def test_read_only(disk):
     node.daemon.wait(PATIENCE)
     disk.remount("ro")
     done = subprocess.run([node.program, "--root", node.root], capture_output=True, text=True,
-                          timeout=20, check=False)
+                          timeout=PATIENCE, check=False)
     assert done.returncode == 1 and "ead-only" in done.stderr, done
     assert len(done.stderr.strip().splitlines()) == 1
     disk.remount("rw")
@@ -410,7 +409,7 @@ def test_read_only(disk):
 # ---- the daemon and its registry ----
 def refuses_to_start(node):
     done = subprocess.run([node.program, "--root", node.root], capture_output=True, text=True,
-                          timeout=20, check=False)
+                          timeout=PATIENCE, check=False)
     assert done.returncode in (1, 2), done
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     return done.stderr

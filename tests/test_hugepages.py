@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from events import Events
+from node import wait_for
 
 PAGES = "/proc/sys/vm/nr_hugepages"
 PROGRAM = r"""
@@ -82,11 +83,9 @@ def test_hugepages(node, pages, program):
         assert node.run("web1", "/root/huge", "6", check=False)["stdout"] == "Cannot allocate memory\n"
         events.wait("ve.refused", ve="web1", key="hugepages.limit", count=1)
     node.sh("web1", "/root/huge 4 stay >/dev/null 2>&1 </dev/null &")
-    for _ in range(300):
-        now = counter(node, "web1", "hugepages.limit")
-        if now["held"] == 4 << 20:
-            break
-    assert now["held"] == 4 << 20 and now["limit"] == 5 << 20 and now["failcnt"] == 2, now
+    wait_for(lambda: counter(node, "web1", "hugepages.limit")["held"] == 4 << 20)
+    now = counter(node, "web1", "hugepages.limit")
+    assert now["limit"] == 5 << 20 and now["failcnt"] == 2, now
     node.terem("set", "web1", "hugepages.limit=unlimited")
     node.run("web1", "/bin/busybox", "killall", "huge")
 

@@ -107,7 +107,7 @@ def test_it_is_masqueraded(pair):
             stdout=subprocess.PIPE, text=True)
         try:
             assert server.stdout.readline() == "up\n"
-            pair.sh("a1", "echo x | nc -w 3 198.18.77.2 7777", check=False)
+            pair.sh("a1", "echo x | nc -w 60 198.18.77.2 7777", check=False)
             assert server.stdout.readline().strip() == "198.18.77.1"
         finally:
             server.kill()

@@ -136,25 +136,27 @@ def look(link):
 
 def divided(link, busy, amount):
     """How a tree divides while `busy` leaves want more than they get: ({rate: part of all}, bits a
-    second of all), over `amount` bytes.  What is compared are bytes that the same tree let go in
-    the same intervals, and an interval counts only when each of the busy had more waiting at its
-    beginning than it sent in it: nobody was ever without a packet, however late its sender was."""
-    sent, whole, seconds, deadline = {}, 0, 0, time.monotonic() + 120
+    second of all, at least and at most), over `amount` bytes.  What is compared are bytes that the same
+    tree let go in the same intervals, and an interval counts only when each of the busy had more waiting
+    at its beginning than it sent in it: nobody was ever without a packet, however late its sender was.
+    How long it was is known but for the time that tc took at either end."""
+    sent, whole, inner, outer, deadline = {}, 0, 0, 0, time.monotonic() + 120
     while whole < amount:
         assert time.monotonic() < deadline, f"{whole} bytes: {tc('class', link, '-s')}"
-        at, before = time.monotonic(), look(link)
-        time.sleep(0.02)
-        after, now = look(link), time.monotonic()
+        at, before, began = time.monotonic(), look(link), time.monotonic()
+        time.sleep(0.005)
+        ended, after, now = time.monotonic(), look(link), time.monotonic()
         got = {number: after[number].sent - before[number].sent for number in before}
         wanting = [n for n in before if before[n].waits > max(got[n], 20000)]
         if len(wanting) != busy:
             continue
-        seconds += now - at
+        inner += ended - began
+        outer += now - at
         whole += sum(got.values())
         for number in wanting:
             rate = before[number].rate
             sent[rate] = sent.get(rate, 0) + got[number]
-    return {rate: n / whole for rate, n in sent.items()}, whole * 8 / seconds
+    return {rate: n / whole for rate, n in sent.items()}, whole * 8 / outer, whole * 8 / inner
 
 
 def test_guarantees(sharing, far):
@@ -172,20 +174,20 @@ def test_guarantees(sharing, far):
     assert ("12Mbit", "19Mbit") in leaves(node, lender(node))
     # Nobody else wants it: it is lent.  More than that never leaves.
     with Flow(ve["loud1"][0], far.space, far.address, seconds=600):
-        parts, rate = divided(far.link, 1, 1_000_000)
-        assert 10e6 < rate < 21e6 and parts["1Kbit"] > 0.95, (parts, rate)
+        parts, least, most = divided(far.link, 1, 1_000_000)
+        assert least < 21e6 and most > 10e6 and parts["1Kbit"] > 0.95, (parts, least, most)
     with contextlib.ExitStack() as flows:
         for name in ("loud1", "loud2", "quiet"):
             flows.enter_context(Flow(ve[name][0], far.space, far.address, seconds=600))
-        parts, rate = divided(far.link, 3, 3_000_000)
-        assert parts["12Mbit"] > 0.97 * 12 / 20 and parts["1Mbit"] > 0.97 / 20, (parts, rate)
-        assert parts["1Kbit"] > 0.02 and 5e6 < rate < 21e6, (parts, rate)
+        parts, least, most = divided(far.link, 3, 3_000_000)
+        assert parts["12Mbit"] > 0.97 * 12 / 20 and parts["1Mbit"] > 0.97 / 20, parts
+        assert parts["1Kbit"] > 0.02 and least < 21e6 and most > 5e6, (parts, least, most)
     with contextlib.ExitStack() as flows:
         for name in ("loud1", "loud2", "quiet"):
             flows.enter_context(Flow(far.space, *ve[name], seconds=600))
-        parts, rate = divided(lender(node), 3, 3_000_000)
-        assert parts["12Mbit"] > 0.97 * 12 / 19 and parts["1Kbit"] > 0.04, (parts, rate)
-        assert 5e6 < rate < 20e6, (parts, rate)
+        parts, least, most = divided(lender(node), 3, 3_000_000)
+        assert parts["12Mbit"] > 0.97 * 12 / 19 and parts["1Kbit"] > 0.04, parts
+        assert least < 20e6 and most > 5e6, (parts, least, most)
 
 
 def test_local(sharing):
@@ -193,7 +195,7 @@ def test_local(sharing):
     node.ve("web1")
     node.ve("web2")
     one, two, address = pid(node, "web1"), pid(node, "web2"), node.show("web2")["addresses"][0]
-    assert Flow(one, two, address, rate="50M").result() > 45e6  # not of the uplink
+    assert Flow(one, two, address, udp=False).result() > 21e6  # not of the uplink
     node.terem("set", "web1", "net.out.local=3M")
     assert 2.4e6 < Flow(one, two, address, rate="50M").result() < 3.1e6
     node.terem("set", "web1", "net.out.local=default")

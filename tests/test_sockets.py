@@ -82,7 +82,7 @@ def test_neighbours_are_apart(node, program):
     node.ve("web2")
     assert hoard(node, "tcp", 1, 20, 300)[:2] == (10, 10)
     assert row(node, "sockets.tcp", "web2")["held"] == 0
-    node.sh("web2", "nc -l -p 80 & sleep 0.2; kill $!")
+    node.sh("web2", "nc -l -p 80 & until grep -q ':0050 ' /proc/net/tcp*; do usleep 10000; done; kill $!")
     assert row(node, "sockets.tcp", "web2")["failcnt"] == 0
     assert row(node, "sockets.tcp", "web2")["maxheld"] >= 1
 

@@ -183,7 +183,7 @@ static void test_v1_cgroup(void **state)
     if (r == 0)
         r = fixture_run(f, &x, &e);
     fixture_kill(f);
-    for (int i = 0; i < 100 && rmdir(dir) < 0; i++)
+    for (int i = 0; i < 6000 && rmdir(dir) < 0; i++)
         usleep(10000);
     assert_ok(r, &e);
     assert_int_equal(access(dir, F_OK), -1);
@@ -208,7 +208,7 @@ static void test_power_off(void **state)
         assert_true(read(f->ve.console, line, sizeof(line)) > 0);
         usleep(100000);
         assert_int_equal(kill(f->ve.pid, rows[i].send), 0);
-        assert_int_equal(fd_pidfd_wait_exit(f->ve.pidfd, 10000, &e), 0);
+        assert_int_equal(fd_pidfd_wait_exit(f->ve.pidfd, 60000, &e), 0);
         waitpid(f->ve.pid, &status, 0);
         cleanup_fd(&f->ve.pidfd);
         cleanup_fd(&f->ve.console);
@@ -288,7 +288,7 @@ static int wait_app(struct fixture *f, char *out, size_t size)
     int status = 0;
     size_t len = 0;
     ssize_t n;
-    assert_int_equal(fd_pidfd_wait_exit(f->ve.pidfd, 5000, NULL), 0);
+    assert_int_equal(fd_pidfd_wait_exit(f->ve.pidfd, 60000, NULL), 0);
     fd_set_nonblock(f->ve.console, NULL);
     while (len < size - 1 && (n = read(f->ve.console, out + len, size - 1 - len)) > 0)
         len += (size_t)n;
@@ -414,7 +414,7 @@ static void test_abort(void **state)
     waitpid(worker, NULL, 0);
     char text[64];
     bool empty = false;
-    for (int i = 0; i < 100 && !empty; i++) {
+    for (int i = 0; i < 6000 && !empty; i++) {
         auto_fd int fd = openat(f->cgroup, "cgroup.procs", O_RDONLY | O_CLOEXEC);
         ssize_t n = read(fd, text, sizeof(text));
         empty = n == 0;

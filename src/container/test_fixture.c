@@ -156,7 +156,7 @@ void fixture_remove(struct fixture *f)
     if (f->cgroup >= 0)
         fd_write_value_at(f->cgroup, "cgroup.kill", NULL, "1");
     if (f->cgroup_path[0]) {
-        for (int i = 0; i < 200 && !remove_cgroup(f->cgroup_path, 0); i++)
+        for (int i = 0; i < 6000 && !remove_cgroup(f->cgroup_path, 0); i++)
             usleep(10000); /* processes in their last moments */
     }
     cleanup_fd(&f->cgroup);

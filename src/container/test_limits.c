@@ -296,7 +296,7 @@ static void test_gone(void **state)
     fixture_exec(f, "kill -9 -1", &e);
     struct container_started ve = f->ve;
     kill(ve.pid, SIGKILL);
-    assert_int_equal(fd_pidfd_wait_exit(ve.pidfd, 10000, &e), 0);
+    assert_int_equal(fd_pidfd_wait_exit(ve.pidfd, 60000, &e), 0);
     for (int i = 0; i < 2; i++) { /* as a zombie, and reaped */
         assert_int_equal(container_limits_apply(ve.pidfd, NULL, &small, &e), -ERR_STATE);
         assert_non_null(strstr(e.text, "it has stopped"));

@@ -36,7 +36,7 @@ static bool start(struct lxcfs *l)
         execl("/usr/bin/lxcfs", "lxcfs", "-f", "-p", l->pidfile, l->dir, NULL);
         _exit(127);
     }
-    for (int i = 0; i < 500; i++) {
+    for (int i = 0; i < 6000; i++) {
         cleanup_fd(&l->fd);
         l->fd = open(l->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (l->fd >= 0 && faccessat(l->fd, "proc/meminfo", R_OK, 0) == 0)

@@ -70,7 +70,7 @@ uint64_t failed(const char *key)
 
 void expect_held(const char *key, uint64_t n)
 {
-    for (int i = 0; i < 400 && held(key) != n; i++)
+    for (int i = 0; i < 12000 && held(key) != n; i++)
         pause_ms(5);
     assert_int_equal(held(key), n);
 }

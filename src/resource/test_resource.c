@@ -89,7 +89,7 @@ static void reap(pid_t pid, int *ret_status)
 
 static void wait_ticks(unsigned least)
 {
-    for (int i = 0; i < 3000 && *ticks < least; i++)
+    for (int i = 0; i < 60000 && *ticks < least; i++)
         pause_ms(1);
     assert_true(*ticks >= least);
 }
@@ -129,7 +129,7 @@ static int each_teardown(void **state)
     size_t n = 0;
     resource_list(node, &ids, &n, NULL);
     for (size_t i = 0; i < n; i++) {
-        resource_kill(node, ids[i], 5000, NULL);
+        resource_kill(node, ids[i], 60000, NULL);
         resource_remove(node, ids[i], NULL);
     }
     while (waitpid(-1, NULL, WNOHANG) > 0)
@@ -193,7 +193,7 @@ static void test_fork_bomb(void **state)
     assert_true(u.has_pids);
     assert_int_equal(u.pids, 20);
     assert_true(resource_populated(node, 1));
-    assert_int_equal(resource_kill(node, 1, 5000, NULL), 0);
+    assert_int_equal(resource_kill(node, 1, 60000, NULL), 0);
     assert_false(resource_populated(node, 1));
     reap(pid, NULL);
     assert_int_equal(resource_remove(node, 1, NULL), 0);
@@ -218,7 +218,7 @@ static void test_memory_hog(void **state)
     assert_true(u.has_memory && u.memory_max_bytes <= 32 * MIB && u.memory_max_bytes > 16 * MIB);
     assert_int_equal(u.oom_kills, 1);
     assert_int_equal(kill(quiet, 0), 0); /* the small neighbour in the VE lives on */
-    assert_int_equal(resource_kill(node, 2, 5000, NULL), 0);
+    assert_int_equal(resource_kill(node, 2, 60000, NULL), 0);
     reap(quiet, NULL);
     resource_cgroups_done(&c);
 }
@@ -259,7 +259,7 @@ static void test_cpu_limit(void **state)
     /* By the kernel's own clock: an emulated machine may stand still for a while.  One period more
      * at either edge, and a slice of 5 ms that each of two cores may have taken along. */
     assert_true(used < 0.020 * (given + 2) + 0.010);
-    assert_int_equal(resource_kill(node, 3, 5000, NULL), 0);
+    assert_int_equal(resource_kill(node, 3, 60000, NULL), 0);
     for (size_t i = 0; i < 2; i++)
         reap(pids[i], NULL);
     resource_cgroups_done(&c);
@@ -319,7 +319,7 @@ static void test_apply_rolls_back(void **state)
     assert_int_equal(kill(pid, 0), 0);
     assert_int_equal(waitpid(pid, NULL, WNOHANG), 0); /* it was not killed */
     assert_int_equal(resource_apply(node, 5, &one, &three, false, NULL), 0);
-    assert_int_equal(resource_kill(node, 5, 5000, NULL), 0);
+    assert_int_equal(resource_kill(node, 5, 60000, NULL), 0);
     reap(pid, NULL);
     resource_cgroups_done(&c);
 }
@@ -365,15 +365,15 @@ static void test_freeze_and_kill(void **state)
     make(6, &set, &c);
     pid_t pid = run(&c, true, body_tick, NULL);
     wait_ticks(3);
-    assert_int_equal(resource_freeze(node, 6, true, 2000, NULL), 0);
+    assert_int_equal(resource_freeze(node, 6, true, 60000, NULL), 0);
     unsigned at = *ticks;
     pause_ms(50);
     assert_int_equal(*ticks, at);
-    assert_int_equal(resource_freeze(node, 6, false, 2000, NULL), 0);
+    assert_int_equal(resource_freeze(node, 6, false, 60000, NULL), 0);
     wait_ticks(at + 3);
-    assert_int_equal(resource_freeze(node, 6, true, 2000, NULL), 0);
+    assert_int_equal(resource_freeze(node, 6, true, 60000, NULL), 0);
     double start = now();
-    assert_int_equal(resource_kill(node, 6, 2000, NULL), 0);
+    assert_int_equal(resource_kill(node, 6, 60000, NULL), 0);
     print_message("# killing a frozen VE: %.2f ms\n", (now() - start) * 1000);
     int status;
     reap(pid, &status);
@@ -400,7 +400,7 @@ static void test_kill_half_born(void **state)
     assert_true(resource_populated(node, 7));
     struct err e = {0};
     assert_int_equal(resource_remove(node, 7, &e), -ERR_BUSY);
-    assert_int_equal(resource_kill(node, 7, 2000, NULL), 0);
+    assert_int_equal(resource_kill(node, 7, 60000, NULL), 0);
     reap(pid, NULL);
     assert_int_equal(resource_remove(node, 7, NULL), 0);
     resource_cgroups_done(&c);

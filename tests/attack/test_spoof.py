@@ -25,6 +25,12 @@ local = [socket.socket(f, socket.SOCK_RAW, p) for f, p in (
     (socket.AF_INET, 1), (socket.AF_INET, 17), (socket.AF_INET6, 58), (socket.AF_INET6, 17))]
 print("up", flush=True)
 until = None
+
+def take(s):
+    data, who = s.recvfrom(4096)
+    if magic in data and not (s is frames and who[0] == skipped):
+        print("delivered" if s is not frames else "sent" if who[2] == 4 else "frame", who[0], data.hex())
+
 while True:
     for s in select.select([frames, *local, *([] if until else [sys.stdin])], [], [], 0.05)[0]:
         if s is sys.stdin:
@@ -32,11 +38,13 @@ while True:
                 sys.exit()
             until = time.monotonic() + 0.2
             continue
-        data, who = s.recvfrom(4096)
-        if magic in data and not (s is frames and who[0] == skipped):
-            print("delivered" if s is not frames else "sent" if who[2] == 4 else "frame", who[0],
-                  data.hex())
+        take(s)
     if until and time.monotonic() > until:
+        for s in frames, *local:  # what came while this process had to wait for its turn
+            for _ in range(100000):
+                if not select.select([s], [], [], 0)[0]:
+                    break
+                take(s)
         print("end", flush=True)
         until = None
 """

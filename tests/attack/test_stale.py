@@ -72,6 +72,8 @@ for _ in range(count):
     if resets:
         reset(s)
 for s in opened:
+    if not resets:  # then each of them is answered
+        s.settimeout(60)
     try:
         s.send(b"ping")
         answered += s.recv(10) == b"ping"
