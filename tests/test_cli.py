@@ -24,6 +24,25 @@ def test_list_and_show(shared):
     assert "web1" in text and "running" in text and "\x1b" not in text
 
 
+def test_list_by_state(node):
+    node.ve("up", labels={"tier": "web"})
+    node.ve("down", start=False, labels={"tier": "web"})
+    node.ve("other", start=False)
+    for state, names in (("running", ["up"]), ("stopped", ["down", "other"]), ("paused", [])):
+        assert [ve["name"] for ve in node.json("list", "--state", state)] == names
+        assert node.terem("list", "-q", "--state", state).stdout.split() == names
+        lines = node.terem("list", "--state", state, "--columns", "name,id").stdout.splitlines()
+        assert [line.split()[0] for line in lines] == ["NAME", *names]
+    assert node.terem("list", "-q", "--state", "stopped", "--label", "tier=web").stdout == "down\n"
+    for wrong, says in (("runing", "did you mean running?"), ("up", "choose running, stopped, ")):
+        refused = node.terem("list", "--state", wrong, check=False)
+        assert refused.returncode == 2 and f"there is no state \"{wrong}\"; {says}" in refused.stderr, refused
+    # What may be asked for is what the API tells.
+    words = node.terem("list", "--state", "up", check=False).stderr.split("choose ")[1]
+    state = node.api("GET", "/v1/openapi.json").json["components"]["schemas"]["Ve"]["properties"]["state"]
+    assert sorted(re.findall("[a-z]+", words.replace(" or ", " "))) == sorted(state["enum"])
+
+
 def test_create_start_exec_destroy_by_commands(shared):
     shared.template()
     shared.terem("create", "cli1", "--template", "busybox", "--set", "memory.limit=64M",

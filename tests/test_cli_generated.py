@@ -151,6 +151,7 @@ def test_bash_completes(shared, cli):
     assert "remove" in complete(cli, "terem", "template", "")
     assert complete(cli, "terem", "start", "--no-w") == ["--no-wait"]
     assert complete(cli, "terem", "create", "x", "--restart", "on") == ["on-failure"]
+    assert complete(cli, "terem", "list", "--state", "st") == ["stopped", "starting", "stopping"]
     assert complete(cli, "terem", "start", "w", TEREM_ROOT=shared.root) == ["web1"]
     assert complete(cli, "terem", "--root", shared.root, "exec", "") == ["web1"]
     assert complete(cli, "terem", "set", "web1", "memory.li") == ["memory.limit="]

@@ -262,6 +262,27 @@ def test_destroy_asks(ve):
     assert ve.api("GET", "/v1/ves/gone").error == "not-found"
 
 
+def test_deleting_all_snapshots_asks(ve):
+    ve.terem("snapshot", "create", "box", "one")
+    ve.terem("snapshot", "create", "box", "two")
+    with Screen(ve, "snapshot", "delete", "box", "--all") as screen:
+        screen.until(rb"Delete all 2 snapshots of box\? \[y/N\]")
+        screen.type(b"\n")
+        assert screen.end() == 1
+    assert len(ve.ok("GET", "/v1/ves/box/snapshots")) == 2
+    with Screen(ve, "snapshot", "delete", "box", "--all") as screen:
+        screen.until(rb"\[y/N\]")
+        screen.type(b"y\n")
+        assert screen.end() == 0
+    assert ve.ok("GET", "/v1/ves/box/snapshots") == []
+    with Screen(ve, "snapshot", "delete", "box", "--all") as screen:  # nothing to ask for
+        assert screen.end() == 0 and b"box has no snapshot" in screen.seen
+    ve.terem("snapshot", "create", "box", "three")
+    with Screen(ve, "snapshot", "delete", "box", "--all", "--yes") as screen:
+        assert screen.end() == 0 and b"[y/N]" not in screen.seen
+    assert ve.ok("GET", "/v1/ves/box/snapshots") == []
+
+
 def test_an_interrupt_leaves_the_job(node):
     node.trapping("slow", "trap '' TERM")
     with Screen(node, "stop", "--timeout", "1000", "slow", shell='for i in 1 2; do "$@"; echo then $?; done') as screen:

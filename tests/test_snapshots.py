@@ -148,6 +148,22 @@ def test_names_and_notes(node):
     assert node.show("web1")["snapshots"] == 1
 
 
+def test_delete_all(node):
+    node.ve("web1", start=False)
+    for name in "abc":
+        take(node, "web1", name)
+    for words, says in (((), "name the snapshots, or give --all"), (("a", "--all"), "not both")):
+        refused = node.terem("snapshot", "delete", "web1", *words, check=False)
+        assert refused.returncode == 2 and says in refused.stderr, refused
+    assert len(node.ok("GET", "/v1/ves/web1/snapshots")) == 3
+    # In a pipe it does not ask, as destroy does not.
+    said = node.terem("snapshot", "delete", "web1", "--all")
+    assert said.stdout == "".join(f"web1: snapshot {name} deleted\n" for name in "abc")
+    assert node.ok("GET", "/v1/ves/web1/snapshots") == [] and not saved(node)
+    assert "web1 has no snapshot" in node.terem("snapshot", "delete", "web1", "--all").stdout
+    assert node.json("snapshot", "delete", "web1", "--all") == []
+
+
 def test_destroy_takes_them_along(node):
     node.ve("web1", start=False)
     take(node, "web1", "a")

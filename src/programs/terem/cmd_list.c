@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* list, show. */
 #include "base/cleanup.h"
+#include "base/name.h"
 #include "base/number.h"
 #include "cli.h"
 #include "command.h"
@@ -154,7 +155,52 @@ static int fetch(struct cli *cli, const struct args *a, const struct column *con
     str_add(&fields, "name");
     for (size_t i = 0; i < n && !cli->quiet; i++)
         str_add(&fields, ",%s", chosen[i]->field);
+    if (args_has(a, "state"))
+        str_add(&fields, ",state");
     return cli_list_ves(cli, args_get(a, "label"), cli->json ? NULL : str_c(&fields), ret, err);
+}
+
+/* As the API has them; tests/test_cli.py compares the two. */
+static const char *const states[] = {"running", "stopped",  "sleeping", "paused",
+                                     "broken",  "starting", "stopping", "repair"};
+
+static const char *next_state(void *ctx, size_t i)
+{
+    return i < ARRAY_SIZE(states) ? states[i] : NULL;
+}
+
+static int check_state(const char *text, struct err *err)
+{
+    auto_str struct str shown = str_init(256), all = str_init(256);
+    for (size_t i = 0; i < ARRAY_SIZE(states); i++) {
+        if (!text || str_eq(text, states[i]))
+            return 0;
+        str_add(&all, "%s%s", !i ? "" : i + 1 < ARRAY_SIZE(states) ? ", " : " or ", states[i]);
+    }
+    str_escape(&shown, text, strnlen(text, 40));
+    const char *near = name_suggest(text, next_state, NULL);
+    return err_set(err, ERR_USAGE, "there is no state \"%s\"; %s %s%s", str_c(&shown),
+                   near ? "did you mean" : "choose", near ? near : str_c(&all), near ? "?" : "");
+}
+
+static void keep_state(json_t *ves, const char *state)
+{
+    for (size_t i = json_array_size(ves); state && i-- > 0;)
+        if (!str_eq(cli_text(json_array_get(ves, i), "state"), state))
+            json_array_remove(ves, i);
+}
+
+/* What stands on a terminal instead of an empty list. */
+static void add_none(struct str *s, const struct args *a)
+{
+    const char *state = args_get(a, "state");
+    bool label = args_has(a, "label");
+    if (state)
+        str_add(s, "No VE%s is %s%s.", label ? " with this label" : "",
+                str_eq(state, "repair") ? "in " : "", state);
+    else
+        str_add(s, "%s",
+                label ? "No VE has this label." : "There is no VE here; terem create makes one.");
 }
 
 static void fill(struct text_table *t, const struct column *const *chosen, size_t n, json_t *ves)
@@ -196,16 +242,19 @@ static int run_list(struct cli *cli, const struct args *a, struct err *err)
 {
     const struct column *chosen[ARRAY_SIZE(columns)];
     auto_table struct text_table t = {0};
-    auto_str struct str out = str_init(TEXT_MAX);
+    auto_str struct str out = str_init(TEXT_MAX), none = str_init(256);
     auto_json json_t *ves = NULL;
     const char *names = args_get(a, "columns");
     size_t n, i;
     json_t *ve;
     int r = choose(names ? names : usual[0], chosen, &n, err);
     if (r == 0)
+        r = check_state(args_get(a, "state"), err);
+    if (r == 0)
         r = fetch(cli, a, chosen, n, &ves, err);
     if (r < 0)
         return r;
+    keep_state(ves, args_get(a, "state"));
     if (cli->json)
         return cli_out_json(cli, ves, err);
     if (cli->quiet) {
@@ -225,15 +274,17 @@ static int run_list(struct cli *cli, const struct args *a, struct err *err)
         t = (struct text_table){0};
         fill(&t, chosen, n, ves);
     }
-    cli_add_table(cli, &out, &t, !names,
-                  json_array_size(ves)   ? NULL
-                  : args_has(a, "label") ? "No VE has this label."
-                                         : "There is no VE here; terem create makes one.");
+    add_none(&none, a);
+    cli_add_table(cli, &out, &t, !names, json_array_size(ves) ? NULL : str_c(&none));
     return cli_out(&out, err);
 }
 
 static const struct option_spec list_options[] = {
     {"label", 'l', "K=V", "only VEs that have this label", COMPLETE_LABELS},
+    {"state", 's', "STATE",
+     "only VEs in this state: running, stopped, sleeping, paused, broken, starting, stopping or "
+     "repair",
+     COMPLETE_WORDS, "running stopped sleeping paused broken starting stopping repair"},
     {"columns", 'c', "NAMES",
      "which columns: among name, id, state, kind, template, pool, address, memory, pids, disk, "
      "uptime, labels, created",
@@ -252,6 +303,7 @@ command_row cmd_list = {
         "ADDRESS is that of an address pool, where the VE has one of IPv4, else its own; terem "
         "show has all. With --quiet only the names, one a line.",
     .examples = {"terem list", "terem list --label tier=web --columns name,state,labels",
+                 "terem list --state stopped",
                  "terem list --json | jq -r '.[].addresses[0]'"},
 };
 

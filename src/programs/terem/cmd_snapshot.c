@@ -12,6 +12,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define KEEP_MAX 1000
 
@@ -404,25 +405,71 @@ command_row cmd_snapshot_note = {
 
 /* ---- delete ---- */
 
+/* Names of all that it has, when whoever is asked agrees. */
+static int choose_all(struct cli *cli, const struct args *a, json_t *names, struct err *err)
+{
+    auto_str struct str path = str_init(256);
+    auto_json json_t *list = NULL;
+    size_t i, n;
+    const json_t *s;
+    int r = snapshot_path(&path, a->pos[0], NULL, err);
+    if (r == 0)
+        r = cli_call(cli, "GET", str_c(&path), NULL, &list, err);
+    json_array_foreach(list, i, s) json_array_append(names, json_object_get(s, "name"));
+    n = json_array_size(names);
+    if (r < 0)
+        return r;
+    if (n == 0)
+        cli_say(cli, "%s has no snapshot", a->pos[0]);
+    if (n == 0 || args_has(a, "yes") || !isatty(STDIN_FILENO) || !isatty(STDERR_FILENO))
+        return 0;
+    if (n == 1)
+        fprintf(stderr, "Delete snapshot %s of %s? ", json_string_value(json_array_get(names, 0)),
+                a->pos[0]);
+    else
+        fprintf(stderr, "Delete all %zu snapshots of %s? ", n, a->pos[0]);
+    return cli_agreed() ? 0 : err_set(err, ERR_CANCELLED, "nothing was deleted");
+}
+
+static int choose_doomed(struct cli *cli, const struct args *a, json_t *names, struct err *err)
+{
+    bool all = args_has(a, "all");
+    if (all && a->n_pos > 1)
+        return err_set(err, ERR_USAGE, "name the snapshots, or give --all: not both");
+    if (!all && a->n_pos == 1)
+        return err_set(err, ERR_USAGE,
+                       "name the snapshots, or give --all; terem snapshot list %s shows them",
+                       a->pos[0]);
+    for (size_t i = 1; i < a->n_pos; i++)
+        if (json_array_append_new(names, json_string(a->pos[i])) < 0)
+            return err_set(err, ERR_USAGE, "the name of a snapshot is not valid UTF-8");
+    return all ? choose_all(cli, a, names, err) : 0;
+}
+
 static int run_snapshot_delete(struct cli *cli, const struct args *a, struct err *err)
 {
-    auto_json json_t *gone = json_array();
-    int failed = 0;
-    for (size_t i = 1; i < a->n_pos; i++) {
+    auto_json json_t *gone = json_array(), *names = json_array();
+    size_t i;
+    json_t *name;
+    int failed = 0, r = choose_doomed(cli, a, names, err);
+    if (r < 0)
+        return r;
+    json_array_foreach(names, i, name)
+    {
         auto_str struct str path = str_init(256);
-        int r = snapshot_path(&path, a->pos[0], a->pos[i], err);
+        r = snapshot_path(&path, a->pos[0], json_string_value(name), err);
         if (r == 0)
             r = cli_call(cli, "DELETE", str_c(&path), NULL, NULL, err);
-        if (r < 0 && a->n_pos == 2)
+        if (r < 0 && json_array_size(names) == 1)
             return r;
         if (r < 0) {
             cli_complain("%s", err->text);
             failed = r;
             continue;
         }
-        json_array_append_new(gone, json_string(a->pos[i]));
+        json_array_append(gone, name);
         if (!cli->json)
-            cli_say(cli, "%s: snapshot %s deleted", a->pos[0], a->pos[i]);
+            cli_say(cli, "%s: snapshot %s deleted", a->pos[0], json_string_value(name));
     }
     if (err && failed < 0)
         err->text[0] = '\0'; /* each was told */
@@ -431,18 +478,26 @@ static int run_snapshot_delete(struct cli *cli, const struct args *a, struct err
     return failed;
 }
 
+static const struct option_spec delete_options[] = {
+    {"all", 'a', NULL, "all that the VE has"},
+    {"yes", 'y', NULL, "do not ask"},
+    END,
+};
+
 command_row cmd_snapshot_delete = {
     .name = "snapshot delete",
     .summary = "delete snapshots",
-    .usage = "VE NAME...",
-    .min = 2,
+    .usage = "VE NAME... | --all",
+    .min = 1,
     .max = ARGS_MAX,
     .complete = COMPLETE_VES,
     .complete_more = COMPLETE_SNAPSHOTS,
+    .options = delete_options,
     .run = run_snapshot_delete,
     .detail = "The snapshots below it become those of its parent, and keep all their files. The "
-              "space is free a little later.",
-    .examples = {"terem snapshot delete web1 before-upgrade"},
+              "space is free a little later. With --all it asks first on a terminal, in a pipe it "
+              "does not; the VE's files stay as they are.",
+    .examples = {"terem snapshot delete web1 before-upgrade", "terem snapshot delete web1 --all"},
 };
 
 /* ---- schedule ---- */
