@@ -311,3 +311,22 @@ def test_reasons_are_wrapped(ve, command):
             screen.read(0)
         lines = re.sub(rb"\x1b\[[0-9;]*m", b"", screen.seen).decode().splitlines()
         assert len(lines) > 10 and max(map(len, lines)) <= 80, max(lines, key=len)
+        assert "…" not in "".join(lines)
+
+
+@pytest.mark.parametrize("columns", [80, 40, 300])
+def test_density_fits(ve, columns):
+    """Whole columns, and the names of those for which there is no room."""
+    heads = ve.terem("density").stdout.splitlines()[0].split()
+    with Screen(ve, "density", columns=columns) as screen:
+        assert screen.end() == 0
+        while select.select([screen.master], [], [], 0)[0]:
+            screen.read(0)
+        lines = screen.seen.decode().splitlines()
+    shown = lines[0].split()
+    assert shown[:3] == ["VE", "(KB)", "TOTAL"] and shown == heads[:len(shown)]
+    assert max(map(len, lines)) <= columns and "…" not in "".join(lines)
+    text = " ".join(lines)
+    assert (columns == 300) == (shown == heads) == ("no room" not in text)
+    if columns != 300:
+        assert f"For {', '.join(heads[len(shown):])} there is no room here" in text

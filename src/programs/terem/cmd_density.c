@@ -54,7 +54,7 @@ static void add_part(struct text_table *t, const json_t *ve, size_t i)
 static void add_ve(struct text_table *t, const json_t *ve)
 {
     text_cell(t, cli_text(ve, "name"));
-    for (size_t i = 0; i < ARRAY_SIZE(columns); i++)
+    for (size_t i = 0; i + 1 < t->columns; i++)
         add_part(t, ve, i);
 }
 
@@ -76,7 +76,7 @@ static int tell_one(struct cli *cli, const json_t *ve, struct err *err)
 static void add_sum(struct text_table *t, const char *name, const json_t *ves, double share)
 {
     text_cell(t, name);
-    for (size_t i = 0; i < ARRAY_SIZE(columns); i++) {
+    for (size_t i = 0; i + 1 < t->columns; i++) {
         size_t k;
         json_t *ve;
         double sum = 0;
@@ -111,6 +111,35 @@ static int sort_ves(json_t *ves, struct err *err)
     return 0;
 }
 
+/* The first of the columns, of all VEs. */
+static void add_ves(struct text_table *t, size_t shown, const json_t *ves)
+{
+    size_t i, n = json_array_size(ves);
+    json_t *ve;
+    *t = (struct text_table){.columns = shown + 1, .right = ~1u};
+    text_cell(t, "VE (KB)");
+    for (i = 0; i < shown; i++)
+        text_cell(t, columns[i].head);
+    if (n > 1) {
+        add_sum(t, "average", ves, 1.0 / (double)n);
+        add_sum(t, "sum", ves, 1);
+    }
+    json_array_foreach((json_t *)ves, i, ve) add_ve(t, ve);
+}
+
+/* Names what a terminal of this width has no room for. */
+static void add_left_out(struct str *out, size_t shown, size_t width)
+{
+    auto_str struct str s = str_init(1024);
+    for (size_t i = shown; i < ARRAY_SIZE(columns); i++)
+        str_add(&s, "%s%s", i > shown ? ", " : "For ", columns[i].head);
+    if (!s.len)
+        return;
+    str_add(&s, " there is no room here; terem density VE tells all of one VE.");
+    text_add_wrapped(out, str_c(&s), 0, width);
+    str_add(out, "\n");
+}
+
 static void tell_node(struct str *out, struct str *kernel_out, const json_t *doc)
 {
     size_t i, n = json_array_size(json_object_get(doc, "ves"));
@@ -128,7 +157,7 @@ static void tell_node(struct str *out, struct str *kernel_out, const json_t *doc
     str_add(out, "; BPF maps %s", text_size((uint64_t)cli_int(doc, "maps"), buf));
     sum += cli_int(doc, "maps");
     if (n)
-        str_add(out, "; together %.1f KB for each VE that runs", (double)sum / 1024 / (double)n);
+        str_add(out, "; together %s for each VE that runs", text_size((uint64_t)sum / n, buf));
     static const char *const kernels[] = {"slab", "percpu", "stacks", "tables"};
     for (i = 0; i < ARRAY_SIZE(kernels); i++)
         kernel += cli_int(machine, kernels[i]);
@@ -157,10 +186,9 @@ static void add_node(const struct cli *cli, struct str *out, const json_t *doc)
 static int run_density(struct cli *cli, const struct args *a, struct err *err)
 {
     auto_str struct str out = str_init(TEXT_MAX), path = str_init(256);
-    auto_table struct text_table t = {.columns = ARRAY_SIZE(columns) + 1, .right = ~1u};
+    auto_table struct text_table t = {0};
     auto_json json_t *doc = NULL;
-    size_t i;
-    json_t *ve;
+    size_t shown = ARRAY_SIZE(columns), width = cli->out_tty ? cli_columns(1) : 0;
     if (a->n_pos && name_check_ve(a->pos[0], err) < 0)
         return -err->kind;
     str_add(&path, "/v1/density%s%s", a->n_pos ? "?ve=" : "", a->n_pos ? a->pos[0] : "");
@@ -178,16 +206,15 @@ static int run_density(struct cli *cli, const struct args *a, struct err *err)
         return err_set(err, ERR_STATE,
                        "%s: cannot tell where its memory goes: it does not run; start it",
                        a->pos[0]);
-    text_cell(&t, "VE (KB)");
-    for (i = 0; i < ARRAY_SIZE(columns); i++)
-        text_cell(&t, columns[i].head);
-    size_t n = json_array_size(ves);
-    if (n > 1) {
-        add_sum(&t, "average", ves, 1.0 / (double)n);
-        add_sum(&t, "sum", ves, 1);
+    add_ves(&t, shown, ves);
+    while (width && shown > 1 && !text_table_fits(&t, width)) {
+        text_table_done(&t);
+        add_ves(&t, --shown, ves);
     }
-    json_array_foreach(ves, i, ve) add_ve(&t, ve);
-    cli_add_table(cli, &out, &t, true, n ? NULL : "No VE runs.");
+    bool any = json_array_size(ves) > 0;
+    cli_add_table(cli, &out, &t, true, any ? NULL : "No VE runs.");
+    if (!cli->quiet && any)
+        add_left_out(&out, shown, width);
     if (!cli->quiet)
         add_node(cli, &out, doc);
     return cli_out(&out, err);

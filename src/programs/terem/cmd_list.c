@@ -224,20 +224,6 @@ static const char *const usual[] = {"name,state,address,template,memory,disk,pid
                                     "name,state,address,template,memory,pids,uptime",
                                     "name,state,address,memory,pids,uptime"};
 
-#define NAME_CELLS 16 /* what is longer of a name gives way before a column goes */
-
-static size_t beyond(const json_t *ves)
-{
-    size_t i, longest = NAME_CELLS;
-    const json_t *ve;
-    json_array_foreach(ves, i, ve)
-    {
-        size_t w = strlen(cli_text(ve, "name"));
-        longest = w > longest ? w : longest;
-    }
-    return longest - NAME_CELLS;
-}
-
 static int run_list(struct cli *cli, const struct args *a, struct err *err)
 {
     const struct column *chosen[ARRAY_SIZE(columns)];
@@ -266,8 +252,8 @@ static int run_list(struct cli *cli, const struct args *a, struct err *err)
         return cli_out(&out, err);
     }
     fill(&t, chosen, n, ves);
-    for (i = 1; !names && cli->out_tty && i < ARRAY_SIZE(usual) &&
-                text_table_width(&t) > cli_columns(1) + beyond(ves);
+    for (i = 1;
+         !names && cli->out_tty && i < ARRAY_SIZE(usual) && !text_table_fits(&t, cli_columns(1));
          i++) {
         choose(usual[i], chosen, &n, NULL);
         text_table_done(&t);
@@ -303,8 +289,7 @@ command_row cmd_list = {
         "ADDRESS is that of an address pool, where the VE has one of IPv4, else its own; terem "
         "show has all. With --quiet only the names, one a line.",
     .examples = {"terem list", "terem list --label tier=web --columns name,state,labels",
-                 "terem list --state stopped",
-                 "terem list --json | jq -r '.[].addresses[0]'"},
+                 "terem list --state stopped", "terem list --json | jq -r '.[].addresses[0]'"},
 };
 
 static int run_show(struct cli *cli, const struct args *a, struct err *err)

@@ -222,7 +222,7 @@ static int run_params(struct cli *cli, const struct args *a, struct err *err)
     if (cli->json)
         return params_json(cli, rows, group, err);
     auto_str struct str out = str_init(TEXT_MAX);
-    auto_table struct text_table t = {.columns = rows ? 5 : 4};
+    auto_table struct text_table t = {.columns = rows ? 5 : 4, .wrap = true};
     for (size_t i = 0; i < param_table_size && cli->quiet; i++)
         if ((!(param_table[i].flags & PARAM_PLANNED) || args_has(a, "all")) &&
             is_in(param_table[i].key, group))

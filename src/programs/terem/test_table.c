@@ -409,6 +409,38 @@ static void test_narrow_table(void **state)
                                    "web1                stopped                     1  -\n");
 }
 
+/* Of words that go on below, none is lost. */
+static void test_wrapped_table(void **state)
+{
+    auto_table struct text_table t = {.columns = 2, .wrap = true};
+    auto_str struct str s = str_init(BIG);
+    static const char *const cells[] = {"KEY",       "WHAT IT IS",
+                                        "cpu.limit", "most processor time that the VE can use",
+                                        "uptime",    "time"};
+    for (size_t i = 0; i < ARRAY_SIZE(cells); i++)
+        text_cell(&t, cells[i]);
+    text_table_render(&t, &s, 36);
+    assert_string_equal(str_c(&s), "KEY        WHAT IT IS\n"
+                                   "cpu.limit  most processor time that\n"
+                                   "           the VE can use\n"
+                                   "uptime     time\n");
+    assert_false(text_table_fits(&t, 49));
+    assert_true(text_table_fits(&t, 50));
+    str_clear(&s);
+    text_table_render(&t, &s, 0);
+    assert_non_null(strstr(str_c(&s), "time that the VE can use\n"));
+}
+
+/* A long name of the first column gives way before there is no room. */
+static void test_table_fits(void **state)
+{
+    auto_table struct text_table t = {.columns = 2, .right = 2};
+    text_cell(&t, "a-name-of-forty-cells-that-goes-on-and-on");
+    text_cell(&t, "1234");
+    assert_true(text_table_fits(&t, 22));
+    assert_false(text_table_fits(&t, 21));
+}
+
 static void test_progress(void **state)
 {
     struct progress one = {.total = 1}, many = {.total = 4, .done = 1};
@@ -475,7 +507,8 @@ int main(void)
         cmocka_unit_test(test_params_page), cmocka_unit_test(test_width),
         cmocka_unit_test(test_text_table),  cmocka_unit_test(test_narrow_table),
         cmocka_unit_test(test_progress),    cmocka_unit_test(test_logtext),
-        cmocka_unit_test(test_exit_words),
+        cmocka_unit_test(test_exit_words),  cmocka_unit_test(test_wrapped_table),
+        cmocka_unit_test(test_table_fits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

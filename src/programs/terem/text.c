@@ -189,6 +189,7 @@ void text_add_wrapped(struct str *out, const char *src, size_t indent, size_t wi
 /* Cells that are left of words in a table which is too wide. */
 #define LAST_MIN  24
 #define WORDS_MIN 10
+#define NAME_MIN  16 /* what is longer of a name gives way before a column goes */
 
 static void measure(const struct text_table *t, size_t widths[COLUMNS_MAX])
 {
@@ -210,6 +211,15 @@ size_t text_table_width(const struct text_table *t)
     for (size_t i = 0; i < t->columns; i++)
         sum += widths[i] + (i ? 2 : 0);
     return sum;
+}
+
+bool text_table_fits(const struct text_table *t, size_t width)
+{
+    size_t widths[COLUMNS_MAX];
+    if (t->columns == 0 || t->columns > COLUMNS_MAX)
+        return true;
+    measure(t, widths);
+    return text_table_width(t) <= width + (widths[0] > NAME_MIN ? widths[0] - NAME_MIN : 0);
 }
 
 /* Which column of words is made narrower: the last one while much of it is left, else the widest
@@ -243,9 +253,10 @@ void text_table_render(const struct text_table *t, struct str *out, size_t max_w
     measure(t, widths);
     if (max_width)
         narrow(t, widths, max_width);
+    bool wrap = t->wrap && max_width;
     for (size_t row = 0; row + t->columns <= t->n; row += t->columns) {
         auto_str struct str line = str_init(TEXT_MAX);
-        for (size_t c = 0; c < t->columns; c++) {
+        for (size_t c = 0; c < t->columns - wrap; c++) {
             const char *cell = t->cells[row + c] ? t->cells[row + c] : "";
             bool right = t->right >> c & 1;
             if (right)
@@ -253,6 +264,13 @@ void text_table_render(const struct text_table *t, struct str *out, size_t max_w
             size_t w = text_add_cut(&line, cell, widths[c]);
             if (c + 1 < t->columns)
                 pad(&line, (right ? 0 : widths[c] - w) + 2);
+        }
+        if (wrap) {
+            str_add(out, "%s", str_c(&line));
+            text_add_wrapped(out, t->cells[row + t->columns - 1],
+                             text_width(str_c(&line), line.len), max_width);
+            str_add(out, "\n");
+            continue;
         }
         while (line.len && line.buf[line.len - 1] == ' ')
             line.buf[--line.len] = '\0';

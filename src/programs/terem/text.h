@@ -41,6 +41,7 @@ struct text_table {
     size_t columns, n, cap; /* n cells so far, columns of them a row */
     char **cells;
     unsigned right; /* bit i: column i is aligned to the right */
+    bool wrap;      /* words of the last column go on below, and are not cut */
 };
 
 #define auto_table __attribute__((cleanup(text_table_done)))
@@ -50,6 +51,9 @@ void text_cell(struct text_table *t, const char *text);
 void text_cellf(struct text_table *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Columns of the terminal that its longest line takes. */
 size_t text_table_width(const struct text_table *t);
+/* Whether these are not more than width, when of names in the first column what is longer than 16
+ * cells gives way. */
+bool text_table_fits(const struct text_table *t, size_t width);
 /* Renders; the last column is not padded.  max_width 0: no limit; else columns of words give way,
  * those aligned to the right last: a line is cut only when it must be. */
 void text_table_render(const struct text_table *t, struct str *out, size_t max_width);
