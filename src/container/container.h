@@ -46,6 +46,7 @@ struct container_file { /* a small file written inside, as the VE's root, at eve
      * is, foreign bytes without a NUL ("": nothing that can be read); `own`: the VE has written it,
      * not its layers.  false: it is left as it is. */
     bool (*merge)(const char *now, bool own, const char *text, struct str *ret);
+    unsigned mode; /* of one that was not there; 0: 0644 */
 };
 
 /* What namespaces, rlimits and mounts bound.  UINT64_MAX: as far as the kernel and the node go. */

@@ -90,7 +90,7 @@ static int merge(const struct place *at, const char *name, const struct containe
                  size_t most, struct err *err)
 {
     char path[PATH_MAX];
-    struct stat like = {.st_mode = 0644};
+    struct stat like = {.st_mode = file->mode ? file->mode : 0644};
     auto_fd int own = -1;
     auto_free char *now = NULL;
     size_t len = 0;
@@ -135,7 +135,7 @@ static int merge_each(const struct place *at, const struct container_file *file,
 static int write_one(int root, int tree, const struct container_file *file, struct err *err)
 {
     struct place at = {root, tree, -1, ""};
-    const struct stat plain = {.st_mode = 0644};
+    const struct stat plain = {.st_mode = file->mode ? file->mode : 0644};
     const char *slash = strrchr(file->path, '/');
     if (file->path[0] != '/' || !slash[1] || str_eq(slash, "/..") || str_eq(slash, "/.") ||
         str_print(at.path, sizeof(at.path), "%.*s", (int)(slash - file->path + 1), file->path) < 0)

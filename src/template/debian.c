@@ -51,7 +51,7 @@ static const char finish[] =
     "if [ -e usr/sbin/sshd ]; then\n"
     "    mkdir -p etc/systemd/system/ssh.service.d\n"
     "    printf '[Service]\\nExecStartPre=\\nExecStartPre=/usr/bin/ssh-keygen -A\\n"
-    "ExecStartPre=/usr/sbin/sshd -t\\n' >etc/systemd/system/ssh.service.d/host-keys.conf\n"
+    "ExecStartPre=/usr/sbin/sshd -t\\n' >" TEMPLATE_HOST_KEYS "\n"
     "fi\n"
     "rm -rf var/lib/apt/lists/* var/cache/apt/*.bin var/log/*.log var/log/apt/* "
     "var/cache/ldconfig/aux-cache\n"

@@ -27,7 +27,9 @@
 #include <sys/types.h>
 
 #define TEMPLATE_LAYERS_MAX 128
-#define TEMPLATE_DIGEST     72 /* "sha256:" + 64 hex + NUL */
+/* In a root: ssh.service makes the host keys that are missing, since the template has none. */
+#define TEMPLATE_HOST_KEYS "etc/systemd/system/ssh.service.d/host-keys.conf"
+#define TEMPLATE_DIGEST    72 /* "sha256:" + 64 hex + NUL */
 
 enum template_start {
     TEMPLATE_SYSTEM, /* boots its own init */

@@ -71,7 +71,7 @@ static const char tail[] =
     "if [ -e /usr/sbin/sshd ] && [ -d /etc/systemd/system ]; then\n"
     "    mkdir -p /etc/systemd/system/ssh.service.d\n"
     "    printf '[Service]\\nExecStartPre=\\nExecStartPre=/usr/bin/ssh-keygen -A\\n"
-    "ExecStartPre=/usr/sbin/sshd -t\\n' >/etc/systemd/system/ssh.service.d/host-keys.conf\n"
+    "ExecStartPre=/usr/sbin/sshd -t\\n' >/" TEMPLATE_HOST_KEYS "\n"
     "fi\n"
     "if [ -e /etc/.updated ]; then touch -r /usr /etc/.updated /var/.updated; fi\n";
 

@@ -7,6 +7,7 @@
 #include "ve/beside.h"
 #include "ve/disk.h"
 #include "ve/etc.h"
+#include "ve/firstkeys.h"
 #include "ve/internal.h"
 #include "ve/net.h"
 #include "ve/pools.h"
@@ -20,7 +21,7 @@
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 
-#define FILES_MAX   (5 + ETC_FILES)
+#define FILES_MAX   (5 + ETC_FILES + FIRSTKEYS_FILES)
 #define POWEROFF_MS 5000
 #define KILL_MS     10000
 #define START_AGAIN 3
@@ -96,6 +97,7 @@ struct parts { /* everything of one start, released together */
     const char **command;
     char **env;
     char *hosts, *hostname, *resolv;
+    struct firstkeys keys;
     struct network_address addr;
     struct container_limits limits;
     struct ve *roomy; /* has room above its disk limits for as long as it needs it, or NULL */
@@ -132,6 +134,7 @@ static void parts_done(struct parts *p)
     free(p->hosts);
     free(p->hostname);
     free(p->resolv);
+    firstkeys_free(&p->keys);
     take_room(&p->roomy);
 }
 
@@ -186,7 +189,12 @@ static int list_files(struct ve *ve, struct parts *p, struct container_plan *pla
         files[plan->n_files++] = (struct container_file){etc_files[i].path, etc_files[i].text,
                                                          .merge = etc_files[i].merge};
     plan->files = files;
-    return 0;
+    if (!plan->own_init || p->how->argv || p->rescue >= 0 ||
+        !firstkeys_wanted(p->layers, p->n_layers, p->tree))
+        return 0;
+    char comment[NAME_SIZE + 8];
+    str_print(comment, sizeof(comment), "root@%s", ve->rec.name);
+    return firstkeys_make(&p->keys, comment, files, &plan->n_files, err);
 }
 
 /* Nobody answers its calls: it ends with the job. */
