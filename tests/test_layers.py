@@ -52,10 +52,10 @@ def small(tmp_path, number):
 
 def nothing_left(node, before):
     """No trace of a build: layer, draft, tree, VE, cgroup, interface, template."""
-    wait_for(lambda: layers(node) == before and not node.interfaces() and
+    wait_for(lambda: layers(node) == before and not node.interfaces() and not trees(node) and
              not [path for path in node.cgroups() if "ve-" in path],
-             lambda: (layers(node), node.interfaces(), node.cgroups()))
-    assert trees(node) == [] and node.ok("GET", "/v1/ves") == []
+             lambda: (layers(node), node.interfaces(), trees(node), node.cgroups()))
+    assert node.ok("GET", "/v1/ves") == []
     assert [t["name"] for t in node.ok("GET", "/v1/templates")] == ["busybox"]
 
 
