@@ -452,13 +452,15 @@ static void test_limit(void **state)
     for (int i = 0; i < 200; i++)
         send_to(out, ip("10.77.0.2"), 7601, 0);
     assert_in_range(bridge_counter("ve1-packets"), 1, 199); /* a burst passes */
-    struct network_refused no;
-    ok(network_refused(s->node, 1, &no, err));
-    assert_int_equal(no.packets, bridge_counter("ve1-packets"));
-    network_refused_keep(s->node, true);
-    ok(network_refused(s->node, 1, &no, err));
-    network_refused_keep(s->node, false);
-    assert_int_equal(no.packets, bridge_counter("ve1-packets"));
+    for (int keep = 0; keep < 2; keep++) {
+        /* Its kernel reports its groups at any time, also between two looks. */
+        struct network_refused no;
+        unsigned least = bridge_counter("ve1-packets");
+        network_refused_keep(s->node, keep);
+        ok(network_refused(s->node, 1, &no, err));
+        network_refused_keep(s->node, false);
+        assert_in_range(no.packets, least, bridge_counter("ve1-packets"));
+    }
     /* Gone again. */
     struct network_member none[] = {members[2], members[0]};
     none[0].packets = none[1].packets = NETWORK_UNLIMITED;
