@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from events import Events
+from node import wait_for
 
 HOG = "tail -n1 </dev/zero"  # keeps what has no line end
 
@@ -57,12 +58,13 @@ def hold(node, name, megabytes):
     """A process that keeps so much, and one that keeps little."""
     node.sh(name, f"sleep 1000 >/dev/null 2>&1 & (head -c {megabytes << 20} /dev/zero | "
                   "tr '\\0' x; sleep 1000) | tail -n1 >/dev/null 2>&1 &")
-    for _ in range(400):
-        held = node.sh(name, "for p in /proc/[0-9]*; do grep -q '^Name:.tail' $p/status && "
+
+    def held():
+        """KB, as far as it is there."""
+        told = node.sh(name, "for p in /proc/[0-9]*; do grep -q '^Name:.tail' $p/status && "
                              "grep VmRSS $p/status; done; true")
-        if held and int(held.split()[1]) > megabytes * 1024:
-            return
-    raise AssertionError(f"it does not hold {megabytes}M: {held}")
+        return int(told.split()[1]) if told else 0
+    wait_for(lambda: held() > megabytes * 1024, lambda: f"it does not hold {megabytes}M: {held()}")
 
 
 def test_lowered_by_force(node, events):

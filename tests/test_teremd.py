@@ -132,10 +132,10 @@ def test_idle_is_idle(build):
 
 
 def knock(path):
-    """A connection, or None when nobody opens within a second."""
+    """A connection, or None when nobody opens within five seconds."""
     line = socket.socket(socket.AF_UNIX)
     line.settimeout(20)
-    for _ in range(100):
+    for _ in range(500):
         try:
             line.connect(path)
             return line
