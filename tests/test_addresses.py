@@ -305,7 +305,7 @@ def test_bad_input(wired, far):
             (["pool", "create", "a", f"{LAN}.0/24"],
              f"overlaps {LAN}.4/31 of address pool tiny"),
             (["pool", "create", "a", own + "/32"], "that of VEs' own addresses"),
-            (["pool", "create", "tiny", "192.168.214.0/24"], "of this name already"),
+            (["pool", "create", "tiny", "192.168.214.0/24"], "of this name already; choose another"),
             (["pool", "create", "A", "192.168.214.0/24"], "is not a usable name"),
             (["pool", "create", "a", "192.168.214.0/24", "--range", "192.168.214.9-192.168.214.2"],
              "ends before it begins"),
@@ -337,13 +337,13 @@ def test_bad_input(wired, far):
             (["address", "move", f"{LAN}.4", "web1"], f"web1 has {LAN}.4 already"),
             (["address", "move", f"{LAN}.5", "web1"], "it is not reserved"),
             (["address", "remove", "x y"], "is no address"),
-            (["address", "set", f"{LAN}.4"], "neither --name nor --reverse")]:
+            (["address", "set", f"{LAN}.4"], "neither --name nor --reverse was given; give one")]:
         sentence = refused(node, *words)
         assert why in sentence, f"{words}: {sentence}"
     assert (given(node), node.ok("GET", "/v1/network/pools")) == before
     node.terem("network", "address", "reserve", "--pool", "tiny", "--name", "last")
     assert "has no free address" in refused(node, "address", "add", "web2", "--pool", "tiny")
-    assert f"{LAN}.5 is named last" in refused(node, "address", "set", f"{LAN}.4",
+    assert f"{LAN}.5 is named last already; choose another name" in refused(node, "address", "set", f"{LAN}.4",
                                                     "--name", "last")
     # Somebody else's network, with the interface that leads there.
     link = f"teremx{os.getpid() % 10000}"

@@ -105,6 +105,12 @@ def test_what_no_ve_could_take_is_refused_once(shared, verb, options, said):
     assert answer.status in (400, 404) and said in answer.json["error"]["message"], answer
 
 
+@pytest.mark.parametrize("label", ["", "tier", "=web"])
+def test_a_label_without_key_or_value_is_refused(shared, label):
+    answer = shared.api("POST", "/v1/bulk", {"verb": "stop", "label": label})
+    assert answer.status == 400 and "a key and a value, such as tier=web" in answer.json["error"]["message"], answer
+
+
 def test_exec(node, many):
     bulk(node, "start", ves=many[:4])
     seen = {}

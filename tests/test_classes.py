@@ -74,8 +74,9 @@ def test_bad_input(shared, tmp_path):
             (["add", "local", "203.0.113.0/24"], "network.pool4"),
             (["add", "Europe", "203.0.113.0/24"], "is not a usable name"),
             (["add", "e" * 32, "203.0.113.0/24"], "at most 31 characters"),
-            (["add", "europe"], "no prefix was given"),
-            (["remove", "europe", "203.0.113.0/24"], "it has no prefix 203.0.113.0/24"),
+            (["add", "europe"], "no prefix was given; name one such as 192.0.2.0/24"),
+            (["remove", "europe", "203.0.113.0/24"], "it has no prefix 203.0.113.0/24, or that was given twice; terem "
+             "network class show tells what it has"),
             (["remove", "europe", "198.51.100.0/24"], "it has no prefix 198.51.100.0/24"),
             (["remove", "europ"], "did you mean europe?"),
             (["remove", "local"], "network.pool4"),

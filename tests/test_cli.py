@@ -24,6 +24,17 @@ def test_list_and_show(shared):
     assert "web1" in text and "running" in text and "\x1b" not in text
 
 
+def test_refusals_name_the_next_step(node):
+    node.ve("one", start=False)
+    node.ve("two", start=False)
+    for words, says in (
+            (("set", "one", "--name", "two"), "one: there is a VE named two already; choose another name"),
+            (("counters", "one"), "one: it is stopped: nothing is counted until it is started"),
+            (("repair", "one", "--done"), "not in repair but stopped; terem repair one begins it")):
+        refused = node.terem(*words, check=False)
+        assert refused.returncode == 1 and says in refused.stderr, refused
+
+
 def test_list_by_state(node):
     node.ve("up", labels={"tier": "web"})
     node.ve("down", start=False, labels={"tier": "web"})
@@ -73,6 +84,10 @@ def test_create_start_exec_destroy_by_commands(shared):
     (["set", "web1", "memory.limit"], 2, "memory.limit needs a value"),
     (["push", "/none-such", "web1", "/"], 2, "VE: \"/none-such\" is not a usable name"),
     (["params", "no.such"], None, "no.such"),
+    (["jobs", "show", "4711"], 1, "there is no job 4711; terem jobs list --all shows them"),
+    (["jobs", "cancel", "4711"], 1, "terem jobs list --all"),
+    (["migrate"], 2, "does not have migrate yet; terem help lists what it has"),
+    (["help", "migrate"], 2, "does not have migrate yet; terem help lists what it has"),
 ])
 def test_mistakes(shared, args, status, words):
     done = shared.terem(*args, check=False)

@@ -304,7 +304,7 @@ def test_bad_input(node):
     before = node.ok("GET", "/v1/network/private")
     own = node.show("web1")["addresses"][0]
     for words, why in [
-            (["create", "back"], "there is a private network of this name already"),
+            (["create", "back"], "there is a private network of this name already; choose another"),
             (["create", "Back"], "is not a usable name"),
             (["create", "a", "--range", f"{RANGE}.128/25"],
              f"overlaps {RANGE}.0/24 of private network back"),
@@ -327,7 +327,7 @@ def test_bad_input(node):
             (["join", "web4", "back", "--address", "x"], "is not an address such as"),
             (["join", "web9", "back"], "web9: there is no such VE"),
             (["join", "web4", "nowhere"], "there is no private network nowhere"),
-            (["leave", "web4", "back"], "web4 is not in private network back")]:
+            (["leave", "web4", "back"], "web4 is not in private network back; terem network private show back tells")]:
         sentence = refused(node, "private", *words)
         assert why in sentence, f"{words}: {sentence}"
     assert node.ok("GET", "/v1/network/private") == before
@@ -337,7 +337,7 @@ def test_bad_input(node):
     for at in range(9):
         node.terem("network", "private", "create", f"n{at}")
         join(node, "web1", f"n{at}")
-    assert "web1 is in 9 private networks, as many as may be" in refused(
+    assert "web1 is in 9 private networks, as many as may be; take it out of one" in refused(
         node, "private", "join", "web1", "back")
     node.job("POST", "/v1/ves/web1/start")
     agree(node, "web1")

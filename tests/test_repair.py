@@ -116,7 +116,7 @@ def test_states_and_words(shared):
     refused = shared.terem("repair", "word", check=False)
     assert refused.returncode == 1 and "stop it first" in refused.stderr
     refused = shared.terem("repair", "word", "--done", check=False)
-    assert refused.returncode == 1 and "not in repair but running" in refused.stderr
+    assert refused.returncode == 1 and "not in repair but running; terem repair word begins it" in refused.stderr
     shared.terem("stop", "-f", "word")
     said = shared.terem("repair", "word").stdout
     assert "in repair" in said and "/repair" in said

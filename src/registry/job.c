@@ -43,7 +43,8 @@ int registry_job_insert(struct registry *r, struct registry_job *j, struct err *
 
 static int not_found(int64_t id, struct err *err)
 {
-    return err_set(err, ERR_NOT_FOUND, "there is no job %" PRId64, id);
+    return err_set(err, ERR_NOT_FOUND,
+                   "there is no job %" PRId64 "; terem jobs list --all shows them", id);
 }
 
 int registry_job_update(struct registry *r, const struct registry_job *j, struct err *err)

@@ -318,8 +318,8 @@ static int read_rest(struct ve_node *node, const json_t *request, struct registr
     if (text && name_check_ve(text, err) < 0)
         return err_wrap(err, "%s", a->address);
     if (other && !str_eq(other->rec.address, a->address))
-        return err_set(err, ERR_EXISTS, "%s: %s is named %s already", a->address,
-                       other->rec.address, text);
+        return err_set(err, ERR_EXISTS, "%s: %s is named %s already; choose another name",
+                       a->address, other->rec.address, text);
     if (host && check_host(host, err) < 0)
         return err_wrap(err, "%s", a->address);
     if (name)
@@ -399,7 +399,8 @@ static int make_room(struct ve_node *node, struct err *err)
     struct ve_address *v = a->n < ADDRESSES_MAX ? reallocarray(a->v, a->n + 1, sizeof(*v)) : NULL;
     if (!v)
         return err_set(err, ERR_EXHAUSTED,
-                       "there are %zu addresses that are given or reserved, as many as may be",
+                       "there are %zu addresses that are given or reserved, as many as may be; "
+                       "remove or release one",
                        a->n);
     a->v = v;
     return 0;

@@ -210,12 +210,13 @@ static int check_new(struct ve_node *node, const struct ve_address_pool *new, st
 {
     const struct ve_addresses *a = &node->addresses;
     if (a->n_pools == POOLS_MAX)
-        return err_set(err, ERR_EXHAUSTED, "there are %d address pools, as many as may be",
-                       POOLS_MAX);
+        return err_set(err, ERR_EXHAUSTED,
+                       "there are %d address pools, as many as may be; remove one", POOLS_MAX);
     for (size_t i = 0; i < a->n_pools; i++) {
         const struct ve_address_pool *p = &a->pools[i];
         if (str_eq(p->rec.name, new->rec.name))
-            return err_set(err, ERR_EXISTS, "there is an address pool of this name already");
+            return err_set(err, ERR_EXISTS,
+                           "there is an address pool of this name already; choose another name");
         if (network_range_overlaps(&p->range, &new->range))
             return err_set(err, ERR_EXISTS,
                            "the network %s overlaps %s of address pool %s; choose another",

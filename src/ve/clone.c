@@ -104,8 +104,9 @@ static int check_source(struct ve *source, const json_t *request, struct ve_snap
     if (snapshot_find(source, snapshot, ret, err) < 0)
         return -err->kind;
     if (!snapshot_has_tree(source, *ret))
-        return err_set(err, ERR_CORRUPT, "%s: cannot clone snapshot %s: its files are missing",
-                       name, snapshot);
+        return err_set(err, ERR_CORRUPT,
+                       "%s: cannot clone snapshot %s: its files are missing; choose another", name,
+                       snapshot);
     return 0;
 }
 

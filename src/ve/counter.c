@@ -34,8 +34,8 @@ int ve_counters_read_some(struct ve *ve, bool network, struct param_counters *re
 {
     ret->n = 0;
     if (!ve_state_is_up(ve->state))
-        return err_set(err, ERR_STATE, "%s: it is %s: nothing is counted", ve->rec.name,
-                       ve_state_name(ve->state));
+        return err_set(err, ERR_STATE, "%s: it is %s: nothing is counted until it is started",
+                       ve->rec.name, ve_state_name(ve->state));
     for (size_t i = 0; i < ARRAY_SIZE(sources); i++)
         if ((network || sources[i] != ve_netlimit_counters) && sources[i](ve, ret, err) < 0)
             return err_wrap(err, "%s: cannot read its counters", ve->rec.name);

@@ -155,7 +155,9 @@ static int change_list(const struct ve_node *node, struct prefix_list *add,
     const struct network_prefix *p = NULL;
     if (network_prefixes_remove(list, away->p, away->n, &p, err) < 0) {
         if (p)
-            err_set(err, ERR_NOT_FOUND, "it has no prefix %s, or that was given twice",
+            err_set(err, ERR_NOT_FOUND,
+                    "it has no prefix %s, or that was given twice; terem network class show tells "
+                    "what it has",
                     network_prefix_text(p, text));
         return -err->kind;
     }
@@ -345,7 +347,8 @@ static int room_for(const struct ve_node *node, const char *name, struct err *er
         n += !node->classes.v[i].removed;
     if (n < NETWORK_CLASSES_MAX)
         return 0;
-    return err_set(err, ERR_EXHAUSTED, "cannot make it: there are %d classes, as many as may be",
+    return err_set(err, ERR_EXHAUSTED,
+                   "cannot make it: there are %d classes, as many as may be; remove one",
                    NETWORK_CLASSES_MAX);
 }
 
@@ -361,7 +364,7 @@ static int change(struct ve_node *node, const char *name, const json_t *changes,
         parse_list(json_object_get(changes, "remove"), id, &away, err) < 0)
         return -err->kind;
     if (add.n == 0 && away.n == 0)
-        return err_set(err, ERR_USAGE, "no prefix was given");
+        return err_set(err, ERR_USAGE, "no prefix was given; name one such as 192.0.2.0/24");
     if (!there && add.n == 0)
         return err_set(err, ERR_NOT_FOUND,
                        "there is no such class; terem network class list shows them");

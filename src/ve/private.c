@@ -363,9 +363,11 @@ static int read_new(struct ve_node *node, const json_t *spec, struct ve_private 
                *owner = json_string_value(json_object_get(spec, "owner")),
                *lack = network_private_lack(node->network);
     if (ve_private_find(node, p->name))
-        return err_set(err, ERR_EXISTS, "there is a private network of this name already");
+        return err_set(err, ERR_EXISTS,
+                       "there is a private network of this name already; choose another name");
     if (node->n_privates == NETWORKS_MAX)
-        return err_set(err, ERR_EXHAUSTED, "there are %d private networks, as many as may be",
+        return err_set(err, ERR_EXHAUSTED,
+                       "there are %d private networks, as many as may be; remove one",
                        NETWORKS_MAX);
     if (lack)
         return err_set(err, ERR_UNSUPPORTED, "%s", lack);

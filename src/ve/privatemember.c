@@ -170,7 +170,8 @@ static int choose_number(const struct ve *ve, const struct ve_private *p, const 
                        who->rec.name, p->name);
     return count < NETWORK_PRIVATE_SIZE
                ? 0
-               : err_set(err, ERR_EXHAUSTED, "private network %s has %d members, as many as may be",
+               : err_set(err, ERR_EXHAUSTED,
+                         "private network %s has %d members, as many as may be; make another",
                          p->name, NETWORK_PRIVATE_SIZE);
 }
 
@@ -261,7 +262,8 @@ int ve_private_join(struct ve_node *node, const char *network, const json_t *req
         return err_set(err, ERR_EXISTS, "%s is in private network %s already", name, p->name);
     unsigned port = next_port(json_object_get(ve->spec, "networks"));
     if (!port)
-        return err_set(err, ERR_EXHAUSTED, "%s is in %d private networks, as many as may be", name,
+        return err_set(err, ERR_EXHAUSTED,
+                       "%s is in %d private networks, as many as may be; take it out of one", name,
                        NETWORK_PRIVATE_PORTS);
     if (check_owner(ve, ve->spec, p, err) < 0 || choose_number(ve, p, address, &number, err) < 0)
         return -err->kind;
@@ -294,7 +296,10 @@ int ve_private_leave(struct ve_node *node, const char *network, const char *name
     if (find_both(node, network, name, &p, &ve, err) < 0)
         return -err->kind;
     if (!ve_private_membership(ve, p->name))
-        return err_set(err, ERR_STATE, "%s is not in private network %s", name, p->name);
+        return err_set(
+            err, ERR_STATE,
+            "%s is not in private network %s; terem network private show %s tells who is", name,
+            p->name, p->name);
     struct network_member was = ve_private_member(ve, p, ve->params);
     if (record(ve, p->name, NULL, err) < 0)
         return err_wrap(err, "%s: cannot leave private network %s", name, p->name);

@@ -42,14 +42,17 @@ static int check_target(struct ve *ve, const json_t *options, struct err *err)
     const char *name = ve->rec.name, *to = target_of(ve, options);
     auto_template struct template *t = NULL;
     if (ve_in_repair(ve))
-        return err_set(err, ERR_STATE, "%s: cannot update: it is in repair; leave that first",
-                       name);
+        return err_set(err, ERR_STATE,
+                       "%s: cannot update: it is in repair; terem repair %s --done leaves that",
+                       name, name);
     if (ve_renew_check(ve->node, options, err) < 0 ||
         template_get(ve->node->templates, to, &t, err) < 0)
         return err_wrap(err, "%s", name);
     if (str_eq(json_string_value(json_object_get(ve->spec, "kind")), "system") &&
         t->start != TEMPLATE_SYSTEM)
-        return err_set(err, ERR_STATE, "%s: it boots an init, and template %s has none", name, to);
+        return err_set(err, ERR_STATE,
+                       "%s: it boots an init, and template %s has none; choose one that has", name,
+                       to);
     return 0;
 }
 

@@ -126,8 +126,8 @@ const struct job_kind job_repair_restart = {
 static int check_done(struct ve *ve, const json_t *options, struct err *err)
 {
     if (!ve_in_repair(ve))
-        return err_set(err, ERR_STATE, "%s: it is not in repair but %s", ve->rec.name,
-                       ve_state_name(ve->state));
+        return err_set(err, ERR_STATE, "%s: it is not in repair but %s; terem repair %s begins it",
+                       ve->rec.name, ve_state_name(ve->state), ve->rec.name);
     return ve_state_check(ve->rec.name, ve->state, VE_EV_STOP, "leave repair", err);
 }
 

@@ -108,7 +108,8 @@ static int merge_rest(struct ve *ve, json_t *spec, const json_t *changes, char n
             if (!text || name_check_ve(text, err) < 0)
                 return text ? -err->kind : err_set(err, ERR_USAGE, "name must be a text");
             if (ve_find(ve->node, text) && ve_find(ve->node, text) != ve)
-                return err_set(err, ERR_EXISTS, "there is a VE named %s already", text);
+                return err_set(err, ERR_EXISTS,
+                               "there is a VE named %s already; choose another name", text);
             if (ve->state != VE_STOPPED && !str_eq(text, ve->rec.name))
                 return err_set(err, ERR_STATE, "stop it before it is renamed");
             str_print(name, NAME_SIZE, "%s", text);

@@ -81,7 +81,9 @@ static int unknown_command(const char *name, struct err *err)
     str_escape(&s, name, strnlen(name, 40));
     for (const char *const *later = command_later; *later; later++)
         if (str_eq(*later, name))
-            return err_set(err, ERR_USAGE, "this version of Terem does not have %s yet", name);
+            return err_set(
+                err, ERR_USAGE,
+                "this version of Terem does not have %s yet; terem help lists what it has", name);
     const char *near = name_suggest(name, next_command, NULL);
     if (near)
         return err_set(err, ERR_USAGE, "there is no command %s; did you mean %s?", str_c(&s), near);

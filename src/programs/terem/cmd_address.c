@@ -450,7 +450,8 @@ static int run_set(struct cli *cli, const struct args *a, struct err *err)
     auto_json json_t *body = json_object(), *address = NULL;
     int r = put_rest(body, a, err);
     if (r == 0 && json_object_size(body) == 0)
-        r = err_set(err, ERR_USAGE, "%.60s: neither --name nor --reverse was given", a->pos[0]);
+        r = err_set(err, ERR_USAGE, "%.60s: neither --name nor --reverse was given; give one",
+                    a->pos[0]);
     if (r == 0)
         r = send(cli, a->pos[0], body, &address, err);
     return r < 0 ? r : answer(cli, address, "changed", err);

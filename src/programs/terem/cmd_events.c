@@ -483,7 +483,9 @@ static int run_events(struct cli *cli, const struct args *a, struct err *err)
         if (r < 0)
             return r;
     }
-    return n < 0 ? (int)n : err_set(err, ERR_UNAVAILABLE, "teremd ended the stream of events");
+    return n < 0 ? (int)n
+                 : err_set(err, ERR_UNAVAILABLE,
+                           "teremd ended the stream of events; begin again when it runs");
 }
 
 static const struct option_spec events_options[] = {

@@ -176,7 +176,8 @@ static int run_class_add(struct cli *cli, const struct args *a, struct err *err)
     auto_json json_t *list = json_array();
     int r = prefixes_of(a, list, err);
     if (r == 0 && json_array_size(list) == 0)
-        r = err_set(err, ERR_USAGE, "class %s: no prefix was given", a->pos[0]);
+        r = err_set(err, ERR_USAGE, "class %s: no prefix was given; name one such as 192.0.2.0/24",
+                    a->pos[0]);
     return r < 0 ? r : change(cli, a, "add", list, "added", err);
 }
 
@@ -213,7 +214,9 @@ static int run_class_remove(struct cli *cli, const struct args *a, struct err *e
         return r;
     if (a->n_pos > 1 || args_has(a, "file")) {
         if (json_array_size(list) == 0)
-            return err_set(err, ERR_USAGE, "class %s: no prefix was given", a->pos[0]);
+            return err_set(err, ERR_USAGE,
+                           "class %s: no prefix was given; name one such as 192.0.2.0/24",
+                           a->pos[0]);
         return change(cli, a, "remove", list, "removed", err);
     }
     return cli_remove(cli, "/v1/network/classes", "class", a->pos[0], err);

@@ -177,7 +177,9 @@ static int find_help(const struct args *a, const struct command **ret_command,
         return 0;
     for (const char *const *later = command_later; *later; later++)
         if (str_eq(*later, str_c(&name)))
-            return err_set(err, ERR_USAGE, "this version of Terem does not have %s yet", *later);
+            return err_set(
+                err, ERR_USAGE,
+                "this version of Terem does not have %s yet; terem help lists what it has", *later);
     if (str_eq(str_c(&name), "parameters"))
         return err_set(err, ERR_USAGE,
                        "parameters are no command; terem params lists them, and terem params KEY "
