@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The same to many VEs: one job, which names each failure, can be cancelled and outlives teremd."""
+import contextlib
 import json
 import os
 import random
+import subprocess
 import time
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from node import PATIENCE, wait_for
 
 MANY = 24
+DEAF = ["/bin/sh", "-c", "trap '' TERM; >/deaf; while :; do sleep 1; done"]
 
 
 @pytest.fixture
@@ -24,6 +27,24 @@ def many(node):
 
 def bulk(node, verb, options=None, **which):
     return node.job("POST", "/v1/bulk", {"verb": verb, "options": options or {}, **which})
+
+
+@contextlib.contextmanager
+def waiting(node, *words):
+    """A command that goes on meanwhile."""
+    with subprocess.Popen([node.cli, "--root", node.root, *words], stdin=subprocess.DEVNULL, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+def make_deaf(node, *names):
+    """Who does not end when asked to."""
+    for name in names:
+        node.ve(name, kind="app", command=DEAF)
+        node.sh(name, "while [ ! -e /deaf ]; do sleep 0.1; done")
 
 
 def states(node):
@@ -390,3 +411,54 @@ def test_command_line(node, many):
 def test_wrong_words(shared, words, said):
     done = shared.terem(*words, check=False)
     assert done.returncode in (2, 125) and said in done.stderr and done.stdout == "", done
+
+
+def test_what_is_cancelled_is_no_success(node):
+    """A kill that came between: the summary names it, and neither the job nor its command has done all."""
+    make_deaf(node, "deaf0", "deaf1", "deaf2")
+    with waiting(node, "stop", "--all", "--timeout", "600") as stop:
+        wait_for(lambda: set(states(node).values()) == {"stopping"})
+        os.kill(node.show("deaf0")["pid"], 9)
+        node.terem("kill", "deaf1")
+        node.terem("kill", "deaf2")
+        said, errors = stop.communicate(timeout=PATIENCE)
+    assert stop.returncode == 1 and said == "deaf0: stopped\n", (said, errors)
+    assert sorted(errors.splitlines()) == ["terem: 2 of 3 were cancelled", "terem: deaf1: cancelled",
+                                           "terem: deaf2: cancelled"], errors
+    [job] = [job for job in node.ok("GET", "/v1/jobs?all=true") if job["kind"] == "bulk"]
+    assert job["state"] == "cancelled" and job["error"]["message"] == "2 of 3 were cancelled", job
+
+
+def test_a_cancelled_job_is_no_success(node):
+    make_deaf(node, "deaf0", "deaf1", "deaf2")
+    with waiting(node, "stop", "--all", "--timeout", "600") as stop:
+        wait_for(lambda: set(states(node).values()) == {"stopping"})
+        [number] = [job["id"] for job in node.ok("GET", "/v1/jobs") if job["kind"] == "bulk"]
+        node.terem("jobs", "cancel", str(number))
+        node.terem("kill", *states(node))
+        said, errors = stop.communicate(timeout=PATIENCE)
+    assert stop.returncode == 1 and "terem: 3 of 3 were cancelled" in errors, (said, errors)
+
+
+def test_stop_behind_starts(node, many):
+    """Those that are on their way up come down again."""
+    node.term()
+    node.setting("workers", 1)
+    node.start()
+    for _ in range(3):
+        start = node.ok("POST", "/v1/bulk", {"verb": "start", "all": True})
+        wait_for(lambda: "starting" in states(node).values() or not node.ok("GET", "/v1/jobs"))
+        job = bulk(node, "stop", all=True)
+        assert job["state"] == "done", job
+        node.ok("GET", f"/v1/jobs/{start['id']}?wait=true")
+        for item in job["result"]["items"]:
+            assert node.state(item["ve"]) == "stopped"
+        bulk(node, "stop", {"force": True}, all=True)
+    # One by itself, and a kill that comes before both.
+    begun = node.ok("POST", "/v1/ves/v00/start")
+    node.job("POST", "/v1/ves/v00/stop")
+    assert node.state("v00") == "stopped" and node.ok("GET", f"/v1/jobs/{begun['id']}")["ended"]
+    for verb in ("start", "stop", "kill"):
+        node.ok("POST", f"/v1/ves/v00/{verb}")
+    wait_for(lambda: not node.ok("GET", "/v1/jobs"))
+    assert node.state("v00") == "stopped"

@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from node import at_rest, wait_for
+from node import PATIENCE, at_rest, wait_for
 
 DEAF = "trap 'echo asked >/asked' TERM"
 GOOD = "trap 'echo asked >/asked; exit 0' TERM"
@@ -176,3 +176,23 @@ def test_shutdown_of_the_machine(one_worker):
     node.start()
     node.terem("node", "stop", "--fast")
     node.daemon.wait(60)
+
+
+def test_stop_of_the_node_asked_again(node):
+    """Whoever asks again waits, too; with --fast what still runs is killed.  Meanwhile many can be killed."""
+    names = [f"deaf{n}" for n in range(4)]
+    make(node, names, DEAF)
+    for name in names:  # longer than any test waits
+        node.ok("POST", f"/v1/ves/{name}/stop", {"timeout": LONG})
+    words = [node.cli, "--root", node.root, "node", "stop"]
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL) as first, \
+         subprocess.Popen(words, stdin=subprocess.DEVNULL) as second:
+        wait_for(lambda: node.ok("GET", "/v1")["state"] == "stopping")
+        assert "terem node stop waits for it" in node.terem("node", "stop", "--no-wait").stdout
+        assert node.json("node", "stop", "--no-wait") == {"stopped": False, "left": []}
+        assert node.terem("start", "--all", check=False).stderr == "terem: the node is stopping\n"
+        assert node.terem("kill", *names[:2]).stdout == f"{names[0]}: killed\n{names[1]}: killed\n"
+        assert states(node, names[2:]) == {"stopping"} and first.poll() is None and second.poll() is None
+        node.terem("node", "stop", "--fast")
+        assert first.wait(PATIENCE) == second.wait(PATIENCE) == 0
+    assert node.daemon.wait(PATIENCE) == 0 and not node.cgroups() and not node.processes()

@@ -237,6 +237,23 @@ def test_a_job_over_many_that_ended_on_a_full_disk(build):
         assert node.state("deaf") == "running"
 
 
+def test_many_are_killed_on_a_full_disk(build):
+    """As one is: their job goes on without its record, and those that follow are not taken for it."""
+    with small(build) as (node, filler):
+        for n in range(3):
+            node.ve(f"web{n}")
+        start_full(node, filler)
+        assert node.api("POST", "/v1/bulk", {"verb": "start", "all": True}).status == 507
+        node.terem("stop", "--all", "--fast")
+        assert {ve["state"] for ve in node.ok("GET", "/v1/ves")} == {"stopped"}
+        assert "bulk goes on without its record" in node.words(10000)
+        os.unlink(filler)
+        node.job("POST", "/v1/bulk", {"verb": "start", "all": True})
+        node.kill()
+        node.start()
+        assert {ve["state"] for ve in node.ok("GET", "/v1/ves")} == {"running"}
+
+
 def test_sleep_on_a_full_disk(build):
     """Who cannot be put to sleep goes on, which is told once, and sleeps when there is room."""
     told = "it cannot be put to sleep yet"

@@ -98,6 +98,8 @@ void request_on_end(void *api_, struct MHD_Connection *conn, void **ctx,
         return;
     bool stop = r->stops_node && r->queued && !api->closing;
     request_free(r);
+    for (r = api->requests; r; r = r->next) /* others that are told the same */
+        stop &= !r->stops_node || r->aborted;
     if (stop)
         uv_stop(api->loop);
 }

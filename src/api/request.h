@@ -106,7 +106,7 @@ struct request {
     int (*take)(struct request *r, int sock, struct err *err); /* after an upgrade */
     bool watch_ended;
     bool waits;      /* counts in api->n_waiting */
-    bool stops_node; /* its answer is the last thing that this daemon does */
+    bool stops_node; /* waits for the node's stop: such answers are the last thing that we do */
     int64_t job;
     bool job_is_subject; /* a failed job is an answer, not an error (GET /v1/jobs/{id}) */
 };
@@ -122,6 +122,7 @@ struct api {
     uv_timer_t timer, tell_timer;
     unsigned handles; /* that are not closed yet */
     bool closing, kicked;
+    bool stopped; /* the node has: whoever asks for that is told at once */
     struct conn *conns;
     unsigned n_conns, n_waiting, limit; /* crowd.c */
     bool crowded;

@@ -70,21 +70,28 @@ int on_param(struct request *r, struct err *err)
 
 /* ---- the end ---- */
 
-static void on_stopped(void *ctx)
+/* request_on_end() stops the loop when the last of these answers has gone out. */
+static void answer_stopped(struct request *r)
 {
-    struct pending *p = ctx;
-    uv_loop_t *loop = p->loop;
-    struct request *r = pending_take(p, NULL);
     struct err err = {0};
-    if (!r) {
-        uv_stop(loop); /* nobody waits for the answer */
-        return;
-    }
-    /* request_on_end() stops the loop when the answer has gone out. */
-    r->stops_node = true;
     json_t *answer = json_pack("{s:b, s:o}", "stopped", 1, "left", ve_node_left(r->api->node));
     if (request_json(r, MHD_HTTP_OK, answer, NULL, &err) < 0)
         request_fail(r, 0, &err);
+}
+
+static void on_stopped(void *ctx)
+{
+    struct api *api = ctx;
+    bool told = false;
+    api->stopped = true;
+    for (struct request *r = api->requests; r; r = r->next) {
+        if (!r->stops_node || r->aborted)
+            continue;
+        answer_stopped(r);
+        told = true;
+    }
+    if (!told)
+        uv_stop(api->loop); /* nobody waits for the answer */
 }
 
 int on_node_setup(struct request *r, struct err *err)
@@ -94,15 +101,18 @@ int on_node_setup(struct request *r, struct err *err)
 
 int on_node_stop(struct request *r, struct err *err)
 {
-    struct pending *p = request_pending(r, -1);
-    if (!p)
-        return err_set(err, ERR_EXHAUSTED, "out of memory");
+    struct api *api = r->api;
     bool force = json_is_true(json_object_get(r->json, "force"));
     json_int_t within = json_integer_value(json_object_get(r->json, "within"));
-    int rc = ve_node_stop(r->api->node, force, within, on_stopped, p, err);
-    if (rc < 0)
-        pending_take(p, NULL);
-    return rc;
+    bool over = api->stopped;
+    r->stops_node = true; /* it may be over when this returns */
+    ve_node_stop(api->node, force, within, on_stopped, api);
+    if (over)
+        answer_stopped(r);
+    if (api->stopped || !json_is_false(json_object_get(r->json, "wait")))
+        return 0;
+    r->stops_node = false;
+    return request_json(r, MHD_HTTP_OK, json_pack("{s:b, s:[]}", "stopped", 0, "left"), NULL, err);
 }
 
 /* ---- templates ---- */

@@ -391,11 +391,10 @@ int ve_pull(struct ve_node *n, const char *name, const json_t *options, int data
     return answer_later(n, fn, ctx, data_fd, err);
 }
 
-int ve_node_stop(struct ve_node *n, bool force, int64_t within_s, void (*done)(void *ctx),
-                 void *ctx, struct err *err)
+void ve_node_stop(struct ve_node *n, bool force, int64_t within_s, void (*done)(void *ctx),
+                  void *ctx)
 {
     n->stopped = done;
     n->stopped_ctx = ctx;
     soon(n);
-    return 0;
 }

@@ -84,7 +84,8 @@ static bool make_way(struct ve *ve)
 {
     struct job *job = ve->job;
     bool ending = job->kind->event == VE_EV_STOP;
-    if (ve->next_job || !(job->kind->cancellable || ending))
+    bool behind = ve->next_job && ve->next_job->kind != &job_stop; /* which it would only hasten */
+    if (behind || !(job->kind->cancellable || ending))
         return false;
     if (job->asking && !job->pid) {
         if (!job->failing)
@@ -107,7 +108,9 @@ static int check_busy(struct ve *ve, const struct job_kind *kind, struct err *er
     if (ve->transfers)
         return err_set(err, ERR_BUSY, "%s: busy: files are copied; try again when that has ended",
                        ve->rec.name);
-    if (!ve->job || (str_eq(kind->name, "kill") && make_way(ve)))
+    /* A stop waits until its VE is up; where that fails it finds it stopped. */
+    bool waits = kind == &job_stop && ve->job && ve->job->kind == &job_start && !ve->next_job;
+    if (!ve->job || waits || (str_eq(kind->name, "kill") && make_way(ve)))
         return 0;
     return ve_refuse_busy(ve, err);
 }
@@ -121,7 +124,7 @@ static int check_ve_job(struct ve *ve, const struct job_kind *kind, const json_t
         return err_set(err, ERR_USAGE, "timeout must be a number of seconds");
     if (check_busy(ve, kind, err) < 0)
         return -err->kind;
-    if (ve->job) /* a kill behind something else: by then it is stopping or stopped */
+    if (ve->job) /* a kill, or a stop behind a start: by then it is up, stopping or stopped */
         return 0;
     if (kind->needs_pool && ve_pool_need(ve, err) < 0)
         return -err->kind;

@@ -170,6 +170,13 @@ static int begin_rows(struct job *job, struct err *err)
     return 0;
 }
 
+bool bulk_unrecorded(struct bulk *b)
+{
+    for (size_t i = 0; i < b->n && b->verb->ends; i++)
+        b->items[i].row.job = 0; /* the number that they had will be another's */
+    return b->verb->ends;
+}
+
 int ve_bulk(struct ve_node *node, const json_t *request, int64_t *ret_job, struct err *err)
 {
     const char *name = json_string_value(json_object_get(request, "verb"));
@@ -182,7 +189,7 @@ int ve_bulk(struct ve_node *node, const json_t *request, int64_t *ret_job, struc
                        name ? name : "");
     if (json_is_array(names) + !!label + is_true(request, "all") != 1)
         return err_set(err, ERR_USAGE, "give one of \"ves\", \"label\" and \"all\"");
-    if (node->stopping)
+    if (node->stopping && !verb->ends)
         return err_set(err, ERR_STATE, "the node is stopping");
     if (verb->check && verb->check(node, options, err) < 0)
         return -err->kind;

@@ -45,6 +45,8 @@ struct bulk {
 
 /* bulk.c */
 void bulk_free(struct bulk *b); /* NULL is fine */
+/* The registry has no room for it.  True: it ends VEs, and goes on without rows. */
+bool bulk_unrecorded(struct bulk *b);
 
 /* After a crash: the same job goes on with what has no end.  A VE that recovery is at work on
  * already is waited for. */

@@ -374,6 +374,8 @@ static void end(struct bulk *b)
             err_set(&e, (enum err_kind)b->items[i].row.error_kind, "%zu of %zu failed%s; first %s",
                     b->failed, b->n, begun < b->n ? ", the rest were not begun" : "",
                     b->items[i].row.error ? b->items[i].row.error : b->items[i].row.name);
+    if (b->cancelled && !e.kind) /* by themselves, such as a stop by a kill that came later */
+        err_set(&e, ERR_CANCELLED, "%zu of %zu were cancelled", b->cancelled, b->n);
     bool many = b->n >= TRIM_FROM;
     job_work_ended(job, e.kind ? &e : NULL);
     if (many)

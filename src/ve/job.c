@@ -255,7 +255,8 @@ void job_run_work(struct job *job)
  * teremd the VE would be found, alive or dead, and dealt with. */
 static bool go_on_unrecorded(struct job *job, struct err *err)
 {
-    if (!job->ve || job->kind->event != VE_EV_STOP || job->kind->begin)
+    bool many = job->bulk && bulk_unrecorded(job->bulk);
+    if (!many && (!job->ve || job->kind->event != VE_EV_STOP || job->kind->begin))
         return false;
     log_error(job->rec.subject, 0, "%s goes on without its record: %s", job->rec.kind, err->text);
     err_clear(err);
@@ -307,7 +308,8 @@ static int record_start(struct job *job, struct err *err)
         }
         if (move)
             ve->state = VE_STOPPING;
-        ve_mark_unsaved(ve);
+        if (ve)
+            ve_mark_unsaved(ve);
     }
     return 0;
 }

@@ -466,13 +466,19 @@ static void on_stop_timer(uv_timer_t *t)
 static void stop_in_time(struct ve_node *node, int64_t within_s)
 {
     uint64_t all = (uint64_t)within_s * 1000, last = STOP_LAST_MS + STOP_EACH_MS * node->n_ves;
-    if (within_s == 0 || !(node->stop_timer = calloc(1, sizeof(*node->stop_timer))))
+    uint64_t ms = all - (last > all / STOP_PART ? all / STOP_PART : last);
+    if (within_s == 0)
         return;
-    uv_timer_init(node->loop, node->stop_timer);
-    node->stop_timer->data = node;
     uv_update_time(node->loop);
-    uv_timer_start(node->stop_timer, on_stop_timer,
-                   all - (last > all / STOP_PART ? all / STOP_PART : last), 0);
+    if (node->stop_timer) { /* 0: it is over */
+        if (uv_timer_get_due_in(node->stop_timer) <= ms)
+            return;
+    } else if ((node->stop_timer = calloc(1, sizeof(*node->stop_timer)))) {
+        uv_timer_init(node->loop, node->stop_timer);
+        node->stop_timer->data = node;
+    }
+    if (node->stop_timer)
+        uv_timer_start(node->stop_timer, on_stop_timer, ms, 0);
 }
 
 json_t *ve_node_left(const struct ve_node *node)
@@ -480,24 +486,27 @@ json_t *ve_node_left(const struct ve_node *node)
     return node->left ? json_incref(node->left) : json_array();
 }
 
-int ve_node_stop(struct ve_node *node, bool force, int64_t within_s, void (*done)(void *ctx),
-                 void *ctx, struct err *err)
+static void stop_begin(struct ve_node *node, void (*done)(void *ctx), void *ctx)
 {
-    if (node->stopping)
-        return err_set(err, ERR_STATE, "the node is stopping already");
     node->stopping = true;
-    node->stop_force = force;
     node->stop_done = done;
     node->stop_ctx = ctx;
-    stop_in_time(node, within_s);
     for (size_t i = 0; i < node->n_open; i++)
         if (!node->open[i]->ve || ve_hidden(node->open[i]->ve))
             ve_job_cancel(node, node->open[i]->rec.id, &(struct err){0});
+}
+
+void ve_node_stop(struct ve_node *node, bool force, int64_t within_s, void (*done)(void *ctx),
+                  void *ctx)
+{
+    node->stop_force |= force;
+    stop_in_time(node, within_s);
+    if (!node->stopping)
+        stop_begin(node, done, ctx);
     for (size_t i = 0; force && i < node->n_ves; i++) /* nobody waits for what was asked before */
         if (node->ves[i]->job && node->ves[i]->job->kind->event == VE_EV_STOP &&
             node->ves[i]->job->kind != &job_kill)
             ve_job_begin(node, job_kill.name, node->ves[i]->rec.name, NULL, &(int64_t){0},
                          &(struct err){0});
     ve_node_stop_step(node);
-    return 0;
 }

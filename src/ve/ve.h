@@ -328,6 +328,8 @@ json_t *ve_node_left(const struct ve_node *node);
 /* Stops every VE (force: kills), then takes network, cgroups and terem-keep away, and calls done:
  * the program may then end with nothing of the instance left running.  within_s: seconds in which
  * all that is to be over: those that take longer, and jobs in their way, are killed in time; 0:
- * each has the time that a stop gives it, and jobs end by themselves. */
-int ve_node_stop(struct ve_node *node, bool force, int64_t within_s, void (*done)(void *ctx),
-                 void *ctx, struct err *err);
+ * each has the time that a stop gives it, and jobs end by themselves.
+ * Asked again while that goes on: it is hastened where force or within_s says so, and the first
+ * caller's done is called. */
+void ve_node_stop(struct ve_node *node, bool force, int64_t within_s, void (*done)(void *ctx),
+                  void *ctx);

@@ -68,7 +68,7 @@ static void show_missed(struct showing *s, const json_t *job)
     const json_t *item;
     json_array_foreach(json_object_get(json_object_get(job, "result"), "items"), i, item)
     {
-        if (!str_eq(cli_text(item, "state"), "cancelled"))
+        if (!str_eq(cli_text(item, "state"), "cancelled") || !cli_is_null(item, "error"))
             show_item(s, job, item);
     }
 }
@@ -98,7 +98,7 @@ static void tell_all(struct cli *cli, const struct bulk *bulk, const char *label
     if (total == 0)
         cli_say(cli, "no VE to %s", bulk->verb);
     else if (failed && cancelled)
-        cli_complain("%zu of %zu failed, and %zu were not begun", failed, total, cancelled);
+        cli_complain("%zu of %zu failed, and %zu were cancelled", failed, total, cancelled);
     else if (failed)
         cli_complain("%zu of %zu failed", failed, total);
     else if (cancelled)

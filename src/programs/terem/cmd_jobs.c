@@ -234,6 +234,7 @@ static int run_node_stop(struct cli *cli, const struct args *a, struct err *err)
     auto_json json_t *body = json_object(), *answer = NULL;
     auto_client struct client *c = NULL;
     json_object_set_new(body, "force", json_boolean(is_forced(a)));
+    json_object_set_new(body, "wait", json_boolean(!args_has(a, "no-wait")));
     if (cli_seconds_put(body, "within", a, err) < 0)
         return -err->kind;
     struct request rq = {.method = "POST", .path = "/v1/node/stop", .body = body};
@@ -251,7 +252,8 @@ static int run_node_stop(struct cli *cli, const struct args *a, struct err *err)
         wait_gone(cli, pidfd);
     if (cli->json && answer)
         return cli_out_json(cli, answer, err);
-    cli_say(cli, args_has(a, "no-wait") ? "the node is stopping" : "the node has stopped");
+    cli_say(cli, args_has(a, "no-wait") ? "the node is stopping; terem node stop waits for it"
+                                        : "the node has stopped");
     size_t i;
     json_t *left;
     json_array_foreach(json_object_get(answer, "left"), i, left)
@@ -267,7 +269,7 @@ static const struct option_spec node_options[] = {
     {"force", 'f', NULL, "kill the VEs at once"},
     {"fast", 0, NULL, "the same as --force"},
     {"within", 'w', "TIME", "kill in time what would not have ended by then"},
-    OPT_NO_WAIT,
+    {"no-wait", 0, NULL, "do not wait: begin it and end"},
     END,
 };
 
@@ -277,10 +279,12 @@ command_row cmd_node_stop = {
     .usage = "",
     .options = node_options,
     .run = run_node_stop,
-    .detail = "All VEs are asked to power off at once, and each has 30 seconds; then it is killed. "
-              "With --within TIME all is over by then: those that would take longer, and jobs in "
-              "their way, are killed in time. So the machine's shutdown stops the VEs "
-              "(terem-ves.service). Waits until teremd has ended. To restart teremd alone, restart "
-              "its service: VEs run on meanwhile.",
+    .detail =
+        "All VEs are asked to power off at once, and each has 30 seconds; then it is killed. "
+        "With --within TIME all is over by then: those that would take longer, and jobs in "
+        "their way, are killed in time. So the machine's shutdown stops the VEs "
+        "(terem-ves.service). Waits until teremd has ended. While that goes on, terem node stop "
+        "again waits for the same, with --fast it kills what still runs, and with --within it "
+        "shortens the time. To restart teremd alone, restart its service: VEs run on meanwhile.",
     .examples = {"terem node stop", "terem node stop --within 2m"},
 };

@@ -255,10 +255,10 @@ static int run_start(struct cli *cli, const struct args *a, struct err *err)
     .complete_more = COMPLETE_VES
 #define LIFE_DETAIL                                                                               \
     "Several VEs are one job of teremd, which works on as many at a time as the machine bears: "  \
-    "fewer while memory or disks stall. Each VE that fails is named on standard error, the "      \
-    "others are done nevertheless (but with --stop-on-failure), and the exit status is 1. With "  \
-    "--all or --label there may be none: that is told, and is no failure. The job goes on after " \
-    "a crash of teremd.\n\n"                                                                      \
+    "fewer while memory or disks stall. Each VE that fails or is cancelled is named on standard " \
+    "error, the others are done nevertheless (but with --stop-on-failure), and the exit status "  \
+    "is 1. With --all or --label there may be none: that is told, and is no failure. The job "    \
+    "goes on after a crash of teremd.\n\n"                                                        \
     "SIGINT (Ctrl-C) ends the waiting, not the work: terem jobs cancel ends the work."
 
 static const struct option_spec life_options[] = {OPT_ALL, OPT_LABEL, OPT_STOP_ON_FAILURE,
