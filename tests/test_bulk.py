@@ -440,6 +440,41 @@ def test_a_cancelled_job_is_no_success(node):
     assert stop.returncode == 1 and "terem: 3 of 3 were cancelled" in errors, (said, errors)
 
 
+def test_waiting_again(node):
+    """The number that --no-wait prints is waited for as the command that began it would: words and exit status."""
+    make_deaf(node, "deaf0", "deaf1", "deaf2")
+    number = node.terem("stop", "deaf0", "deaf1", "--timeout", "600", "--no-wait").stdout.strip()
+    wait_for(lambda: [node.state(name) for name in ("deaf0", "deaf1")] == ["stopping"] * 2)
+    with waiting(node, "jobs", "wait", number) as again:
+        os.kill(node.show("deaf0")["pid"], 9)
+        node.wait_state("deaf0", "stopped")
+        node.terem("kill", "deaf1")
+        said, errors = again.communicate(timeout=PATIENCE)
+    assert again.returncode == 1 and said == "deaf0: stopped\n", (said, errors)
+    assert "terem: 1 of 2 were cancelled" in errors, errors
+    done = node.terem("jobs", "wait", number, check=False)  # also when it is over
+    assert done.returncode == 1 and done.stdout == "deaf0: stopped\n" and "terem: deaf1: cancelled" in done.stderr, done
+    assert node.terem("jobs", "wait", number, "--json", check=False).returncode == 1
+    number = str(json.loads(node.terem("stop", "deaf2", "--timeout", "600", "--no-wait", "--json").stdout)[0]["id"])
+    wait_for(lambda: node.state("deaf2") == "stopping")
+    with waiting(node, "jobs", "wait", number) as again:
+        os.kill(node.show("deaf2")["pid"], 9)
+        said, errors = again.communicate(timeout=PATIENCE)
+    assert again.returncode == 0 and said == "deaf2: stopped\n", (said, errors)
+    assert node.json("jobs", "wait", number)["state"] == "done"
+    done = node.terem("jobs", "wait", "1000000", check=False)
+    assert done.returncode == 1 and "there is no job 1000000" in done.stderr, done
+
+
+def test_waiting_again_for_what_fails(node):
+    node.ve("none", start=False, kind="app", command=["/none"])
+    first = node.terem("start", "none", check=False)
+    number = node.terem("start", "none", "--no-wait").stdout.strip()
+    again = node.terem("jobs", "wait", number, check=False)
+    assert again.returncode == first.returncode == 1
+    assert again.stderr.splitlines()[-1] == first.stderr.splitlines()[-1] and "/none" in again.stderr, again
+
+
 def test_stop_behind_starts(node, many):
     """Those that are on their way up come down again."""
     node.term()

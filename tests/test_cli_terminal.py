@@ -289,7 +289,7 @@ def test_an_interrupt_leaves_the_job(node):
         screen.until(b"slow: ")
         screen.type(b"\x03")
         assert screen.end() == -signal.SIGINT and screen.as_before()  # the loop has ended with it
-        screen.until(rb"job \d+ goes on; see terem jobs, or try terem jobs cancel \d+")
+        screen.until(rb"job (\d+) goes on; terem jobs wait \1 waits for it again, terem jobs cancel \1 ends it")
         assert b"then" not in screen.seen
     assert [job["kind"] for job in node.ok("GET", "/v1/jobs")] == ["stop"]
     node.job("POST", "/v1/ves/slow/kill")

@@ -130,18 +130,18 @@ static int put_which(json_t *request, const struct args *a, const char *label, s
     return cli_label_query(&unused, label, err);
 }
 
-static int watch(struct showing *s, const struct args *a, json_t *request, const char *label,
-                 struct err *err)
+/* request: NULL for a job that was begun before. */
+static int watch(struct showing *s, const char *path, json_t *request, const char *label,
+                 bool no_wait, struct err *err)
 {
     struct cli *cli = s->cli;
     struct work *w = work_new(1);
-    bool no_wait = args_has(a, "no-wait");
-    if (!w || !(w->path = strdup("/v1/bulk"))) {
+    if (!w || !(w->path = strdup(path))) {
         work_free(w, 1);
         return err_set(err, ERR_EXHAUSTED, "out of memory");
     }
     w->subject = s->bulk->verb;
-    w->method = "POST";
+    w->method = request ? "POST" : "GET";
     w->body = json_incref(request);
     w->item = on_item;
     w->ctx = s;
@@ -174,5 +174,12 @@ int bulk_run(struct cli *cli, const struct args *a, const struct bulk *bulk, str
     json_object_set(request, "options", (json_t *)bulk->options);
     if (args_has(a, "stop-on-failure"))
         json_object_set_new(request, "stop_on_failure", json_true());
-    return watch(&s, a, request, label, err);
+    return watch(&s, "/v1/bulk", request, label, args_has(a, "no-wait"), err);
+}
+
+int bulk_wait(struct cli *cli, const char *path, const struct bulk *bulk, struct err *err)
+{
+    auto_json json_t *told = json_object();
+    struct showing s = {.cli = cli, .bulk = bulk, .told = told};
+    return watch(&s, path, NULL, NULL, false, err);
 }

@@ -25,3 +25,10 @@ struct bulk {
  * none, or not one of these alone. */
 int bulk_is_meant(const struct args *a, size_t names, const char *label_option, struct err *err);
 int bulk_run(struct cli *cli, const struct args *a, const struct bulk *bulk, struct err *err);
+/* Waits for one that was begun before, of which path tells; of bulk: verb, words, silent, item. */
+int bulk_wait(struct cli *cli, const char *path, const struct bulk *bulk, struct err *err);
+
+/* What is said of start, stop, … (cmd_life.c), and of exec (cmd_session.c), for who waits again for
+ * such a job: words and item; of another verb nothing is changed. */
+void life_bulk(const char *verb, struct bulk *bulk);
+extern const struct bulk exec_bulk;

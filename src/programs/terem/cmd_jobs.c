@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* jobs list, jobs show, jobs cancel, node stop. */
+/* jobs list, jobs show, jobs wait, jobs cancel, node stop. */
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/number.h"
+#include "bulk.h"
 #include "cli.h"
 #include "command.h"
 #include "text.h"
@@ -160,6 +161,42 @@ command_row cmd_jobs_show = {
         "Prints its state, times, and why it failed. Of a job over many VEs --json tells what "
         "became of each.",
     .examples = {"terem jobs show 12"},
+};
+
+static int run_jobs_wait(struct cli *cli, const struct args *a, struct err *err)
+{
+    static const struct work_words words = {"at work", NULL};
+    auto_str struct str path = str_init(256);
+    auto_json json_t *job = NULL;
+    uint64_t id;
+    int r = job_path(a, "", &path, &id, err);
+    if (r == 0)
+        r = cli_call(cli, "GET", str_c(&path), NULL, &job, err);
+    if (r < 0)
+        return r;
+    bool many = str_eq(cli_text(job, "kind"), "bulk");
+    const char *subject = cli_text(job, "subject"), *verb = many ? subject : cli_text(job, "kind");
+    struct bulk bulk = {.verb = verb, .words = words};
+    if (many && str_eq(verb, exec_bulk.verb))
+        bulk = exec_bulk;
+    else
+        life_bulk(verb, &bulk);
+    return many ? bulk_wait(cli, str_c(&path), &bulk, err)
+                : work_one(cli, subject, "GET", str_steal(&path), NULL, &bulk.words, false, err);
+}
+
+command_row cmd_jobs_wait = {
+    .name = "jobs wait",
+    .summary = "wait for a job that was begun before",
+    .usage = "JOB",
+    .min = 1,
+    .max = 1,
+    .complete = COMPLETE_JOBS,
+    .run = run_jobs_wait,
+    .detail = "As the command that began it waits: how far it is, what became of each VE, and its "
+              "exit status; also of a job that has ended. SIGINT (Ctrl-C) ends the waiting, not "
+              "the work.",
+    .examples = {"terem jobs wait 12"},
 };
 
 static int run_jobs_cancel(struct cli *cli, const struct args *a, struct err *err)

@@ -244,6 +244,22 @@ static int run_life(struct cli *cli, const struct args *a, const struct life *li
     return many ? bulk_run(cli, a, &bulk, err) : run_one(cli, a, life, body, err);
 }
 
+void life_bulk(const char *verb, struct bulk *bulk)
+{
+    static const struct life *const all[] = {&life_start,   &life_stop,    &life_restart,
+                                             &life_kill,    &life_pause,   &life_resume,
+                                             &life_squeeze, &life_destroy, &life_update};
+    for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+        if (!str_eq(all[i]->verb, verb))
+            continue;
+        bulk->words = all[i]->words;
+        if (str_eq(verb, "update")) { /* or only looked, which its items tell */
+            bulk->words.done = "done";
+            bulk->item = show_item_conflicts;
+        }
+    }
+}
+
 static int run_start(struct cli *cli, const struct args *a, struct err *err)
 {
     return run_life(cli, a, &life_start, err);
@@ -259,7 +275,8 @@ static int run_start(struct cli *cli, const struct args *a, struct err *err)
     "error, the others are done nevertheless (but with --stop-on-failure), and the exit status "  \
     "is 1. With --all or --label there may be none: that is told, and is no failure. The job "    \
     "goes on after a crash of teremd.\n\n"                                                        \
-    "SIGINT (Ctrl-C) ends the waiting, not the work: terem jobs cancel ends the work."
+    "SIGINT (Ctrl-C) ends the waiting, not the work: terem jobs wait waits for it "               \
+    "again, and terem jobs cancel ends it."
 
 static const struct option_spec life_options[] = {OPT_ALL, OPT_LABEL, OPT_STOP_ON_FAILURE,
                                                   OPT_NO_WAIT, END};

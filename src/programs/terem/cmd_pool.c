@@ -335,6 +335,7 @@ command_row cmd_pool_move = {
         "point, the VE is whole in one of the two pools. Each snapshot is copied as a whole, also "
         "between pools on btrfs: what snapshots shared takes its space once for each of them "
         "afterwards.\n\n"
-        "SIGINT (Ctrl-C) ends the waiting, not the work: terem jobs cancel ends the work.",
+        "SIGINT (Ctrl-C) ends the waiting, not the work: terem jobs wait waits for it again, and "
+        "terem jobs cancel ends it.",
     .examples = {"terem pool move web1 web2 fast", "terem pool move web1 default --restart"},
 };

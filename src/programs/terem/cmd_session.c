@@ -146,13 +146,15 @@ static int show_output(struct cli *cli, const json_t *item, struct err *err)
     return 0;
 }
 
+const struct bulk exec_bulk = {.verb = "exec",
+                               .words = {"running", "done"},
+                               .silent = true,
+                               .item = show_output,
+                               .label_option = "label"};
+
 static int exec_many(struct cli *cli, const struct args *a, struct err *err)
 {
-    struct bulk bulk = {.verb = "exec",
-                        .words = {"running", "done"},
-                        .silent = true,
-                        .item = show_output,
-                        .label_option = "label"};
+    struct bulk bulk = exec_bulk;
     auto_json json_t *request = json_object();
     if (a->n_pos)
         return err_set(err, ERR_USAGE,

@@ -152,7 +152,7 @@ extern command_row cmd_events;
 /* cmd_files.c */
 extern command_row cmd_push, cmd_pull;
 /* cmd_jobs.c */
-extern command_row cmd_jobs_list, cmd_jobs_show, cmd_jobs_cancel, cmd_node_stop;
+extern command_row cmd_jobs_list, cmd_jobs_show, cmd_jobs_wait, cmd_jobs_cancel, cmd_node_stop;
 /* cmd_life.c */
 extern command_row cmd_start, cmd_stop, cmd_restart, cmd_kill, cmd_pause, cmd_resume, cmd_update,
     cmd_squeeze, cmd_destroy;

@@ -69,6 +69,7 @@ const struct command *const command_table[] = {
     &cmd_density,
     &cmd_jobs_list,
     &cmd_jobs_show,
+    &cmd_jobs_wait,
     &cmd_jobs_cancel,
     &cmd_exec,
     &cmd_enter,

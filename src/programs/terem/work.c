@@ -224,7 +224,9 @@ static void tell(struct run *run, struct work *w)
         const char *done = run->words->done;
         if (run->words->current && json_is_true(json_object_get(result, "current")))
             done = run->words->current;
-        cli_say(run->cli, "%s: %s", w->subject, done ? done : cli_text(w->doc, "text"));
+        if (!done && !*(done = cli_text(w->doc, "text")))
+            done = "done"; /* a job of before tells no more */
+        cli_say(run->cli, "%s: %s", w->subject, done);
     }
     fflush(stdout);
     client_close(w->client);
@@ -294,9 +296,10 @@ static void tell_interrupted(struct run *run)
         if (!w->begun)
             idle++;
         else if (!w->ended && is_job(w->doc))
-            cli_complain("%s: job %" JSON_INTEGER_FORMAT
-                         " goes on; see terem jobs, or try terem jobs cancel %" JSON_INTEGER_FORMAT,
-                         w->subject, cli_int(w->doc, "id"), cli_int(w->doc, "id"));
+            cli_complain(
+                "%s: job %" JSON_INTEGER_FORMAT " goes on; terem jobs wait %" JSON_INTEGER_FORMAT
+                " waits for it again, terem jobs cancel %" JSON_INTEGER_FORMAT " ends it",
+                w->subject, cli_int(w->doc, "id"), cli_int(w->doc, "id"), cli_int(w->doc, "id"));
         else if (!w->ended)
             cli_complain("%s: its job may have begun; see terem jobs", w->subject);
     }
