@@ -138,7 +138,7 @@ static int send_parts(const struct container_plan *plan, pid_t pid, int sock, st
     if ((r = clone_shifted(repair ? repair->tree : plan->tree, userns,
                            MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, &tree, err)) < 0)
         return err_wrap(err, "its writable tree");
-    if ((r = device_tree(plan->id_base, plan->limits->shared, &dev, err)) < 0)
+    if ((r = device_tree(plan->id_base, plan->limits->shared, plan->nesting, &dev, err)) < 0)
         return r;
     if (plan->proc_fs >= 0 && ((r = mount_clone(plan->proc_fs, "", &proc_fs, err)) < 0 ||
                                (r = mount_set(proc_fs, ATTR_SHOWN, 0, err)) < 0))

@@ -42,14 +42,16 @@ static const struct {
 static const struct {
     const char *name;
     mode_t mode;
-    bool host; /* owned by the host's root: nothing in the VE can change it */
+    bool host;    /* owned by the host's root: nothing in the VE can change it */
+    bool nesting; /* only there; else .terem is empty (root.c) */
 } dirs[] = {
-    {"shm", 01777, false},      {"pts", 0755, false},         {"mqueue", 01777, false},
-    {".terem", 0755, true},     {".terem/empty", 0555, true}, {".terem/proc", 0555, true},
-    {".terem/sys", 0555, true},
+    {"shm", 01777, false, false},       {"pts", 0755, false, false},
+    {"mqueue", 01777, false, false},    {".terem", 0755, true, false},
+    {".terem/empty", 0555, true, true}, {".terem/proc", 0555, true, true},
+    {".terem/sys", 0555, true, true},
 };
 
-static int fill(int dev, uid_t base, struct err *err)
+static int fill(int dev, uid_t base, bool nesting, struct err *err)
 {
     for (size_t i = 0; i < ARRAY_SIZE(nodes); i++)
         if (mknodat(dev, nodes[i].name, S_IFCHR | 0666, makedev(nodes[i].major, nodes[i].minor)) <
@@ -62,6 +64,8 @@ static int fill(int dev, uid_t base, struct err *err)
             return err_sys(err, "cannot make link %s", links[i].name);
     for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
         uid_t owner = dirs[i].host ? 0 : base;
+        if (dirs[i].nesting && !nesting)
+            continue;
         if (mkdirat(dev, dirs[i].name, dirs[i].mode) < 0 ||
             fchownat(dev, dirs[i].name, owner, owner, AT_SYMLINK_NOFOLLOW) < 0)
             return err_sys(err, "cannot make directory %s", dirs[i].name);
@@ -83,7 +87,7 @@ static const char *size_option(uint64_t shm_bytes, char buf[48])
     return buf;
 }
 
-int device_tree(uid_t id_base, uint64_t shm_bytes, int *ret_fd, struct err *err)
+int device_tree(uid_t id_base, uint64_t shm_bytes, bool nesting, int *ret_fd, struct err *err)
 {
     char size[48], inodes[32], uid[32], gid[32];
     size_option(shm_bytes, size);
@@ -96,7 +100,7 @@ int device_tree(uid_t id_base, uint64_t shm_bytes, int *ret_fd, struct err *err)
     int r = mount_new("tmpfs", options, MOUNT_ATTR_NOSUID, &fd, err);
     if (r == 0) {
         mode_t mask = umask(0);
-        r = fill(fd, id_base, err);
+        r = fill(fd, id_base, nesting, err);
         umask(mask);
     }
     if (r < 0)

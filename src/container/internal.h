@@ -81,8 +81,9 @@ int message_expect(int sock, enum message_kind kind, uint32_t *ret_value, int *r
 int message_next(int sock, struct message *ret, int *ret_fds, size_t *n_fds, struct err *err);
 void message_fail(int sock, const struct err *why);
 
-/* device.c, caller's side: the tmpfs that becomes /dev, detached, owned by the host. */
-int device_tree(uid_t id_base, uint64_t shm_bytes, int *ret_fd, struct err *err);
+/* device.c, caller's side: the tmpfs that becomes /dev, detached, owned by the host.  nesting: with
+ * places for an uncovered proc and sysfs in .terem, which is empty without it. */
+int device_tree(uid_t id_base, uint64_t shm_bytes, bool nesting, int *ret_fd, struct err *err);
 /* Changes the size of /dev/shm of the VE whose mount namespace the caller is in, in its own user
  * namespace.  Above what the files in it need, else ERR_STATE. */
 int device_resize(uint64_t shm_bytes, struct err *err);

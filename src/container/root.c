@@ -166,14 +166,16 @@ static const struct {
     {"firmware", true, true},
 };
 
-static int hide(int dev, int proc, int sys, struct err *err)
+/* Without nesting .terem itself is empty: each name in /dev takes 1 KB of the machine. */
+static int hide(const struct root_parts *p, int proc, int sys, struct err *err)
 {
+    const char *empty = p->nesting ? ".terem/empty" : ".terem";
     for (size_t i = 0; i < ARRAY_SIZE(hidden); i++) {
         auto_fd int cover = -1;
         int dir = hidden[i].sys ? sys : proc;
         if (faccessat(dir, hidden[i].name, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
             continue;
-        int r = mount_clone(dev, hidden[i].dir ? ".terem/empty" : "null", &cover, err);
+        int r = mount_clone(p->dev, hidden[i].dir ? empty : "null", &cover, err);
         if (r == 0 && hidden[i].dir)
             r = mount_set(cover, MOUNT_ATTR_RDONLY, 0, err);
         if (r == 0)
@@ -218,7 +220,7 @@ static int mount_proc_sys(const struct root_parts *p, int root, struct err *err)
     if (p->cgroup &&
         (r = attach_new("cgroup2", NULL, ATTR_PSEUDO, sys, "fs/cgroup", NULL, err)) < 0)
         return r;
-    if ((r = hide(p->dev, proc, sys, err)) < 0)
+    if ((r = hide(p, proc, sys, err)) < 0)
         return r;
     if (p->proc_fs >= 0 && (r = mount_attach(p->proc_fs, proc, "fs", err)) < 0)
         return r;

@@ -185,6 +185,9 @@ static void test_calls(void **state)
         /* The cover of sysrq-trigger takes what is written to it. */
         check_refused(f->output, (const char *const[]){NULL});
     }
+    /* What it covers directories with; places for an uncovered proc and sysfs are for nesting. */
+    assert_int_equal(fixture_exec(f, "ls -A /dev/.terem /sys/firmware", &e), 0);
+    assert_string_equal(f->output, "/dev/.terem:\n\n/sys/firmware:\n");
 }
 
 static void test_application(void **state)
