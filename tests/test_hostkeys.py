@@ -61,18 +61,29 @@ def test_at_the_first_start(shared, tmp_path):
     assert pull(node, "web1", SSH.format("ed25519")) == seen["web1", "ed25519"]
     assert "ssh_host_rsa_key" not in listed(node, "web1") and "ssh_host_rsa_key.pub" in listed(node, "web1")
     assert listed(node, "web2") == []
+    # Its root makes a state as before the first start, by a new /etc over the old one.
+    node.sh("web2", "busybox cp -a /etc /old; busybox rm -rf /etc; busybox mkdir /etc; cd /old; "
+                    "busybox rm -r ssh; busybox cp -a . /etc; busybox mkdir /etc/ssh")
+    restart(node, "web2")
+    assert listed(node, "web2") == []
+    node.sh("web2", "busybox rm -r /etc/ssh")
+    restart(node, "web2")  # with upper/etc and no upper/etc/ssh
+    node.sh("web2", "busybox mkdir /etc/ssh")
+    assert listed(node, "web2") == []
 
 
 def test_where_nobody_asked(shared):
     """A template without that promise, with keys of its own, or whose directories lead astray."""
     node = shared
     own = entry("etc/ssh/ssh_host_rsa_key", b"own\n", mode=0o600)
+    empty = entry("etc/ssh/ssh_host_ecdsa_key", b"", mode=0o644)
     template(node, "plain", [entry("etc/ssh", kind=tarfile.DIRTYPE)])
-    template(node, "own", LEFT + [own])
+    template(node, "own", LEFT + [own, empty])
     template(node, "bare", [one for one in LEFT if one[0].name != "etc/ssh"])
     template(node, "link", LEFT[:3] + [LEFT[4], entry("etc/ssh", kind=tarfile.SYMTYPE, link="/root")])
     for name in ("plain", "own", "bare", "link"):
         node.ve(name, template=name)
     assert listed(node, "plain") == [] and listed(node, "bare") == []
     assert pull(node, "own", SSH.format("rsa")) == "own\n" and len(listed(node, "own")) == 6
+    assert node.run("own", "/bin/stat", "-c", "%a", SSH.format("ecdsa"))["stdout"] == "600\n"
     assert len(node.run("link", "/bin/ls", "/root")["stdout"].split()) == 6  # inside, where it leads

@@ -184,6 +184,20 @@ def test_killed_while_one_starts(node, moment):
     node.run("web1", "/bin/true")
 
 
+@pytest.mark.parametrize("moment", [0, 0.005, 0.01, 0.02, 0.05])
+def test_killed_while_a_stop_waits(node, moment):
+    """What was asked last holds, also when its turn had not come."""
+    node.ve("web1", start=False)
+    node.api("POST", "/v1/ves/web1/start")
+    assert node.api("POST", "/v1/ves/web1/stop", {"timeout": 0}).status == 202
+    time.sleep(moment)
+    node.kill()
+    node.start()
+    settle(node)
+    truth(node)
+    node.wait_state("web1", "stopped")
+
+
 @pytest.mark.parametrize("moment", [0.05, 0.3, 1, 3])
 def test_killed_while_a_template_is_made(node, moment):
     """Import and build are whole or not there; what they were making goes."""

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 
 #define CONNECTION_MEMORY (32 * 1024) /* of one: its head, and the block of its body */
+#define LEAVING_MOST      100         /* passes in which last words are written */
 
 /* ---- libmicrohttpd on libuv: its epoll descriptor in ours, its timeout in a timer ---- */
 
@@ -31,6 +32,9 @@ static void pump(struct api *api)
         uv_timer_start(&api->timer, on_timer, ms, 0);
     else
         uv_timer_stop(&api->timer);
+    bool more = api->kicked || (uv_is_active((uv_handle_t *)&api->timer) && ms == 0);
+    if (api->leaving && (!more || ++api->leaving > LEAVING_MOST))
+        uv_stop(api->loop);
 }
 
 static void on_timer(uv_timer_t *timer)

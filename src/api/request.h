@@ -122,7 +122,8 @@ struct api {
     uv_timer_t timer, tell_timer;
     unsigned handles; /* that are not closed yet */
     bool closing, kicked;
-    bool stopped; /* the node has: whoever asks for that is told at once */
+    bool stopped;     /* the node has: whoever asks for that is told at once */
+    unsigned leaving; /* not 0: the loop stops when nothing is left to be written; passes */
     struct conn *conns;
     unsigned n_conns, n_waiting, limit; /* crowd.c */
     bool crowded;

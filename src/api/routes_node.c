@@ -90,8 +90,10 @@ static void on_stopped(void *ctx)
         answer_stopped(r);
         told = true;
     }
-    if (!told)
-        uv_stop(api->loop); /* nobody waits for the answer */
+    if (told)
+        return;
+    api->leaving = 1; /* nobody waits for this; others may for the end of the last job */
+    api_kick(api);
 }
 
 int on_node_setup(struct request *r, struct err *err)

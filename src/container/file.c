@@ -100,6 +100,8 @@ static int merge(const struct place *at, const char *name, const struct containe
     int r = read_now(at->root, path + strlen("upper"), most, &now, &len, &like, err);
     if (r < 0)
         return r;
+    if (file->mode && len == 0) /* what an empty one was for nobody knows */
+        like = (struct stat){.st_mode = file->mode};
     if (at->tree >= 0)
         path_open_beneath(at->tree, path, O_PATH | O_NOFOLLOW, 0, &own, &(struct err){0});
     if (!file->merge(now ? now : "", own >= 0, file->text, &text))

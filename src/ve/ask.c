@@ -122,9 +122,10 @@ static int check_ve_job(struct ve *ve, const struct job_kind *kind, const json_t
     const json_t *t = json_object_get(options, "timeout");
     if (t && !json_is_null(t) && (!json_is_integer(t) || json_integer_value(t) < 0))
         return err_set(err, ERR_USAGE, "timeout must be a number of seconds");
+    bool behind = ve->job; /* a start that waits for a worker is ended at once by check_busy() */
     if (check_busy(ve, kind, err) < 0)
         return -err->kind;
-    if (ve->job) /* a kill, or a stop behind a start: by then it is up, stopping or stopped */
+    if (behind) /* a kill, or a stop behind a start: by then it is up, stopping or stopped */
         return 0;
     if (kind->needs_pool && ve_pool_need(ve, err) < 0)
         return -err->kind;

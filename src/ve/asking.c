@@ -123,7 +123,8 @@ static int64_t patience(const struct job *job)
 {
     const json_t *t = json_object_get(job->options, "timeout");
     json_int_t seconds = json_is_integer(t) ? json_integer_value(t) : STOP_TIMEOUT_S;
-    if (!job->kind->asks || json_is_true(json_object_get(job->options, "force")))
+    if (!job->kind->asks || json_is_true(json_object_get(job->options, "force")) ||
+        job->node->stop_force) /* also one that waited for a start */
         return 0;
     uint64_t ms = (uint64_t)(seconds > STOP_MOST_S ? STOP_MOST_S : seconds) * 1000;
     uint64_t now = uv_now(job->node->loop), kills = ve_node_stop_kills(job->node);

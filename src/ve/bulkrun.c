@@ -472,6 +472,8 @@ static void save_cancelled(struct bulk *b)
     struct ve_node *node = b->job->node;
     struct err e;
     json_object_set_new(b->job->options, BULK_CANCELLED, json_true());
+    if (!b->job->stored) /* the disk was full: nothing of it would come back */
+        return;
     if (ve_begin(node, &e) < 0 || job_save_request(b->job, &e) < 0 || ve_commit(node, &e) < 0) {
         ve_rollback(node);
         log_error(NULL, b->job->rec.id, "%s", e.text);

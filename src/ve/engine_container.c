@@ -189,7 +189,7 @@ static int list_files(struct ve *ve, struct parts *p, struct container_plan *pla
         files[plan->n_files++] = (struct container_file){etc_files[i].path, etc_files[i].text,
                                                          .merge = etc_files[i].merge};
     plan->files = files;
-    if (!plan->own_init || p->how->argv || p->rescue >= 0 ||
+    if (!plan->own_init || p->how->argv || p->rescue >= 0 || ve_tree_is_filled(ve) ||
         !firstkeys_wanted(p->layers, p->n_layers, p->tree))
         return 0;
     char comment[NAME_SIZE + 8];

@@ -23,9 +23,9 @@ struct firstkeys {
 };
 
 /* Does the template leave them to the first start, and has nothing been written to /etc/ssh since?
- * layers: n O_PATH directories; tree: what holds upper/.  A VE's root cannot bring back that state,
- * so that it cannot have Terem make keys again and again on the node's time: what it removes leaves
- * a whiteout. */
+ * layers: n O_PATH directories; tree: what holds upper/.  Ask only for a VE that has never been up
+ * and stopped (ve_tree_is_filled()): its root could bring that state back, and have keys made on
+ * the node's time again and again. */
 bool firstkeys_wanted(const int *layers, size_t n, int tree);
 /* Adds FIRSTKEYS_FILES files whose texts are in *keys, to be freed when they have been written. */
 int firstkeys_make(struct firstkeys *keys, const char *comment, struct container_file *files,

@@ -454,6 +454,8 @@ static void on_stop_timer(uv_timer_t *t)
         if (!is_up(ve) || !ve->job || asking_late(ve->job) ||
             ve_job_begin(node, job_kill.name, ve->rec.name, NULL, &id, &e) == 0)
             continue;
+        if (!ve->job)
+            continue;
         ve->job->cancelled = true;
         job_kill_worker(ve->job);
     }
@@ -491,8 +493,9 @@ static void stop_begin(struct ve_node *node, void (*done)(void *ctx), void *ctx)
     node->stopping = true;
     node->stop_done = done;
     node->stop_ctx = ctx;
-    for (size_t i = 0; i < node->n_open; i++)
-        if (!node->open[i]->ve || ve_hidden(node->open[i]->ve))
+    for (size_t i = node->n_open;
+         i-- > 0;) /* one that has not begun goes at once, or others with it */
+        if (i < node->n_open && (!node->open[i]->ve || ve_hidden(node->open[i]->ve)))
             ve_job_cancel(node, node->open[i]->rec.id, &(struct err){0});
 }
 

@@ -79,6 +79,15 @@ static void keep_asked(struct ve_node *node, const struct registry_job *j)
         ve->asked = true;
 }
 
+/* One that waited for a start, and whose turn never came, is still what was asked last. */
+static void keep_waiting_stop(struct ve_node *node, const struct registry_job *j)
+{
+    struct ve *ve = ve_by_id(node, j->ve);
+    if (ve && !j->started && ve->rec.want == VE_RUNNING &&
+        (str_eq(j->kind, job_stop.name) || str_eq(j->kind, job_kill.name)))
+        ve->rec.want = VE_STOPPED;
+}
+
 /* A disk that is full keeps nobody from their daemon: what cannot be recorded is told, and recorded
  * when there is room. */
 static int go_on_without(struct ve_node *node, const char *what, struct err *err)
@@ -100,6 +109,7 @@ static int close_jobs(struct ve_node *node, struct err *err)
     for (size_t i = 0; i < x.n; i++) {
         keep_rollback(node, &x.list[i]);
         keep_asked(node, &x.list[i]);
+        keep_waiting_stop(node, &x.list[i]);
         x.list[i].state = JOB_FAILED;
         x.list[i].ended = ve_now_ms();
         x.list[i].error_kind = ERR_UNAVAILABLE;
@@ -289,6 +299,8 @@ static void recover_one(struct ve *ve, bool booted)
         } else {
             settle_freezer(ve);
             settle_params(ve);
+            if (ve->rec.want == VE_STOPPED)
+                begin_later(ve, "stop");
             ve_first_process_ended(ve); /* it may have ended while nobody watched */
         }
     } else if (ve->state == VE_STOPPED) {
