@@ -48,11 +48,7 @@ static const char finish[] =
     "    ln -sf /dev/null \"etc/systemd/system/$unit\"\n"
     "done\n"
     /* A host key of its own for each VE: made before sshd first looks for it. */
-    "if [ -e usr/sbin/sshd ]; then\n"
-    "    mkdir -p etc/systemd/system/ssh.service.d\n"
-    "    printf '[Service]\\nExecStartPre=\\nExecStartPre=/usr/bin/ssh-keygen -A\\n"
-    "ExecStartPre=/usr/sbin/sshd -t\\n' >" TEMPLATE_HOST_KEYS "\n"
-    "fi\n"
+    TEMPLATE_HOST_KEYS_SCRIPT
     "rm -rf var/lib/apt/lists/* var/cache/apt/*.bin var/log/*.log var/log/apt/* "
     "var/cache/ldconfig/aux-cache\n"
     "mkdir -p var/lib/apt/lists/partial\n"

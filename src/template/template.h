@@ -27,9 +27,16 @@
 #include <sys/types.h>
 
 #define TEMPLATE_LAYERS_MAX 128
-/* In a root: ssh.service makes the host keys that are missing, since the template has none. */
+/* In a root: ssh.service makes the host keys that are missing, since the template has none.  And
+ * lines of a script, in the root's directory, that make it so where there is an sshd. */
 #define TEMPLATE_HOST_KEYS "etc/systemd/system/ssh.service.d/host-keys.conf"
-#define TEMPLATE_DIGEST    72 /* "sha256:" + 64 hex + NUL */
+#define TEMPLATE_HOST_KEYS_SCRIPT                                                    \
+    "if [ -e usr/sbin/sshd ] && [ -d etc/systemd/system ]; then\n"                   \
+    "    mkdir -p etc/systemd/system/ssh.service.d\n"                                \
+    "    printf '[Service]\\nExecStartPre=\\nExecStartPre=/usr/bin/ssh-keygen -A\\n" \
+    "ExecStartPre=/usr/sbin/sshd -t\\n' >" TEMPLATE_HOST_KEYS "\n"                   \
+    "fi\n"
+#define TEMPLATE_DIGEST 72 /* "sha256:" + 64 hex + NUL */
 
 enum template_start {
     TEMPLATE_SYSTEM, /* boots its own init */

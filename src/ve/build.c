@@ -68,11 +68,7 @@ static const char tail[] =
     "[ -z \"$policy\" ] || rm -f /usr/sbin/policy-rc.d\n"
     /* As the base systems have it (template/debian.c): host keys of each VE's own, and nothing to
      * bring up to date at its first start. */
-    "if [ -e /usr/sbin/sshd ] && [ -d /etc/systemd/system ]; then\n"
-    "    mkdir -p /etc/systemd/system/ssh.service.d\n"
-    "    printf '[Service]\\nExecStartPre=\\nExecStartPre=/usr/bin/ssh-keygen -A\\n"
-    "ExecStartPre=/usr/sbin/sshd -t\\n' >/" TEMPLATE_HOST_KEYS "\n"
-    "fi\n"
+    "cd /\n" TEMPLATE_HOST_KEYS_SCRIPT
     "if [ -e /etc/.updated ]; then touch -r /usr /etc/.updated /var/.updated; fi\n";
 
 static char *make_script(const json_t *options)
