@@ -73,6 +73,32 @@ def test_interrupted(node, place, tmp_path, who, running):
     assert "there is nothing to resume" in refused.stderr
 
 
+def test_moved_meanwhile(node, tmp_path):
+    """What is kept for an interrupted backup stays in the pool that the VE has left, and goes from there."""
+    node.job("POST", "/v1/pools", {"name": "other", "driver": "dir"})
+    node.ve("web1")
+    fill_ve(node)
+    node.sh("web1", "echo then >/root/x")
+    for turn in ("resumed", "destroyed"):
+        file, here = tmp_path / turn, node.show("web1")["pool"]
+        end(slow_backup(node, file, size=13_000_000))
+        settle(node)
+        there = "other" if here == "default" else "default"
+        node.terem("pool", "move", "web1", there, "--restart", "--timeout", "0s")
+        node.kill()
+        node.start()
+        assert len(leases(node, here)) == 1 and leases(node, there) == []
+        if turn == "resumed":
+            node.sh("web1", "echo now >/root/x")
+            node.terem("backup", "--resume", "web1", str(file))
+            node.terem("restore", str(file), "web2")
+            with open(os.path.join(upper(node, "web2"), "root/x"), encoding="ascii") as text:
+                assert text.read() == "then\n"
+        else:
+            node.terem("destroy", "--force", "web1")
+        assert leases(node, "default") == leases(node, "other") == []
+
+
 def test_nothing_to_resume(node, tmp_path):
     """What was kept is gone, or is of something else: a sentence says what to do."""
     file = tmp_path / "web1.tzst"

@@ -68,7 +68,7 @@ static int check_resume(struct ve *ve, const json_t *options, struct err *err)
     else if (ve_id != ve->rec.id)
         r = err_set(err, ERR_USAGE, "%s: cannot resume: the file is a backup of %.63s; %s", name,
                     ve_name, again);
-    else if (saved && !backup_lease(ve, saved) && !snapshot_by_id(ve, saved))
+    else if (saved && !backup_tree_pool(ve, saved) && !snapshot_by_id(ve, saved))
         r = err_set(err, ERR_STATE,
                     "%s: cannot resume: what was kept for backup %.8s (for a day) is gone; %s",
                     name, id, again);
@@ -156,6 +156,7 @@ static int begin_lease(struct job *job, struct err *err)
     str_print(s.rec.name, sizeof(s.rec.name), ".backup-%s", id);
     s.spec = snapshot_spec(job->ve, "", NULL);
     json_object_set_new(s.spec, "until", json_integer(ve_now_ms() + LEASE_MS));
+    json_object_set_new(s.spec, "pool", json_string(ve_pool_name(job->ve)));
     json_object_set_new(job->options, "row", s.spec);
     json_object_set_new(job->options, "row_name", json_string(s.rec.name));
     int r = snapshot_save(job->ve, &s, err);
@@ -200,6 +201,19 @@ struct ve_snapshot *backup_lease(const struct ve *ve, int64_t id)
     return NULL;
 }
 
+const char *backup_lease_pool(const struct ve *ve, const struct ve_snapshot *lease)
+{
+    const char *name = text_of(lease->spec, "pool");
+    return name ? name : ve_pool_name(ve);
+}
+
+struct storage_pool *backup_tree_pool(const struct ve *ve, int64_t id)
+{
+    const struct ve_snapshot *s = backup_lease(ve, id);
+    const struct ve_pool *p = s ? ve_pool_find(ve->node, backup_lease_pool(ve, s)) : NULL;
+    return p ? p->pool : NULL;
+}
+
 int backup_lease_add(struct ve *ve, const struct ve_snapshot *s, struct err *err)
 {
     struct ve_snapshot *p = reallocarray(ve->leases, ve->n_leases + 1, sizeof(*p));
@@ -230,6 +244,7 @@ static void drop_lease(struct ve *ve, int64_t id)
 {
     struct err e = {0};
     struct ve_snapshot *s = backup_lease(ve, id);
+    struct storage_pool *pool = backup_tree_pool(ve, id);
     if (!s)
         return;
     if (registry_snapshot_delete(ve->node->registry, id, &e) < 0 && e.kind != ERR_NOT_FOUND) {
@@ -237,7 +252,7 @@ static void drop_lease(struct ve *ve, int64_t id)
         return;
     }
     forget(ve, s);
-    if (ve_pool(ve) && storage_saved_remove(ve_pool(ve), id, &e) < 0)
+    if (pool && storage_saved_remove(pool, id, &e) < 0)
         log_warn(ve->rec.name, 0, "what was kept for a backup: %s", e.text);
     ve_trash_later(ve->node);
 }

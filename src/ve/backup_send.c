@@ -7,6 +7,7 @@
 #include "ve/client.h"
 #include "ve/jobs.h"
 #include "ve/pools.h"
+#include "ve/saved.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -45,7 +46,9 @@ static void sending_done(struct sending *s)
 
 static int open_tree(struct sending *s, int *ret_fd, struct err *err)
 {
-    struct storage_pool *pool = ve_pool(s->ve);
+    struct storage_pool *pool = backup_tree_pool(s->ve, s->job->aim);
+    if (!pool)
+        pool = ve_pool(s->ve);
     return s->job->aim ? storage_saved_open(pool, s->job->aim, ret_fd, err)
                        : storage_open(pool, s->ve->rec.id, ret_fd, err);
 }

@@ -4,7 +4,8 @@
  *
  * They are copied beside what is there, then the record is committed with the new pool's name, then
  * what was left in the old one goes.  The record alone says where a VE is: killed at any instant,
- * recovery removes what lies in the other pool (ve_pool_recover).
+ * recovery removes what lies in the other pool (ve_pool_recover).  What is kept there for a backup
+ * stays: its own row names that pool.
  */
 #include "ve/disk.h"
 #include "ve/internal.h"

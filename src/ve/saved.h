@@ -54,6 +54,10 @@ void schedule_failed(struct ve *ve, const char *kind, const char *why);
 
 /* backup.c */
 struct ve_snapshot *backup_lease(const struct ve *ve, int64_t id);
+/* The pool that it lies in: the VE may have moved to another one since. */
+const char *backup_lease_pool(const struct ve *ve, const struct ve_snapshot *lease);
+/* The same, by number; NULL: there is no such lease, or its pool is not open. */
+struct storage_pool *backup_tree_pool(const struct ve *ve, int64_t id);
 /* Takes its spec. */
 int backup_lease_add(struct ve *ve, const struct ve_snapshot *s, struct err *err);
 void backup_leases_free(struct ve *ve);

@@ -392,10 +392,13 @@ int snapshots_load(struct ve_node *node, struct err *err)
 
 static bool is_known(struct ve_node *node, const char *pool, int64_t id)
 {
-    for (size_t i = 0; i < node->n_ves; i++)
-        if (str_eq(ve_pool_name(node->ves[i]), pool) &&
-            (snapshot_by_id(node->ves[i], id) || backup_lease(node->ves[i], id)))
+    for (size_t i = 0; i < node->n_ves; i++) {
+        const struct ve *ve = node->ves[i];
+        const struct ve_snapshot *lease = backup_lease(ve, id);
+        if ((snapshot_by_id(ve, id) && str_eq(ve_pool_name(ve), pool)) ||
+            (lease && str_eq(backup_lease_pool(ve, lease), pool)))
             return true;
+    }
     return false;
 }
 
@@ -425,8 +428,10 @@ int snapshots_remove_trees(struct ve *ve, struct err *err)
     for (size_t i = 0; ve_pool(ve) && i < ve->n_snapshots; i++)
         if (storage_saved_remove(ve_pool(ve), ve->snapshots[i].rec.id, err) < 0)
             return err_wrap(err, "snapshot %s", ve->snapshots[i].rec.name);
-    for (size_t i = 0; ve_pool(ve) && i < ve->n_leases; i++)
-        if (storage_saved_remove(ve_pool(ve), ve->leases[i].rec.id, err) < 0)
+    for (size_t i = 0; i < ve->n_leases; i++) {
+        struct storage_pool *pool = backup_tree_pool(ve, ve->leases[i].rec.id);
+        if (pool && storage_saved_remove(pool, ve->leases[i].rec.id, err) < 0)
             return err_wrap(err, "what was kept for a backup");
+    }
     return 0;
 }
