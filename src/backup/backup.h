@@ -93,7 +93,7 @@ struct backup_request {
     unsigned threads;               /* 0: one a processor */
     /* Takes all of it; called from another thread. */
     int (*write)(void *ctx, const void *buf, size_t len, struct err *err);
-    backup_progress progress; /* bytes of files so far */
+    backup_progress progress; /* bytes of layers and files so far */
     /* NULL, or: the last word before the trailer makes it whole. */
     int (*last)(void *ctx, struct err *err);
     void *ctx;

@@ -168,7 +168,7 @@ struct make {
     struct links *links;
     struct list_table base;
     struct str list, deleted;
-    uint64_t bytes; /* of files that are done */
+    uint64_t bytes; /* of files and layers that are done */
     uint64_t part;  /* of the one that is not */
     uint64_t told;
     struct backup_made made;
@@ -224,6 +224,8 @@ static int put_layers(struct make *m, struct err *err)
             (r = put_layer(l->root, NULL, to_tar, m, err)) < 0 ||
             (r = tar_member_end(m->tar, err)) < 0)
             return err_wrap(err, "layer %.19s", l->digest);
+        m->bytes += l->size;
+        m->part = 0;
     }
     return 0;
 }

@@ -341,6 +341,53 @@ static void test_layer(void **state)
     assert_int_equal(l.size % 512, 0);
 }
 
+struct told {
+    struct memory m; /* first: what is written goes there */
+    uint64_t bytes;
+    bool back;
+};
+
+static int on_told(void *ctx, uint64_t bytes)
+{
+    struct told *t = ctx;
+    if (bytes == UINT64_MAX)
+        return 0;
+    t->back |= bytes < t->bytes;
+    t->bytes = bytes;
+    return 0;
+}
+
+/* Layers count as files do, and what was told is never taken back. */
+static void test_progress(void **state)
+{
+    struct fixture *f = *state;
+    struct told t = {0};
+    struct backup_made made;
+    fill(f->from);
+    assert_int_equal(unlinkat(f->from, "etc/.wh.no-whiteout", 0), 0);
+    for (unsigned i = 0; i < 600; i++) { /* small ones, of which some are told one by one */
+        char name[16];
+        str_print(name, sizeof(name), "small%u", i);
+        assert_int_equal(mkfifoat(f->from, name, 0600), 0);
+    }
+    struct backup_layer l = {.root = f->from};
+    OK(f, backup_layer_measure(&l, &f->err));
+    const struct backup_request rq = {.root = f->from,
+                                      .taken = time(NULL) + 100,
+                                      .id = ID,
+                                      .manifest = "{\"id\": \"" ID "\"}",
+                                      .layers = &l,
+                                      .n_layers = 1,
+                                      .threads = 1,
+                                      .write = memory_write,
+                                      .progress = on_told,
+                                      .ctx = &t};
+    OK(f, backup_make(&rq, &made, &f->err));
+    assert_false(t.back);
+    assert_true(t.bytes > 17 << 20); /* 9 MiB of the layer and as much of the tree */
+    memory_done(&t.m);
+}
+
 /* ---- archives that want something else than to be restored ---- */
 
 struct evil {
@@ -611,6 +658,7 @@ int main(void)
         T(test_layer),      T(test_incremental), T(test_incremental_copy),
         T(test_hostile),    T(test_bomb),        T(test_bytes),
         T(test_disagree),   T(test_tampered),    T(test_incremental_other),
+        T(test_progress),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -26,6 +26,7 @@ struct sending {
     int tree; /* that is packed, with upper/ in it */
     struct stat tree_st;
     struct backup_measure measure;
+    uint64_t total; /* bytes of its files and of the layers that go with them */
     struct backup_layer layers[TEMPLATE_LAYERS_MAX];
     size_t n_layers;
     struct backup_part part;
@@ -85,7 +86,7 @@ static int on_progress(void *ctx, uint64_t bytes)
     struct sending *s = ctx;
     if (bytes == UINT64_MAX)
         return job_cancel_flag;
-    uint64_t total = s->measure.bytes ? s->measure.bytes : 1;
+    uint64_t total = s->total ? s->total : 1;
     int percent = bytes >= total ? 99 : (int)((double)bytes / (double)total * 100.0);
     char text[96], size[NUMBER_TEXT];
     if (percent == s->percent)
@@ -221,6 +222,9 @@ static int take_base(struct sending *s, const json_t *since, struct err *err)
 static int pack(struct sending *s, int upper, const json_t *m, const char *text, struct err *err)
 {
     struct backup_made made;
+    s->total = s->measure.bytes;
+    for (size_t i = 0; i < s->n_layers; i++)
+        s->total += s->layers[i].size;
     struct backup_request rq = {
         .root = upper,
         .taken = json_integer_value(json_object_get(m, "created")) / 1000,

@@ -282,13 +282,21 @@ static int on_progress(void *ctx, uint64_t bytes)
     return job_progress(t->job, percent, text);
 }
 
-/* Bytes that the file which is read now unpacks to, as its maker counted them. */
-static uint64_t wanted(const struct taking *t)
+/* Bytes that the file which is read now unpacks to, as its maker counted them: in the pool, and in
+ * ret_layers those of the layers in it. */
+static uint64_t wanted(const struct taking *t, uint64_t *ret_layers)
 {
     const json_t *texts = json_object_get(t->job->options, "manifests");
     const char *text = json_string_value(json_array_get(texts, t->file));
-    json_t *m = json_loads(text ? text : "", 0, NULL);
+    json_t *m = json_loads(text ? text : "", 0, NULL), *layer;
     json_int_t bytes = json_integer_value(json_object_get(json_object_get(m, "tree"), "bytes"));
+    size_t i;
+    *ret_layers = 0;
+    json_array_foreach(json_object_get(m, "layers"), i, layer)
+    {
+        json_t *size = json_object_get(json_object_get(layer, "embedded"), "size");
+        *ret_layers += json_integer_value(size) > 0 ? (uint64_t)json_integer_value(size) : 0;
+    }
     json_decref(m);
     return bytes > 0 ? (uint64_t)bytes : 1;
 }
@@ -299,7 +307,8 @@ static int on_manifest(void *ctx, const struct backup_info *info, struct err *er
     struct taking *t = ctx;
     const json_t *texts = json_object_get(t->job->options, "manifests");
     const char *text = json_string_value(json_array_get(texts, t->file));
-    t->total = wanted(t);
+    uint64_t layers;
+    t->total = wanted(t, &layers) + layers;
     return str_eq(text, info->manifest)
                ? 0
                : err_set(err, ERR_USAGE,
@@ -364,6 +373,7 @@ static int take_files(struct taking *t, int upper, struct err *err)
     int r = 0;
     for (t->file = 0; r == 0 && t->file < n; t->file++) {
         struct backup_info info = {0};
+        uint64_t layers;
         struct backup_restore rs = {
             .root = upper,
             .since = t->file ? since : NULL,
@@ -374,7 +384,7 @@ static int take_files(struct taking *t, int upper, struct err *err)
             .progress = on_progress,
             .ctx = t,
         };
-        ve_pool_wait(t->job, pool, wanted(t));
+        ve_pool_wait(t->job, pool, wanted(t, &layers));
         if ((r = limits_of(pool, &rs.limits, err)) < 0 ||
             (r = backup_read(&in, &rs, &info, err)) < 0)
             break;
