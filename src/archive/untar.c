@@ -284,6 +284,8 @@ static int unpack_all(struct unpack *u, struct err *err)
     if (u->in->digest_tells && (!u->last_block || u->last_size % TAR_BLOCK == u->last_block))
         return 0;
     end = (end + TAR_BLOCK - 1) / TAR_BLOCK * TAR_BLOCK;
+    if (u->members && u->members->ret_end)
+        *u->members->ret_end = (uint64_t)end;
     if (end < 0 || u->offset < (uint64_t)end + 2 * TAR_BLOCK)
         return err_set(err, ERR_CORRUPT, "the archive ends too early");
     return 0;

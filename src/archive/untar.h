@@ -34,6 +34,7 @@ struct untar_members {
                    struct err *err);
     int (*file_end)(void *ctx, struct err *err);
     void *ctx;
+    uint64_t *ret_end; /* NULL, or: where the last member's data end, filled up to a block */
 };
 
 /* Reads the source to its very end.  t: from tree_init(); NULL: nothing is written, headers are

@@ -51,6 +51,8 @@ int reader_file(void *ctx, const char *path, const struct tree_entry *e, struct 
     const struct stat st = {.st_mode = e->mode, .st_rdev = e->device};
     const char *to = e->link ? e->link : "";
     struct list_item *item = &r->item;
+    if (r->has_list)
+        return reader_damaged(err, "it goes on behind its list of files");
     *item = (struct list_item){
         .type = e->hard ? 'f' : list_type(&st),
         .mode = e->mode & 07777,

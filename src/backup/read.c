@@ -11,6 +11,8 @@
 #include <string.h>
 #include <zstd.h>
 
+#define TAR_BLOCK 512
+
 /* Exactly len bytes; fewer: *ret_len tells, and it is the end of the file. */
 static int read_up_to(struct reader *r, void *buf, size_t len, size_t *ret_len, struct err *err)
 {
@@ -249,6 +251,8 @@ static int on_begin(void *ctx, const char *name, uint64_t size, struct err *err)
 {
     struct reader *r = ctx;
     bool is_manifest = str_eq(name, MEMBER_MANIFEST);
+    if (r->has_list)
+        return reader_damaged(err, "it goes on behind its list of files");
     if (is_manifest == r->has_manifest)
         return reader_damaged(err, is_manifest ? "it has two manifests" : "it has no manifest");
     uint64_t max = BACKUP_LIST_MAX;
@@ -258,7 +262,7 @@ static int on_begin(void *ctx, const char *name, uint64_t size, struct err *err)
         max = MANIFEST_MAX;
     } else if (str_eq(name, MEMBER_DELETED)) {
         r->member = TO_DELETED;
-    } else if (str_eq(name, MEMBER_LIST) && !r->has_list) {
+    } else if (str_eq(name, MEMBER_LIST)) {
         r->member = TO_LIST;
         r->has_list = true;
     } else if (str_starts(name, MEMBER_LAYER) && strlen(name) == layer + HASH_TEXT - 1 + 4 &&
@@ -370,14 +374,27 @@ void backup_files_done(struct backup_files *f)
 
 int reader_all(struct reader *r, struct err *err)
 {
+    uint64_t end = 0;
     const struct untar_source source = {reader_next, r, false};
-    const struct untar_members members = {MEMBER_ROOT, on_begin,       on_data,         on_end,
-                                          reader_file, reader_content, reader_file_end, r};
+    const struct untar_members members = {
+        .prefix = MEMBER_ROOT,
+        .begin = on_begin,
+        .data = on_data,
+        .end = on_end,
+        .file = reader_file,
+        .content = reader_content,
+        .file_end = reader_file_end,
+        .ctx = r,
+        .ret_end = &end,
+    };
     int e = reader_open(r, err);
     if (e < 0 || (e = reader_head(r, err)) < 0 || (e = untar(&source, r->tree, &members, err)) < 0)
         return e;
     if (!r->has_manifest || !r->has_list || r->list.failed || r->list_size != r->list.len)
         return reader_damaged(err, "its list of files");
+    /* Where backup_list() reads it. */
+    if (r->list_at != end - (r->list.len + TAR_BLOCK - 1) / TAR_BLOCK * TAR_BLOCK)
+        return reader_damaged(err, "its trailer, which has another place for its list of files");
     return 0;
 }
 

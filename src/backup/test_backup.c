@@ -526,6 +526,60 @@ static void test_disagree(void **state)
     }
 }
 
+/* The trailer, and the chain of all before it. */
+static uint8_t *trailer_of(const struct memory *m, uint8_t chain[HASH_RAW], uint64_t *ret_len)
+{
+    char id[BACKUP_ID];
+    struct frame_info fr;
+    uint8_t *p = m->buf + FILE_HEAD;
+    assert_true(format_head_read(m->buf, id, chain));
+    while (format_tag(p, ret_len) == TAG_FRAME) {
+        assert_true(format_frame_read(p, *ret_len, &fr, chain));
+        p += *ret_len + fr.packed;
+    }
+    assert_int_equal(format_tag(p, ret_len), TAG_TRAILER);
+    return p;
+}
+
+/* Whoever reads the list by the trailer alone must read the list that was checked. */
+static void test_list_at(void **state)
+{
+    struct fixture *f = *state;
+    uint8_t chain[HASH_RAW], *p;
+    uint64_t len;
+    struct trailer t;
+    fill(f->from);
+    OK(f, make(f->from, ID, NULL, 0, NULL, &f->m, &f->err));
+    p = trailer_of(&f->m, chain, &len);
+    assert_true(format_trailer_read(p, len, chain, &t));
+    uint8_t *at = p + SKIP_HEAD + 4 + 2 * 8; /* the low byte of list_at */
+    *at ^= 1;
+    hash_bytes(chain, HASH_RAW, p, len - HASH_RAW, p + len - HASH_RAW);
+    assert_true(format_trailer_read(p, len, chain, &t));
+    assert_int_equal(restore(&f->m, -1, NULL, &f->info, &f->err), -ERR_CORRUPT);
+    assert_non_null(strstr(f->err.text, "another place"));
+}
+
+/* What comes behind the list would be in no list. */
+static void test_behind_list(void **state)
+{
+    struct fixture *f = *state;
+    static const struct evil cases[] = {
+        {"terem/list", '0'}, {"root/late", '5'}, {"terem/deleted", '0'}};
+    const struct evil list = {"terem/list", '0'};
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        uint8_t tar[2048] = {0};
+        struct memory m = {0};
+        size_t n = evil_header(tar, &list);
+        n += evil_header(tar + n, &cases[i]);
+        OK(f, wrap(tar, n + 1024, 0, &m, &f->err));
+        f->err = (struct err){0};
+        assert_int_equal(restore(&m, -1, NULL, &f->info, &f->err), -ERR_CORRUPT);
+        assert_non_null(strstr(f->err.text, "behind its list"));
+        memory_done(&m);
+    }
+}
+
 /* The tar in it, without the manifest; the size of its list of files. */
 static uint8_t *unpacked(const struct memory *m, size_t *ret_len, uint64_t *ret_list)
 {
@@ -658,7 +712,7 @@ int main(void)
         T(test_layer),      T(test_incremental), T(test_incremental_copy),
         T(test_hostile),    T(test_bomb),        T(test_bytes),
         T(test_disagree),   T(test_tampered),    T(test_incremental_other),
-        T(test_progress),
+        T(test_progress),   T(test_list_at),     T(test_behind_list),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

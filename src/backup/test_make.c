@@ -261,5 +261,7 @@ int wrap(const void *tar, size_t len, uint64_t list, struct memory *out, struct 
         return r;
     pack_entry(p, "root/");
     r = pack_add(p, tar, len, err);
-    return r < 0 ? r : pack_end(p, 0, list, &packed, err);
+    /* before the end marker */
+    uint64_t at = pack_plain(p) - 1024 - (list + 511) / 512 * 512;
+    return r < 0 ? r : pack_end(p, at, list, &packed, err);
 }

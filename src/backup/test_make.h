@@ -31,5 +31,5 @@ int restore(const struct memory *from, int root, const char *since, struct backu
 /* A memfd with the bytes. */
 int memory_fd(const struct memory *m);
 /* A backup of any bytes behind the manifest, with good sums: end marker and list, which is so
- * large, are the caller's. */
+ * large and the last member, are the caller's. */
 int wrap(const void *tar, size_t len, uint64_t list, struct memory *out, struct err *err);
