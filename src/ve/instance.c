@@ -5,8 +5,9 @@
  *
  * The default instance is 0.  Another one claims a number by a symlink
  * /run/terem-instances/<number> → its root directory (making a symlink is atomic), and keeps the
- * number in its registry so that its VEs keep their addresses.  A claim whose directory is gone
- * may be taken over; all of this under a lock.
+ * number in its registry so that its VEs keep their addresses.  A claim that it has wins over what
+ * the registry tells, which may be an older copy.  A claim whose directory is gone may be taken
+ * over; all of this under a lock.
  */
 #include "ve/instance.h"
 
@@ -59,8 +60,6 @@ static int claim(int claims, unsigned n, const char *root, struct err *err)
     char name[12], owner[PATH_MAX];
     struct stat st;
     if (owner_of(claims, n, name, owner)) {
-        if (str_eq(owner, root))
-            return 1;
         if (stat(owner, &st) == 0 || errno != ENOENT)
             return 0;
         unlinkat(claims, name, 0);
@@ -68,6 +67,16 @@ static int claim(int claims, unsigned n, const char *root, struct err *err)
     if (symlinkat(root, claims, name) < 0)
         return err_sys(err, "cannot claim instance number %u in " CLAIMS, n);
     return 1;
+}
+
+/* The number that this root has already, by which its things in the kernel are known; 0: none. */
+static unsigned claimed_by(int claims, const char *root)
+{
+    char name[12], owner[PATH_MAX];
+    for (unsigned n = 1; n <= VE_INSTANCE_MAX; n++)
+        if (owner_of(claims, n, name, owner) && str_eq(owner, root))
+            return n;
+    return 0;
 }
 
 int ve_instance_claim(const struct place *place, unsigned wish, unsigned *ret, struct err *err)
@@ -80,8 +89,10 @@ int ve_instance_claim(const struct place *place, unsigned wish, unsigned *ret, s
     int r = lock_claims(true, &claims, err);
     if (r < 0)
         return r;
-    r = wish >= 1 && wish <= VE_INSTANCE_MAX ? claim(claims, wish, place->root, err) : 0;
-    unsigned n = wish;
+    unsigned n = claimed_by(claims, place->root);
+    r = n != 0;
+    if (r == 0 && wish >= 1 && wish <= VE_INSTANCE_MAX)
+        r = claim(claims, n = wish, place->root, err);
     for (unsigned i = 1; r == 0 && i <= VE_INSTANCE_MAX; i++)
         r = claim(claims, n = i, place->root, err);
     if (r == 0)

@@ -11,7 +11,7 @@
 
 #define VE_INSTANCE_MAX 40
 
-/* wish: the number from the registry, or 0. */
+/* wish: the number from the registry, or 0; a claim that the root has already is kept. */
 int ve_instance_claim(const struct place *place, unsigned wish, unsigned *ret, struct err *err);
 void ve_instance_release(const struct place *place, unsigned n);
 /* Is there a claim of any other instance that still has its directory, after ours was released? */

@@ -90,9 +90,34 @@ static void test_race(void **state)
     munmap(all, sizeof(*all));
 }
 
+/* An older registry tells no number, or one from before: what runs is known by the claim's. */
+static void test_own_claim_wins(void **state)
+{
+    char dir[] = "/tmp/terem-instances-XXXXXX";
+    struct place a = {0}, b = {0};
+    unsigned of_a, of_b, again;
+    assert_non_null(mkdtemp(dir));
+    str_print(a.root, sizeof(a.root), "%s/a", dir);
+    str_print(b.root, sizeof(b.root), "%s/b", dir);
+    mkdir(a.root, 0700);
+    mkdir(b.root, 0700);
+    assert_int_equal(ve_instance_claim(&a, 0, &of_a, NULL), 0);
+    assert_int_equal(ve_instance_claim(&b, 0, &of_b, NULL), 0);
+    ve_instance_release(&a, of_a);
+    for (unsigned wish = 0; wish <= of_a; wish += of_a) {
+        assert_int_equal(ve_instance_claim(&b, wish, &again, NULL), 0);
+        assert_int_equal(again, of_b);
+    }
+    ve_instance_release(&b, of_b);
+    rmdir(a.root);
+    rmdir(b.root);
+    rmdir(dir);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_race)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_race),
+                                       cmocka_unit_test(test_own_claim_wins)};
     if (geteuid() != 0) {
         puts("1..0 # SKIP claims lie in /run: needs root");
         return 0;
