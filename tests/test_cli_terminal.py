@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import struct
 import subprocess
@@ -281,6 +282,21 @@ def test_deleting_all_snapshots_asks(ve):
     with Screen(ve, "snapshot", "delete", "box", "--all", "--yes") as screen:
         assert screen.end() == 0 and b"[y/N]" not in screen.seen
     assert ve.ok("GET", "/v1/ves/box/snapshots") == []
+
+
+def test_node_stop_counts_what_runs(node):
+    """Neither the stopped nor the broken are waited for."""
+    for name, start in (("up", True), ("down", False), ("lost", False)):
+        node.ve(name, start=start)
+    node.api("PUT", "/v1/ves/lost/files?path=/root/x", "mine", {"Content-Type": "application/octet-stream"})
+    tree = os.path.join(node.pool(), str(node.show("lost")["id"]))
+    node.kill()
+    shutil.rmtree(tree)
+    node.start()
+    assert node.state("lost") == "broken"
+    with Screen(node, "node", "stop", "--within", "1m") as screen:
+        assert screen.end() == 0
+        assert b"waiting until 1 VE has stopped;" in screen.seen, screen.seen
 
 
 def test_an_interrupt_leaves_the_job(node):

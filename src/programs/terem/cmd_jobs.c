@@ -253,9 +253,13 @@ static void say_how_many(struct cli *cli)
     size_t i, n = 0;
     json_t *ve;
     if (cli->quiet || !isatty(STDERR_FILENO) ||
-        cli_call(cli, "GET", "/v1/ves", NULL, &ves, &(struct err){0}) < 0)
+        cli_list_ves(cli, NULL, "state", &ves, &(struct err){0}) < 0)
         return;
-    json_array_foreach(ves, i, ve) n += !str_eq(cli_text(ve, "state"), "stopped");
+    json_array_foreach(ves, i, ve)
+    {
+        const char *state = cli_text(ve, "state");
+        n += !str_eq(state, "stopped") && !str_eq(state, "broken");
+    }
     if (n)
         fprintf(stderr, "waiting until %zu VE%s stopped; terem kill VE ends one at once\n", n,
                 n == 1 ? " has" : "s have");
