@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Man pages and completion: written by the program, readable by their readers."""
+import glob
 import json
 import os
 import re
@@ -179,6 +180,19 @@ def test_bash_completes(shared, cli):
     assert not os.path.exists("/tmp/terem-bad")
     assert complete(cli, "terem", "template", "build", "b") == ["busybox"]
     assert complete(cli, "terem", "events", "--type", "snap") == ["snapshot"]
+
+
+def test_every_type_of_event_is_named(shared, cli):
+    """What teremd tells stands in the document, and its groups complete what follows --type."""
+    schema = shared.ok("GET", "/v1/openapi.json")["components"]["schemas"]["Event"]["properties"]["type"]
+    types = schema["description"].split(", ")
+    offered = complete(cli, "terem", "events", "--type", "")
+    assert sorted(offered) == sorted({kind.split(".")[0] for kind in types} - {"events"})
+    told = set()
+    for path in glob.glob(os.path.join(TOP, "src/ve/*.c")):
+        with open(path, encoding="utf-8") as file:
+            told |= set(re.findall(rf'"((?:{"|".join(offered)})\.[a-z_-]+)"', file.read()))
+    assert told and told <= set(types), told - set(types)
 
 
 def test_bash_divides_at_colons_and_equal_signs(shared, cli):

@@ -491,7 +491,8 @@ static int run_events(struct cli *cli, const struct args *a, struct err *err)
 static const struct option_spec events_options[] = {
     {"ve", 0, "NAME", "only what happens to this VE", COMPLETE_VES},
     {"type", 0, "TYPE", "only events of this type, or of this group: ve.state, ve", COMPLETE_WORDS,
-     "ve job template profile class port address address-pool snapshot pool node lxcfs"},
+     "ve job template profile class port address address-pool private-network snapshot pool node "
+     "lxcfs"},
     {"progress", 0, NULL, "also each step of a job"},
     END,
 };

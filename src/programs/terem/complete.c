@@ -161,8 +161,9 @@ static int run_complete(struct cli *cli, const struct args *a, struct err *err)
 command_row cmd_complete = {
     .name = "_complete",
     .summary = "print the words that may stand here",
-    .usage = "ves|templates|bases|profiles|classes|pools|address-pools|ports|addresses|"
-             "destinations|jobs|params|assignments|labels|commands|words [GROUP]|snapshots VE",
+    .usage =
+        "ves|templates|bases|profiles|classes|pools|address-pools|private-networks|ports|"
+        "addresses|destinations|jobs|params|assignments|labels|commands|words [GROUP]|snapshots VE",
     .min = 1,
     .max = 3,
     .run = run_complete,
