@@ -128,8 +128,12 @@ def test_what_no_ve_could_take_is_refused_once(shared, verb, options, said):
 
 @pytest.mark.parametrize("label", ["", "tier", "=web"])
 def test_a_label_without_key_or_value_is_refused(shared, label):
-    answer = shared.api("POST", "/v1/bulk", {"verb": "stop", "label": label})
-    assert answer.status == 400 and "a key and a value, such as tier=web" in answer.json["error"]["message"], answer
+    asked = [("POST", "/v1/bulk", {"verb": "stop", "label": label})]
+    asked += [("GET", f"/v1/{what}?label={label}", None) for what in ("ves", "counters", "usage")]
+    for method, path, body in asked:
+        answer = shared.api(method, path, body)
+        assert answer.status == 400, (path, answer)
+        assert "a key and a value, such as tier=web" in answer.json["error"]["message"], (path, answer)
 
 
 def test_exec(node, many):

@@ -33,8 +33,10 @@ static void add_path_parameters(json_t *list, const char *pattern)
 
 static json_t *parameters(const struct route *route)
 {
-    static const char *const types[] = {
-        [QUERY_TEXT] = "string", [QUERY_BOOL] = "boolean", [QUERY_COUNT] = "integer"};
+    static const char *const types[] = {[QUERY_TEXT] = "string",
+                                        [QUERY_BOOL] = "boolean",
+                                        [QUERY_COUNT] = "integer",
+                                        [QUERY_LABEL] = "string"};
     json_t *list = json_array();
     add_path_parameters(list, route->pattern);
     for (size_t i = 0; i < QUERY_MAX && route->query[i].key; i++) {

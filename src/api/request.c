@@ -318,6 +318,13 @@ static const char *next_query_key(void *ctx, size_t i)
     return i < QUERY_MAX ? route->query[i].key : NULL;
 }
 
+int request_check_label(const char *text, struct err *err)
+{
+    if (*text == '=' || !strchr(text, '='))
+        return err_set(err, ERR_USAGE, "label must be a key and a value, such as tier=web");
+    return 0;
+}
+
 static int check_query_value(const struct query_row *row, const char *value, struct err *err)
 {
     uint64_t n;
@@ -325,7 +332,7 @@ static int check_query_value(const struct query_row *row, const char *value, str
         return err_set(err, ERR_USAGE, "the query's \"%s\" must be true or false", row->key);
     if (row->type == QUERY_COUNT && number_parse(value, 0, UINT32_MAX, &n, err) < 0)
         return err_wrap(err, "the query's \"%s\"", row->key);
-    return 0;
+    return row->type == QUERY_LABEL ? request_check_label(value, err) : 0;
 }
 
 static int check_query(const struct request *r, struct err *err)

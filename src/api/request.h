@@ -33,7 +33,7 @@ enum route_flag {
     ROUTE_WAIT = 1 << 3     /* is answered when something else has come about */
 };
 
-enum query_type { QUERY_TEXT, QUERY_BOOL, QUERY_COUNT };
+enum query_type { QUERY_TEXT, QUERY_BOOL, QUERY_COUNT, QUERY_LABEL };
 
 struct query_row {
     const char *key;
@@ -151,6 +151,8 @@ int request_file(struct request *r, int fd, const char *type, struct MHD_Respons
 const char *request_header(struct request *r, const char *name);
 bool request_accepts(struct request *r, const char *type);
 bool request_flag(struct request *r, const char *key);
+/* "tier=web": ERR_USAGE without a key or without "=". */
+int request_check_label(const char *text, struct err *err);
 /* Wakes a waiting request: its handler's answer is there, or it was aborted. */
 void request_resume(struct request *r);
 /* Suspends; while waiting, a client that hangs up aborts the request. */

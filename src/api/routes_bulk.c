@@ -41,9 +41,8 @@ int on_bulk(struct request *r, struct err *err)
         str_eq(json_string_value(json_object_get(r->json, "verb")), "set"))
         return err_set(err, ERR_USAGE, "many VEs cannot have one name");
     const char *label = json_string_value(json_object_get(r->json, "label"));
-    if (label && (*label == '=' || !strchr(label, '=')))
-        return err_set(err, ERR_USAGE, "label must be a key and a value, such as tier=web");
-    if (ve_bulk(r->api->node, r->json, &job, err) < 0)
+    if ((label && request_check_label(label, err) < 0) ||
+        ve_bulk(r->api->node, r->json, &job, err) < 0)
         return -err->kind;
     r->job_is_subject = true; /* that some failed is an answer, with which and why */
     return api_job_answer(r, job, err);
