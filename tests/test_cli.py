@@ -33,6 +33,18 @@ def test_refusals_name_the_next_step(node):
             (("repair", "one", "--done"), "not in repair but stopped; terem repair one begins it")):
         refused = node.terem(*words, check=False)
         assert refused.returncode == 1 and says in refused.stderr, refused
+    ended = str(node.job("POST", "/v1/ves/one/start")["id"])
+    refused = node.terem("jobs", "cancel", ended, check=False)
+    assert refused.stderr == f"terem: job {ended} has ended already; terem jobs show {ended} tells how\n", refused
+
+
+def test_a_template_that_cannot_be_is_refused_before_it_begins(shared):
+    for words, status, says in (
+            (("ubuntu",), 1, 'there is no base system "ubuntu"; there are busybox, debian-12 and debian-13'),
+            (("debian12", "--name", "x"), 1, 'there is no base system "debian12"; did you mean debian-12?'),
+            (("busybox", "--name", "x", "-i", "nginx"), 2, "busybox has no packages to include; build debian-12 or debian-13")):
+        refused = shared.terem("template", "build", *words, check=False)
+        assert (refused.returncode, refused.stdout, refused.stderr) == (status, "", f"terem: {says}\n"), refused
 
 
 def test_list_by_state(node):

@@ -47,9 +47,6 @@ static int open_busybox(struct stream **ret, int *ret_fd, struct err *err)
 static int build_busybox(struct template_store *s, const struct template_request *rq,
                          const struct tree_limits *limits, struct err *err)
 {
-    if (rq->include)
-        return err_set(err, ERR_USAGE,
-                       "busybox has no packages to include; build debian-12 or debian-13");
     auto_fd int tar = -1;
     auto_stream struct stream *in = NULL;
     int r = open_busybox(&in, &tar, err);
@@ -135,8 +132,15 @@ static const char *next_base(void *ctx, size_t i)
     return i < ARRAY_SIZE(bases) ? bases[i] : NULL;
 }
 
-static int unknown_base(const char *base, struct err *err)
+int template_build_check(const char *base, bool packages, struct err *err)
 {
+    if (str_eq(base, "busybox"))
+        return packages
+                   ? err_set(err, ERR_USAGE,
+                             "busybox has no packages to include; build debian-12 or debian-13")
+                   : 0;
+    if (debian_find(base))
+        return 0;
     auto_str struct str s = str_init(512);
     str_escape(&s, base, strnlen(base, 64));
     const char *near = name_suggest(base, next_base, NULL);
@@ -157,14 +161,10 @@ int template_build(struct template_store *s, const char *base, const struct temp
     int r = store_check_name(s, rq, err);
     if (r < 0)
         return r;
-    if ((r = store_limits(s, rq, &limits, err)) == 0) {
+    if ((r = template_build_check(base, rq->include, err)) == 0 &&
+        (r = store_limits(s, rq, &limits, err)) == 0) {
         const struct debian *d = debian_find(base);
-        if (str_eq(base, "busybox"))
-            r = build_busybox(s, rq, &limits, err);
-        else if (d)
-            r = build_debian(s, d, rq, &limits, err);
-        else
-            r = unknown_base(base, err);
+        r = d ? build_debian(s, d, rq, &limits, err) : build_busybox(s, rq, &limits, err);
     }
     return r < 0 ? err_wrap(err, "%s: cannot build the template", rq->name) : 0;
 }

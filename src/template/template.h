@@ -97,6 +97,8 @@ struct template_request {
     uint64_t max_bytes;   /* of file data; 0: what is free, less a reserve */
     uint64_t max_entries; /* 0: 5,000,000 */
 };
+/* Is there a base system of this name, and does it take packages if some are asked for? */
+int template_build_check(const char *base, bool packages, struct err *err);
 /* base: "busybox", "debian-12", "debian-13". */
 int template_build(struct template_store *s, const char *base, const struct template_request *rq,
                    struct err *err);

@@ -17,8 +17,10 @@ static int check_free(const struct ve_node *node, const struct job_kind *kind, c
         const struct job *job = node->open[i];
         if (!job->kind->of_ve && !job->bulk && job->kind->of_pool == kind->of_pool &&
             str_eq(job->rec.subject, subject))
-            return err_set(err, ERR_BUSY, "%s %s is busy: job %" PRId64 " (%s) is at work", what,
-                           subject, job->rec.id, job->rec.kind);
+            return err_set(err, ERR_BUSY,
+                           "%s %s is busy: job %" PRId64 " (%s) is at work; try again when it has "
+                           "ended",
+                           what, subject, job->rec.id, job->rec.kind);
     }
     return 0;
 }
@@ -66,7 +68,11 @@ static int check_template_job(struct ve_node *node, const struct job_kind *kind,
                                                        : "import";
     if (!json_is_string(json_object_get(options, key)))
         return err_set(err, ERR_USAGE, "the field \"%s\" is missing", key);
-    return check_include(options, err);
+    if (check_include(options, err) < 0)
+        return -err->kind;
+    const char *base = json_string_value(json_object_get(options, "build"));
+    bool packages = json_array_size(json_object_get(options, "include")) > 0;
+    return base ? template_build_check(base, packages, err) : 0;
 }
 
 int ve_refuse_busy(const struct ve *ve, struct err *err)

@@ -501,7 +501,8 @@ int ve_job_cancel(struct ve_node *node, int64_t id, struct err *err)
         if (ve_job_show(node, id, &ended, err) < 0)
             return -err->kind;
         json_decref(ended);
-        return err_set(err, ERR_STATE, "job %lld has ended already", (long long)id);
+        return err_set(err, ERR_STATE, "job %lld has ended already; terem jobs show %lld tells how",
+                       (long long)id, (long long)id);
     }
     if (!job->kind->cancellable)
         return err_set(err, ERR_STATE, "job %lld (%s) cannot be cancelled; it ends by itself",

@@ -66,11 +66,12 @@ static const char *next_step(enum ve_state s, enum ve_event e)
 {
     if (s == VE_STARTING || s == VE_STOPPING)
         return "; try again when that has ended";
+    if (s == VE_BROKEN)
+        return "; stop it to have it put right, or destroy it";
     switch (e) {
     case VE_EV_START:
         return s == VE_PAUSED     ? "; resume it"
                : s == VE_SLEEPING ? "; resume it, or use it"
-               : s == VE_BROKEN   ? "; stop it to have it put right, or destroy it"
                                   : " already";
     case VE_EV_STOP:
         return " already";

@@ -27,6 +27,9 @@ static void test_every_state_and_event(void **state)
             if (next == VE_STATE__COUNT) {
                 assert_int_equal(r, -ERR_STATE);
                 assert_true(str_starts(err.text, "web1: cannot "));
+                if (s == VE_BROKEN) /* whatever was asked for */
+                    assert_true(
+                        str_ends(err.text, "; stop it to have it put right, or destroy it"));
             } else {
                 assert_int_equal(r, 0);
                 assert_true(next < VE_STATE__COUNT);
