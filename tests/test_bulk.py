@@ -126,6 +126,19 @@ def test_what_no_ve_could_take_is_refused_once(shared, verb, options, said):
     assert answer.status in (400, 404) and said in answer.json["error"]["message"], answer
 
 
+def test_what_this_node_cannot_enforce_is_refused_once(shared):
+    rows = {row["key"]: row["why_not"] for row in shared.ok("GET", "/v1/params")
+            if not row["here"] and row["key"] in ("memory.guarantee", "file-locks", "firewall.rules")}
+    assert rows, "every kernel lacks one of these"
+    for key, why in rows.items():
+        value = "64M" if key.startswith("memory") else "200"
+        answer = shared.api("POST", "/v1/bulk", {"verb": "set", "all": True, "options": {"params": {key: value}}})
+        assert answer.status >= 400 and why in answer.json["error"]["message"], answer
+    # What goes only together with another value is the matter of each VE that may have it.
+    answer = shared.api("POST", "/v1/bulk", {"verb": "set", "all": True, "options": {"params": {"swap.limit": "1G"}}})
+    assert answer.status < 400 or "without memory.limit" not in answer.json["error"]["message"], answer
+
+
 @pytest.mark.parametrize("label", ["", "tier", "=web"])
 def test_a_label_without_key_or_value_is_refused(shared, label):
     asked = [("POST", "/v1/bulk", {"verb": "stop", "label": label})]

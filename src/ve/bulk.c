@@ -22,7 +22,7 @@
 #define UP        (AWAKE | IN(VE_PAUSED))
 #define EVERY     (~0u)
 
-static int check_snapshot(const struct ve_node *node, const json_t *options, struct err *err)
+static int check_snapshot(struct ve_node *node, const json_t *options, struct err *err)
 {
     const char *name = json_string_value(json_object_get(options, "name"));
     return name && name_check_ve(name, err) < 0 ? err_wrap(err, "snapshot") : 0;

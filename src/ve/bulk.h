@@ -13,7 +13,7 @@ struct bulk_verb {
     bool crewed;      /* a worker does several (crew.c) */
     bool repair;      /* also of those in repair */
     /* Of options: what no VE could take, so that it is refused once and not for each; or NULL. */
-    int (*check)(const struct ve_node *node, const json_t *options, struct err *err);
+    int (*check)(struct ve_node *node, const json_t *options, struct err *err);
 };
 
 struct bulk_item { /* what it does to one VE */

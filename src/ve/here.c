@@ -30,22 +30,48 @@ static struct param_value probe(const struct param_row *row)
     return v;
 }
 
+/* cgroup v1 bounds swap only together with memory. */
+static void beside_memory(struct ve_node *node, struct param_set *set)
+{
+    const struct param_row *memory = param_find("memory.limit");
+    struct param_set alone;
+    param_set_init(&alone);
+    param_set_put(&alone, memory, probe(memory));
+    if (!set->given[param_index(memory)] && ve_apply_check(node, &alone, &(struct err){0}) == 0)
+        param_set_put(set, memory, probe(memory));
+}
+
+int ve_params_here(struct ve_node *node, const json_t *params, struct err *err)
+{
+    const char *key;
+    json_t *value;
+    int r = 0;
+    json_object_foreach((json_t *)params, key, value)
+    {
+        struct param_set set;
+        json_t *one = json_pack("{s:O}", key, value);
+        r = r < 0 ? r : ve_params_parse(one, &set, err);
+        json_decref(one);
+        if (r < 0)
+            continue;
+        beside_memory(node, &set);
+        r = ve_apply_check(node, &set, err);
+    }
+    return r;
+}
+
 bool ve_param_here(struct ve_node *node, const struct param_row *row, char *why, size_t size)
 {
     struct param_set set;
     struct err e = {0};
     char prefix[160];
-    const struct param_row *memory = param_find("memory.limit");
     *why = '\0';
     if (row->flags & PARAM_PLANNED) {
         str_print(why, size, "this version cannot set it yet");
         return false;
     }
     param_set_init(&set);
-    /* cgroup v1 bounds swap only together with memory. */
-    param_set_put(&set, memory, probe(memory));
-    if (ve_apply_check(node, &set, &e) < 0 && row != memory)
-        param_set_init(&set);
+    beside_memory(node, &set);
     param_set_put(&set, row, probe(row));
     if (ve_apply_check(node, &set, &e) == 0 && ve_disk_check(node, "default", &set, &e) == 0) {
         const char *part = resource_partly(node->resources, row);

@@ -245,10 +245,10 @@ const struct job_kind *ve_update_kind(const struct job_kind *kind, const struct 
                                       const json_t *options);
 
 /* Of what is asked of many: that which can be told without a VE. */
-int ve_changes_check(const struct ve_node *node, const json_t *changes, struct err *err);
-int ve_exec_check_request(const struct ve_node *node, const json_t *rq, struct err *err);
-int ve_renew_check(const struct ve_node *node, const json_t *options, struct err *err);
-int ve_squeeze_check(const struct ve_node *node, const json_t *options, struct err *err);
+int ve_changes_check(struct ve_node *node, const json_t *changes, struct err *err);
+int ve_exec_check_request(struct ve_node *node, const json_t *rq, struct err *err);
+int ve_renew_check(struct ve_node *node, const json_t *options, struct err *err);
+int ve_squeeze_check(struct ve_node *node, const json_t *options, struct err *err);
 
 /* files.c: do files go in or out of it? */
 bool ve_transfers(const struct ve *ve);

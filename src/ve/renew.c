@@ -25,7 +25,7 @@ static const char *target_of(const struct ve *ve, const json_t *options)
     return to ? to : json_string_value(json_object_get(ve->spec, "template"));
 }
 
-int ve_renew_check(const struct ve_node *node, const json_t *options, struct err *err)
+int ve_renew_check(struct ve_node *node, const json_t *options, struct err *err)
 {
     const char *to = json_string_value(json_object_get(options, "to"));
     auto_template struct template *t = NULL;

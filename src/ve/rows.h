@@ -25,6 +25,8 @@ bool ve_params_differ(const struct param_set *a, const struct param_set *b);
 /* apply.c */
 /* Can every row be enforced here?  Nothing is written. */
 int ve_apply_check(struct ve_node *node, const struct param_set *set, struct err *err);
+/* here.c: can this node enforce each of these values in some VE, whatever else that has? */
+int ve_params_here(struct ve_node *node, const json_t *params, struct err *err);
 /* Writes what differs into a VE that runs; on failure the old values are put back.  old_set NULL:
  * every row, whatever stands there (after a crash in the middle). */
 int ve_apply(struct ve *ve, const struct param_set *old_set, const struct param_set *new_set,

@@ -60,7 +60,7 @@ static int want_size(const json_t *rq, const char *key, uint16_t *ret, struct er
     return 0;
 }
 
-int ve_exec_check_request(const struct ve_node *node, const json_t *rq, struct err *err)
+int ve_exec_check_request(struct ve_node *node, const json_t *rq, struct err *err)
 {
     const json_t *command = json_object_get(rq, "command"), *env = json_object_get(rq, "env");
     size_t i, n = json_array_size(command);

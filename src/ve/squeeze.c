@@ -22,7 +22,7 @@ static int read_to(const json_t *options, uint64_t *ret, bool *ret_given, struct
     return number_parse_size(json_string_value(to), ret, err) < 0 ? err_wrap(err, "to") : 0;
 }
 
-int ve_squeeze_check(const struct ve_node *node, const json_t *options, struct err *err)
+int ve_squeeze_check(struct ve_node *node, const json_t *options, struct err *err)
 {
     uint64_t to;
     bool given;

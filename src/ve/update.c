@@ -120,7 +120,7 @@ static int merge_rest(struct ve *ve, json_t *spec, const json_t *changes, char n
     return 0;
 }
 
-int ve_changes_check(const struct ve_node *node, const json_t *changes, struct err *err)
+int ve_changes_check(struct ve_node *node, const json_t *changes, struct err *err)
 {
     const json_t *schedule = json_object_get(changes, "schedule");
     json_t *spec = json_pack("{s:{}, s:{}}", "labels", "params");
@@ -128,6 +128,8 @@ int ve_changes_check(const struct ve_node *node, const json_t *changes, struct e
     if (r == 0)
         r = ve_params_merge(json_object_get(spec, "params"), json_object_get(changes, "params"),
                             err);
+    if (r == 0)
+        r = ve_params_here(node, json_object_get(spec, "params"), err);
     if (r == 0)
         r = merge_profile(node, spec, json_object_get(changes, "profile"), err);
     if (r == 0 && schedule)
