@@ -393,6 +393,12 @@ def test_command_line(node, many):
     assert sorted(done.stderr.splitlines())[0] == "terem: 3 of 3 failed" and "terem: nobody: there is no such VE" in done.stderr
     assert done.stderr.count("it is running already") == 2
     assert node.terem("start", "--all").stdout == "no VE to start\n"
+    node.terem("pause", "v00", "v02")
+    told = "no VE to start; 2 are paused: terem resume {} lets them go on\n"
+    assert node.terem("start", "--all").stdout == told.format("--all")
+    assert node.terem("start", "--label", "half=even").stdout == told.format("--label half=even")
+    assert node.terem("start", "--label", "half=odd").stdout == "no VE to start\n"
+    node.terem("resume", "--all")
     assert "no VE has the label a=b" in node.terem("stop", "--label", "a=b").stderr
     job = json.loads(node.terem("exec", "--json", "--label", "half=odd", "--", "hostname").stdout)
     assert counts(job) == (MANY // 2, 0, 0)

@@ -117,6 +117,24 @@ def test_console_is_left_by_its_key(ve):
     assert ve.show("box")["state"] == "running"
 
 
+def test_a_console_tells_why_it_is_silent(ve):
+    ve.terem("pause", "box")
+    says = "box is paused: nothing comes from it until terem resume box lets it go on."
+    try:
+        with Screen(ve, "console", "box") as screen:
+            screen.until(says.encode())
+            screen.type(b"\x1d")
+            assert screen.end() == 0
+        with Screen(ve, "enter", "box") as screen:  # is refused, and that is told once
+            assert screen.end() == 125 and screen.seen.count(b"paused") == 1, screen.seen
+    finally:
+        ve.terem("resume", "box")
+    with Screen(ve, "console", "box") as screen:
+        screen.until(b"Ctrl-]")
+        screen.type(b"\x1d")
+        assert screen.end() == 0 and b"paused" not in screen.seen
+
+
 def shown(node, console):
     node.sh("box", "echo shown >/dev/console")
     return select.select([console.stdout], [], [], 0.2)[0]

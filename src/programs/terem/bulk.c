@@ -78,6 +78,23 @@ static size_t count(const json_t *result, const char *key)
     return (size_t)cli_int(result, key);
 }
 
+/* Nobody to start may be because they are paused, which start does not end. */
+static void tell_none(struct cli *cli, const char *verb, const char *label)
+{
+    auto_json json_t *ves = NULL;
+    size_t i, paused = 0;
+    json_t *ve;
+    if (str_eq(verb, "start") && !cli->quiet &&
+        cli_list_ves(cli, label, "state", &ves, &(struct err){0}) == 0)
+        json_array_foreach(ves, i, ve) paused += str_eq(cli_text(ve, "state"), "paused");
+    if (paused)
+        cli_say(cli, "no VE to start; %zu %s paused: terem resume %s%s lets %s go on", paused,
+                paused == 1 ? "is" : "are", label ? "--label " : "--all", label ? label : "",
+                paused == 1 ? "it" : "them");
+    else
+        cli_say(cli, "no VE to %s", verb);
+}
+
 /* What became of all, where the lines have not told it. */
 static void tell_all(struct cli *cli, const struct bulk *bulk, const char *label,
                      const json_t *result)
@@ -96,7 +113,7 @@ static void tell_all(struct cli *cli, const struct bulk *bulk, const char *label
                 left == 1 ? "it is" : "they are", *to ? " --to " : "", to,
                 left == 1 ? "it" : "them");
     if (total == 0)
-        cli_say(cli, "no VE to %s", bulk->verb);
+        tell_none(cli, bulk->verb, label);
     else if (failed && cancelled)
         cli_complain("%zu of %zu failed, and %zu were cancelled", failed, total, cancelled);
     else if (failed)

@@ -234,15 +234,19 @@ command_row cmd_exec = {
               "no such command.",
 };
 
-/* Who comes in is told what login(1) would tell, whichever way. */
-static void tell_disk(struct cli *cli, const char *name)
+/* Who comes in is told what login(1) would tell, whichever way, and why a console is silent. */
+static void tell_before(struct cli *cli, const char *name, bool tty, bool console)
 {
     auto_str struct str path = str_init(256), out = str_init(TEXT_MAX);
     auto_json json_t *ve = NULL;
     if (cli->quiet || cli_ve_path(&path, name, "", NULL) < 0 ||
         cli_call(cli, "GET", str_c(&path), NULL, &ve, NULL) < 0)
         return;
-    disk_text_over(&out, ve, name);
+    if (tty)
+        disk_text_over(&out, ve, name);
+    if (console && str_eq(cli_text(ve, "state"), "paused"))
+        str_add(&out, "%s is paused: nothing comes from it until terem resume %s lets it go on.\n",
+                name, name);
     fputs(str_c(&out), stderr);
 }
 
@@ -254,7 +258,7 @@ static int run_enter(struct cli *cli, const struct args *a, struct err *err)
         return err_set(err, ERR_USAGE, "a terminal has no JSON form; use terem exec --json");
     cli->status = OWN_FAILURE;
     if (isatty(STDIN_FILENO))
-        tell_disk(cli, a->pos[0]);
+        tell_before(cli, a->pos[0], true, false);
     return run_in(cli, a, shell, ARRAY_SIZE(shell), isatty(STDIN_FILENO), err);
 }
 
@@ -287,8 +291,7 @@ static int run_console(struct cli *cli, const struct args *a, struct err *err)
         r = open_stream(cli, "GET", str_c(&path), NULL, &c, err);
     if (r < 0)
         return r;
-    if (tty)
-        tell_disk(cli, a->pos[0]);
+    tell_before(cli, a->pos[0], tty, true);
     if (tty && !cli->quiet)
         fprintf(stderr, "This is the console of %s; Ctrl-] leaves it.\n", a->pos[0]);
     struct session s = {
