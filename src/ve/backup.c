@@ -106,12 +106,10 @@ static int check_backup(struct ve *ve, const json_t *options, struct err *err)
 /* What restore needs of the VE; of a snapshot its own layers. */
 static json_t *ve_json(const struct ve *ve, const struct ve_snapshot *s)
 {
-    static const char *const kept[] = {"template", "layers", "init", "init_path"};
     json_t *spec = json_deep_copy(ve->spec);
     const char *profile = ve_profile_of(ve->spec);
-    for (size_t i = 0; s && i < ARRAY_SIZE(kept); i++)
-        if (json_object_get(s->spec, kept[i]))
-            json_object_set(spec, kept[i], json_object_get(s->spec, kept[i]));
+    if (s)
+        snapshot_put_back(spec, s);
     json_t *out = json_pack("{s:s, s:I, s:o}", "name", ve->rec.name, "id", (json_int_t)ve->rec.id,
                             "spec", spec);
     const json_t *params = profile ? ve_profile_params(ve->node, profile) : NULL;

@@ -285,11 +285,6 @@ static int pack(struct job *job, const struct template_stack *st, struct templat
     return r;
 }
 
-static int told(void *ctx, int percent, const char *text)
-{
-    return job_progress(ctx, percent, text);
-}
-
 static char **words(const json_t *array)
 {
     char **list = calloc(json_array_size(array) + 1, sizeof(*list));
@@ -341,7 +336,7 @@ static int commit(struct job *job, struct template *base, struct err *err)
         return err_set(err, ERR_EXHAUSTED, "out of memory");
     struct template_request rq = {
         .name = job->rec.subject,
-        .progress = told,
+        .progress = job_progress,
         .ctx = job,
         .recipe = recipe,
         .replace = json_is_true(json_object_get(job->options, "update")),

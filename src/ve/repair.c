@@ -49,15 +49,10 @@ static int begin_repair(struct job *job, struct err *err)
     return 0;
 }
 
-static int told(void *ctx, int percent, const char *text)
-{
-    return job_progress(ctx, percent, text);
-}
-
 static int work_repair(struct job *job, struct err *err)
 {
     char digest[TEMPLATE_DIGEST];
-    if (template_rescue(job->node->templates, told, job, digest, err) < 0)
+    if (template_rescue(job->node->templates, job_progress, job, digest, err) < 0)
         return err_wrap(err, "%s: cannot repair", job->ve->rec.name);
     str_print(job->said, sizeof(job->said), "%s", digest);
     return life_start(job, digest, err);

@@ -335,15 +335,10 @@ static int on_layer(void *ctx, const char *digest, uint64_t size, int *ret_fd, s
     return template_layer_file(t->job->node->templates, digest, size, ret_fd, err);
 }
 
-static int layer_step(void *ctx, int percent, const char *text)
-{
-    return job_progress(ctx, percent, text);
-}
-
 static int on_layer_end(void *ctx, const char *digest, int fd, struct err *err)
 {
     struct taking *t = ctx;
-    const struct template_request rq = {.progress = layer_step, .ctx = t->job};
+    const struct template_request rq = {.progress = job_progress, .ctx = t->job};
     int r = template_layer_import(t->job->node->templates, fd, digest, &rq, err);
     close(fd);
     return r;

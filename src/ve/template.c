@@ -9,11 +9,6 @@
 
 #define NAMES_SHOWN 5
 
-static int template_step(void *ctx, int percent, const char *text)
-{
-    return job_progress(ctx, percent, text);
-}
-
 static struct template_request request_of(struct job *job, const char *recipe)
 {
     return (struct template_request){
@@ -21,7 +16,7 @@ static struct template_request request_of(struct job *job, const char *recipe)
         .recipe = recipe,
         .replace = json_is_true(json_object_get(job->options, "update")),
         .source = json_string_value(json_object_get(job->options, "import")),
-        .progress = template_step,
+        .progress = job_progress,
         .ctx = job,
     };
 }
