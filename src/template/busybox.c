@@ -102,8 +102,10 @@ static const struct {
      "        usleep 50000\n"
      "        tries=$((tries + 1))\n"
      "    done\n"
-     "    sync\n"
-     "    if [ -e /run/reboot ]; then busybox reboot -f; else poweroff -f; fi\n"
+     "    # Our own files: sync alone walks over every file system of the machine, and without -n\n"
+     "    # the other two do it again.\n"
+     "    sync -f / || sync\n"
+     "    if [ -e /run/reboot ]; then busybox reboot -n -f; else poweroff -n -f; fi\n"
      "    ;;\n"
      "esac\n"},
     {"sbin/reboot", 0755,
