@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Private networks: VEs of one owner reach each other and nobody else, whatever is started, left or
 killed meanwhile; what is asked for wrongly is refused."""
+import glob
+import json
 import os
 import subprocess
 
@@ -59,6 +61,18 @@ def make(node, name="back", range4=RANGE, range6=RANGE6, *more):
 
 def join(node, name, network="back", *more):
     return node.json("network", "private", "join", name, network, *more)
+
+
+def programs(ends):
+    """Numbers of the programs that packets of each of these interfaces pass."""
+    return [[f["options"]["prog"]["id"] for way in ("ingress", "egress")
+             for f in json.loads(subprocess.run(["/usr/sbin/tc", "-j", "filter", "show", "dev", end, way], check=True,
+                                                capture_output=True, text=True).stdout) if "options" in f]
+            for end in ends]
+
+
+def editions(node):
+    return [path for path in glob.glob(f"{node.root}/run/bpf/classify-*") if "-maps-" not in path]
 
 
 def test_members_only(node):
@@ -379,6 +393,25 @@ def test_killed_in_between(node, way):
             with answering(pid(node, "web2")):
                 assert ask(pid(node, "web1"), f"{RANGE}.1") == f"{RANGE}.2"
     assert ended == {True, False}
+
+
+def test_new_programs(node):
+    """Terem was upgraded: the ends of VEs that run have the new edition's programs."""
+    make(node)
+    node.ve("web1")
+    join(node, "web1")
+    ends = [name for name in links(node) if ".n" not in name] + [f"terem{node.number}-{node.show('web1')['id']}"]
+    before = programs(ends)
+    node.kill()
+    edition, = editions(node)
+    old = f"{edition[:-16]}{'0' * 16}"
+    os.rename(edition, old)  # as if another Terem had loaded them
+    node.start()
+    after = programs(ends)
+    assert len(ends) == 2 and [len(of) for of in after] == [2, 2]
+    assert not set(sum(before, [])) & set(sum(after, [])), (before, after)
+    assert edition in editions(node)
+    agree(node, "web1")
 
 
 def test_interfaces_of_the_owner(node):

@@ -354,7 +354,9 @@ int network_member_fix(struct network_node *n, const struct network_member *m, s
         netlink_port_fix(nl, l.ifindex, mac);
         r = netlink_commit(nl, err);
     }
-    return r < 0 ? err_wrap(err, "cannot tie eth%u to its MAC", m->port) : 0;
+    if (r == 0)
+        r = network_idle_attach(n, nl, m->id, l.ifindex, err);
+    return r < 0 ? err_wrap(err, "cannot set eth%u right", m->port) : 0;
 }
 
 static int make_pair(struct network_node *n, struct netlink *nl, const struct network_member *m,

@@ -77,5 +77,6 @@ int network_member_unplug(struct network_node *n, const struct network_member *m
 /* Is it whole? */
 int network_member_plugged(struct network_node *n, const struct network_member *m, bool *ret,
                            struct err *err);
-/* One that is whole, but of a Terem whose bridges learned MACs: it is as of now, and goes on. */
+/* One that is whole, but of an earlier Terem, whose bridges learned MACs and whose programs are at
+ * it: it is as of now, and goes on. */
 int network_member_fix(struct network_node *n, const struct network_member *m, struct err *err);
