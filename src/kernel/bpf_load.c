@@ -75,7 +75,7 @@ static const char *const maps[] = {
 };
 _Static_assert(ARRAY_SIZE(maps) == COUNTS_MAPS, "a map without a name");
 
-static void auto_object_close(struct bpf_object **o)
+void bpf_load_closep(struct bpf_object **o)
 {
     bpf_object__close(*o);
     *o = NULL;
@@ -142,19 +142,18 @@ static void remove_dir(int parent, const char *name)
     unlinkat(parent, name, AT_REMOVEDIR);
 }
 
-/* Removes what other editions of the part left in the bpffs. */
-static void remove_others(const struct counts *c, const struct part *part, const char *keep)
+void bpf_load_remove_others(int bpffs, const char *part, const char *keep)
 {
-    auto_fd int fd = openat(c->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    auto_fd int fd = openat(bpffs, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     auto_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-    size_t len = strlen(part->name);
+    size_t len = strlen(part);
     if (!dir)
         return;
     steal_fd(&fd);
     for (struct dirent *e; (e = readdir(dir));)
-        if (strncmp(e->d_name, part->name, len) == 0 && e->d_name[len] == '-' &&
-            strcmp(e->d_name, keep) != 0)
-            remove_dir(c->dir, e->d_name);
+        if (str_starts(e->d_name, part) && e->d_name[len] == '-' &&
+            !str_starts(e->d_name + len, "-maps-") && !str_eq(e->d_name, keep))
+            remove_dir(bpffs, e->d_name);
 }
 
 /* Attached at the cgroup, and no other program of ours with it. */
@@ -372,7 +371,7 @@ static int load_part(struct counts *c, const struct part *part, int cgroup, stru
     const void *elf = part->elf(&size);
     struct stat st;
     LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = "terem");
-    auto_clean(auto_object_close) struct bpf_object *o = bpf_object__open_mem(elf, size, &opts);
+    auto_clean(bpf_load_closep) struct bpf_object *o = bpf_object__open_mem(elf, size, &opts);
     if (!o)
         return err_sys(err, "cannot read the BPF programs");
     part_name(c, part, name);
@@ -381,7 +380,7 @@ static int load_part(struct counts *c, const struct part *part, int cgroup, stru
     if (r == 0)
         r = adopt(c, o, at, cgroup, err);
     if (r == 0)
-        remove_others(c, part, name);
+        bpf_load_remove_others(c->dir, part->name, name);
     return r;
 }
 
@@ -464,7 +463,7 @@ int counts_quotas(struct counts *c, bool on, struct err *err)
             done = true;
             continue;
         }
-        remove_others(c, part, "");
+        bpf_load_remove_others(c->dir, part->name, "");
         if (i == 0)
             first = why;
     }

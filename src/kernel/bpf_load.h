@@ -4,6 +4,7 @@
 
 #include "kernel/bpf.h"
 
+struct bpf_object;
 struct ring_buffer;
 
 enum counts_map {
@@ -18,6 +19,9 @@ enum counts_map {
 /* Mounts a bpffs where there is none, and tells libbpf to be silent. */
 int bpf_load_mount(const char *dir, struct err *err);
 uint64_t bpf_load_edition(const void *elf, size_t size);
+/* Removes what other editions of a part left in the bpffs, PART-…, but its maps, PART-maps-…. */
+void bpf_load_remove_others(int bpffs, const char *part, const char *keep);
+void bpf_load_closep(struct bpf_object **o);
 
 struct counts {
     char path[512]; /* of the bpffs */

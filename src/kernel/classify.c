@@ -13,6 +13,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -39,12 +40,6 @@ struct classify {
     classify_wake_fn wake;
     void *wake_ctx;
 };
-
-static void object_closep(struct bpf_object **o)
-{
-    bpf_object__close(*o);
-    *o = NULL;
-}
 
 void classify_close(struct classify *c)
 {
@@ -121,6 +116,13 @@ static int pin_programs(struct bpf_object *o, const char *dir, struct err *err)
     return 0;
 }
 
+/* What still hangs somewhere lives on without its pin. */
+static void unpin_others(const char *dir, const char *programs)
+{
+    auto_fd int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bpf_load_remove_others(fd, "classify", strrchr(programs, '/') + 1);
+}
+
 static int load(struct bpf_object *o, const char *maps, const char *programs, struct err *err)
 {
     int r = place_maps(o, maps, err);
@@ -154,12 +156,14 @@ int classify_open(const char *dir, struct classify **ret, struct err *err)
     int r = bpf_load_mount(dir, err);
     if (r == 0 && open_pins(programs, program_names, c->program, CLASSIFY_PROGRAMS) < 0) {
         LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = "terem");
-        auto_clean(object_closep) struct bpf_object *o = bpf_object__open_mem(elf, size, &opts);
+        auto_clean(bpf_load_closep) struct bpf_object *o = bpf_object__open_mem(elf, size, &opts);
         r = o ? load(o, maps, programs, err) : err_sys(err, "cannot read the BPF programs");
         c->fresh = true;
         int sys = r == 0 ? open_pins(programs, program_names, c->program, CLASSIFY_PROGRAMS) : 0;
         if (sys < 0)
             r = err_sysno(err, -sys, "cannot open what is pinned in %s", programs);
+        if (r == 0)
+            unpin_others(dir, programs);
     }
     int sys = r == 0 ? open_pins(maps, map_names, c->map, MAPS) : 0;
     if (sys < 0)
