@@ -178,11 +178,13 @@ def test_pipes(node):
 def test_a_running_ve(node, place, tmp_path):
     """What is written in step is in step in the backup, and the VE runs on."""
     node.ve("web1", pool=place)
+    slow = node.ok("GET", f"/v1/pools/{place}")["driver"] == "dir"
     node.terem("push", "web1", "-", "/root/lockstep", input=LOCKSTEP)
     node.sh("web1", "sh /root/lockstep >/dev/null 2>&1 & until [ -s /root/second ]; do usleep 10000; done")
     for n in range(3):
         file = tmp_path / f"{n}.tzst"
-        node.terem("backup", "web1", str(file))
+        told = node.terem("backup", "web1", str(file)).stderr
+        assert ("frozen while its files are copied" in told) == slow, told
         assert node.state("web1") == "running"
         node.terem("restore", str(file), f"back{n}")
         top = os.path.join(upper(node, f"back{n}"), "root")

@@ -314,18 +314,14 @@ static int saving(void *ctx, int percent, const char *text)
 static int work_backup(struct job *job, struct err *err)
 {
     struct ve *ve = job->ve;
-    const struct storage_step step = {saving, job};
-    bool frozen;
+    struct storage_step step = {saving, job};
     if (job_mode(job) == DIRECT || (job_mode(job) == RESUME && !job->aim))
         return backup_send_work(job, err);
     if (job_mode(job) != SAVE)
         return 0;
-    if (ve_still(ve, &frozen, err) < 0)
+    if (ve_save_still(ve, job->aim, &step, err) < 0)
         return err_wrap(err, "%s: cannot back up", ve->rec.name);
-    int r = storage_save(ve_pool(ve), ve->rec.id, job->aim, &step, err);
-    if (frozen)
-        ve_go_on(ve);
-    return r < 0 ? err_wrap(err, "%s: cannot back up", ve->rec.name) : 0;
+    return 0;
 }
 
 const char *backup_beyond(int64_t count, const char *dir, char ret[BACKUP_BEYOND_TEXT])

@@ -39,7 +39,8 @@ void snapshots_recover(struct ve_node *node, const char *pool_name, struct stora
 /* For whoever copies its tree: a VE that runs is frozen, one that is paused or stopped stands
  * still already.  Not shown as its state; a crash of teremd thaws it (recover.c). */
 int ve_still(struct ve *ve, bool *ret_frozen, struct err *err);
-int ve_still_progress(void *ctx, int percent, const char *text); /* ctx: the job */
+/* Saves its tree while it stands still, and tells why it does not answer where that takes long. */
+int ve_save_still(struct ve *ve, int64_t saved, struct storage_step *step, struct err *err);
 void ve_go_on(struct ve *ve); /* thaws one that runs, whether it was frozen or not */
 /* At recovery: begins a rollback again that was interrupted; false: there was none. */
 bool snapshot_redo(struct ve *ve);

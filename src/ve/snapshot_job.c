@@ -46,12 +46,27 @@ void ve_go_on(struct ve *ve)
 }
 
 /* Whoever watches shall see why the VE does not answer. */
-int ve_still_progress(void *ctx, int percent, const char *text)
+static int still_progress(void *ctx, int percent, const char *text)
 {
+    const struct storage_step *step = ctx;
     char whole[200];
     str_print(whole, sizeof(whole), "frozen while its files are copied%s%s",
               text && *text ? ": " : "", text ? text : "");
-    return job_progress(ctx, percent, whole);
+    return step->progress(step->ctx, percent, whole);
+}
+
+int ve_save_still(struct ve *ve, int64_t saved, struct storage_step *step, struct err *err)
+{
+    struct storage_pool *pool = ve_pool(ve);
+    const struct storage_step still = {still_progress, step};
+    bool frozen;
+    if (ve_still(ve, &frozen, err) < 0)
+        return -err->kind;
+    bool told = frozen && !storage_can(pool)->cheap_copies;
+    int r = storage_save(pool, ve->rec.id, saved, told ? &still : step, err);
+    if (frozen)
+        ve_go_on(ve);
+    return r;
 }
 
 /* ---- take one ---- */
@@ -132,17 +147,9 @@ static int work_snapshot(struct job *job, struct err *err)
     const char *name = text_of(job->options, "name");
     struct storage_step step = {job_progress, job};
     uint64_t own = UINT64_MAX, total = UINT64_MAX;
-    bool frozen;
     if (json_object_get(job->options, "schedule"))
         be_modest(ve);
-    if (ve_still(ve, &frozen, err) < 0)
-        return err_wrap(err, "%s: cannot take snapshot %s", ve->rec.name, name);
-    if (frozen && !can->cheap_copies)
-        step.progress = ve_still_progress;
-    int r = storage_save(pool, ve->rec.id, job->aim, &step, err);
-    if (frozen)
-        ve_go_on(ve);
-    if (r < 0)
+    if (ve_save_still(ve, job->aim, &step, err) < 0)
         return err_wrap(err, "%s: cannot take snapshot %s", ve->rec.name, name);
     /* Where sizes are not counted they are looked up once, now: a saved tree never changes. */
     if (!can->counts && !can->cheap_copies)
