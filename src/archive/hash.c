@@ -41,12 +41,11 @@ void hash_to_text(const uint8_t sum[HASH_RAW], char ret[HASH_TEXT])
     ret[HASH_TEXT - 1] = '\0';
 }
 
-bool hash_end(struct hash *h, char ret[HASH_TEXT])
+void hash_end(struct hash *h, char ret[HASH_TEXT])
 {
     uint8_t sum[HASH_RAW];
     hash_end_raw(h, sum);
     hash_to_text(sum, ret);
-    return true;
 }
 
 void hash_bytes(const void *a, size_t a_len, const void *b, size_t b_len, uint8_t ret[HASH_RAW])

@@ -7,7 +7,6 @@
  */
 #pragma once
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -18,7 +17,7 @@ struct hash;
 struct hash *hash_new(void); /* NULL: out of memory */
 void hash_free(struct hash *h);
 void hash_add(struct hash *h, const void *p, size_t n);
-bool hash_end(struct hash *h, char ret[HASH_TEXT]);
+void hash_end(struct hash *h, char ret[HASH_TEXT]);
 #define HASH_RAW 32
 /* The bytes themselves; the hash begins anew. */
 void hash_end_raw(struct hash *h, uint8_t ret[HASH_RAW]);

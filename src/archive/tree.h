@@ -43,7 +43,6 @@ struct tree {
     bool exact; /* set after tree_init() */
     struct tree_limits max;
     uint64_t bytes, logical, entries;
-    uint64_t skipped; /* device nodes and sockets */
     /* The directory of the last entry, kept open; its mtime is put back when it is left. */
     int parent;
     char parent_name[PATH_MAX];

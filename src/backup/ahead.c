@@ -59,16 +59,11 @@ static int look(void *ctx, const struct walk_file *f, struct err *err)
     return 0;
 }
 
-/* The packer passes over it as well. */
-static void pass_over(void *ctx, const char *dir)
-{
-}
-
 static void *run(void *ctx)
 {
     struct ahead *a = ctx;
     struct err err = {0};
-    (void)walk(a->root, look, pass_over, a, &err); /* what fails here fails in the packer */
+    (void)walk(a->root, look, walk_pass_over, a, &err); /* what fails here fails in the packer */
     return NULL;
 }
 

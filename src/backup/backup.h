@@ -77,6 +77,10 @@ struct backup_part {
     char *manifest; /* NULL: not even that is whole */
 };
 void backup_part_done(struct backup_part *p);
+/* Its chain as text, for whoever makes the rest; false: it is not one. */
+#define BACKUP_CHAIN (2 * HASH_RAW + 1)
+void backup_chain_text(const uint8_t chain[HASH_RAW], char ret[BACKUP_CHAIN]);
+bool backup_chain_read(const char *text, uint8_t ret[HASH_RAW]);
 
 /* bytes UINT64_MAX: nothing new.  Non-zero: stop (ERR_CANCELLED). */
 typedef int (*backup_progress)(void *ctx, uint64_t bytes);

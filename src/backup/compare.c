@@ -111,7 +111,7 @@ static int compare_one(void *ctx, const struct walk_file *f, struct err *err)
     char shown[TREE_SHOWN];
     if (!want || want->type != have.type || want->mode != have.mode || want->uid != have.uid ||
         want->gid != have.gid || want->size != have.size ||
-        want->mtime.tv_sec != have.mtime.tv_sec || want->mtime.tv_nsec != have.mtime.tv_nsec)
+        !list_same_time(&want->mtime, &have.mtime))
         return err_set(err, ERR_CORRUPT,
                        "the backup does not agree with its own list of files about %s; something "
                        "that it stands on is missing",
@@ -146,8 +146,7 @@ static int verify_one(struct list_table *t, bool full, const struct list_item *h
                    : 0;
     }
     bool same = want->type == have->type && want->uid == have->uid && want->gid == have->gid &&
-                want->mtime.tv_sec == have->mtime.tv_sec &&
-                want->mtime.tv_nsec == have->mtime.tv_nsec &&
+                list_same_time(&want->mtime, &have->mtime) &&
                 (have->type == 'l' || want->mode == have->mode) &&
                 (have->type != 'f' || want->size == have->size);
     if (!same)

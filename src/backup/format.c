@@ -77,6 +77,25 @@ bool backup_id_ok(const char *id)
     return n == BACKUP_ID - 1 && id[n] == '\0';
 }
 
+void backup_chain_text(const uint8_t chain[HASH_RAW], char ret[BACKUP_CHAIN])
+{
+    for (size_t i = 0; i < HASH_RAW; i++)
+        str_print(ret + 2 * i, 3, "%02x", chain[i]);
+}
+
+bool backup_chain_read(const char *text, uint8_t ret[HASH_RAW])
+{
+    if (!text || strlen(text) != 2 * HASH_RAW)
+        return false;
+    for (size_t i = 0; i < HASH_RAW; i++) {
+        int high = digit(text[2 * i]), low = digit(text[2 * i + 1]);
+        if (high < 0 || low < 0)
+            return false;
+        ret[i] = (uint8_t)(high << 4 | low);
+    }
+    return true;
+}
+
 void format_head(uint8_t out[FILE_HEAD], const char *id, uint8_t ret_chain[HASH_RAW])
 {
     uint8_t *p = begin(out, TAG_HEAD, FILE_HEAD);
@@ -210,6 +229,21 @@ void format_trailer_row(const uint8_t *in, uint64_t i, uint64_t *ret_file, uint6
     const uint8_t *p = in + SKIP_HEAD + 36 + i * TRAILER_ROW;
     *ret_file = get(&p, 8);
     *ret_plain = get(&p, 8);
+}
+
+int format_row_add(struct backup_row **rows, size_t *n, size_t *cap, const struct backup_row *row,
+                   struct err *err)
+{
+    if (*n == *cap) {
+        size_t more = *cap ? *cap * 2 : 256;
+        struct backup_row *list = realloc(*rows, more * sizeof(*list));
+        if (!list)
+            return err_set(err, ERR_EXHAUSTED, "out of memory");
+        *rows = list;
+        *cap = more;
+    }
+    (*rows)[(*n)++] = *row;
+    return 0;
 }
 
 static void add_name(struct str *s, const char *name)

@@ -67,6 +67,9 @@ bool format_trailer_read(const uint8_t *in, size_t len, const uint8_t *chain, st
 /* Where frame `i` begins in the file and in the tar. */
 void format_trailer_row(const uint8_t *in, uint64_t i, uint64_t *ret_file, uint64_t *ret_plain);
 
+int format_row_add(struct backup_row **rows, size_t *n, size_t *cap, const struct backup_row *row,
+                   struct err *err);
+
 /* "the data of etc/passwd (frame 3)" */
 #define PART_TEXT 480
 const char *format_part(const struct frame_info *f, char buf[PART_TEXT]);

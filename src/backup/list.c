@@ -28,6 +28,11 @@ char list_type(const struct stat *st)
     return 0;
 }
 
+bool list_same_time(const struct timespec *a, const struct timespec *b)
+{
+    return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
 void list_item_of(const struct stat *st, struct list_item *ret)
 {
     *ret = (struct list_item){

@@ -32,6 +32,7 @@ struct list_item {
 
 /* 'f', 'd', 'l', 'p', 'w'; 0: sockets and devices, which a backup leaves out. */
 char list_type(const struct stat *st);
+bool list_same_time(const struct timespec *a, const struct timespec *b);
 /* Everything but data, attrs, name and link. */
 void list_item_of(const struct stat *st, struct list_item *ret);
 void list_put(struct str *s, const struct list_item *item);

@@ -55,18 +55,13 @@ static int measure_one(void *ctx, const struct walk_file *f, struct err *err)
     return 0;
 }
 
-/* Told of when it is packed. */
-static void pass_over(void *ctx, const char *dir)
-{
-}
-
 int backup_measure(int root, struct backup_measure *ret, struct err *err)
 {
     struct measuring m = {.x = XXH3_createState()};
     if (!m.x)
         return err_set(err, ERR_EXHAUSTED, "out of memory");
     XXH3_128bits_reset(m.x);
-    int r = walk(root, measure_one, pass_over, &m, err);
+    int r = walk(root, measure_one, walk_pass_over, &m, err);
     XXH128_hash_t sum = XXH3_128bits_digest(m.x);
     XXH3_freeState(m.x);
     if (r < 0)
@@ -242,7 +237,7 @@ static int mark_seen(void *ctx, const struct walk_file *f, struct err *err)
 
 static int put_deleted(struct make *m, struct err *err)
 {
-    int r = walk(m->rq->root, mark_seen, pass_over, m, err);
+    int r = walk(m->rq->root, mark_seen, walk_pass_over, m, err);
     if (r < 0)
         return r;
     for (size_t i = 0; i < m->base.n; i++)
@@ -251,11 +246,6 @@ static int put_deleted(struct make *m, struct err *err)
     if (m->deleted.failed)
         return err_set(err, ERR_EXHAUSTED, "out of memory for the list of files");
     return put_text(m, MEMBER_DELETED, str_c(&m->deleted), m->deleted.len, err);
-}
-
-static bool same_time(const struct timespec *a, const struct timespec *b)
-{
-    return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
 }
 
 /* Is the file as the base has it?  1: yes, and item has its sums. */
@@ -267,7 +257,7 @@ static int is_unchanged(struct make *m, const struct walk_file *f, struct list_i
         return 0;
     const struct list_item *b = &m->base.items[i];
     if (b->type != item->type || b->mode != item->mode || b->uid != item->uid ||
-        b->gid != item->gid || b->size != item->size || !same_time(&b->mtime, &item->mtime) ||
+        b->gid != item->gid || b->size != item->size || !list_same_time(&b->mtime, &item->mtime) ||
         !str_eq(b->link, item->link))
         return 0;
     if (*item->link) { /* as the file that it is a link to */
@@ -275,7 +265,7 @@ static int is_unchanged(struct make *m, const struct walk_file *f, struct list_i
         return first != SIZE_MAX && m->base.seen[first];
     }
     /* A copy of the tree, as some pools make it, has other ctimes: then the content tells. */
-    if ((b->ctime.tv_sec || b->ctime.tv_nsec) && same_time(&b->ctime, &item->ctime)) {
+    if ((b->ctime.tv_sec || b->ctime.tv_nsec) && list_same_time(&b->ctime, &item->ctime)) {
         memcpy(item->data, b->data, sizeof(item->data));
         item->attrs = b->attrs;
         return 1;
@@ -352,7 +342,7 @@ static bool is_read(const void *ctx, const struct walk_file *f)
 {
     const struct make *m = ctx;
     size_t i = list_table_find(&m->base, f->name);
-    return i == SIZE_MAX || !same_time(&m->base.items[i].ctime, &f->st.st_ctim);
+    return i == SIZE_MAX || !list_same_time(&m->base.items[i].ctime, &f->st.st_ctim);
 }
 
 static int put_all(struct make *m, struct err *err)

@@ -109,16 +109,7 @@ static int put(struct pack *p, const void *buf, size_t len, struct err *err)
 
 static int add_row(struct pack *p, const struct backup_row *row, struct err *err)
 {
-    if (p->n_rows == p->cap_rows) {
-        size_t cap = p->cap_rows ? p->cap_rows * 2 : 256;
-        struct backup_row *rows = realloc(p->rows, cap * sizeof(*rows));
-        if (!rows)
-            return err_set(err, ERR_EXHAUSTED, "out of memory");
-        p->rows = rows;
-        p->cap_rows = cap;
-    }
-    p->rows[p->n_rows++] = *row;
-    return 0;
+    return format_row_add(&p->rows, &p->n_rows, &p->cap_rows, row, err);
 }
 
 static int write_frame(struct pack *p, const struct slot *s, struct err *err)

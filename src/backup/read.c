@@ -72,20 +72,6 @@ int reader_head(struct reader *r, struct err *err)
     return 0;
 }
 
-static int add_row(struct reader *r, const struct backup_row *row, struct err *err)
-{
-    if (r->n_rows == r->cap_rows) {
-        size_t cap = r->cap_rows ? r->cap_rows * 2 : 256;
-        struct backup_row *rows = realloc(r->rows, cap * sizeof(*rows));
-        if (!rows)
-            return err_set(err, ERR_EXHAUSTED, "out of memory");
-        r->rows = rows;
-        r->cap_rows = cap;
-    }
-    r->rows[r->n_rows++] = *row;
-    return 0;
-}
-
 static int bad_frame_head(struct reader *r, struct err *err)
 {
     char text[96];
@@ -124,7 +110,7 @@ static ssize_t read_frame(struct reader *r, const uint8_t start[TAGGED], uint64_
         ZSTD_decompressDCtx(r->z, r->plain, FRAME_PLAIN, r->packed, f.packed) != f.plain)
         return reader_damaged(err, format_part(&f, part));
     const struct backup_row row = {f.packed, f.plain, (uint32_t)len};
-    if ((e = add_row(r, &row, err)) < 0)
+    if ((e = format_row_add(&r->rows, &r->n_rows, &r->cap_rows, &row, err)) < 0)
         return e;
     r->info.plain += f.plain;
     r->info.frames++;

@@ -11,7 +11,7 @@
 
 #include <zstd.h>
 
-enum member { MEMBER_NONE, TO_MANIFEST, TO_DELETED, TO_LIST, TO_LAYER, TO_NOTHING };
+enum member { MEMBER_NONE, TO_MANIFEST, TO_DELETED, TO_LIST, TO_LAYER };
 
 struct reader {
     const struct backup_in *in;

@@ -134,3 +134,7 @@ int walk(int root, int (*fn)(void *ctx, const struct walk_file *f, struct err *e
     int r = fn(ctx, &f, err);
     return r < 0 ? r : visit_dir(&w, fd, err);
 }
+
+void walk_pass_over(void *ctx, const char *dir)
+{
+}

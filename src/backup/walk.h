@@ -24,3 +24,5 @@ struct walk_file {
  * below which one is left out; NULL: it ends the walk. */
 int walk(int root, int (*fn)(void *ctx, const struct walk_file *f, struct err *err),
          void (*beyond)(void *ctx, const char *dir), void *ctx, struct err *err);
+/* A beyond() for whoever walks beside the one that tells of it. */
+void walk_pass_over(void *ctx, const char *dir);

@@ -49,10 +49,8 @@ static int check_digest(const char *text, size_t len, const char *digest, struct
     if (!h)
         return err_set(err, ERR_EXHAUSTED, "out of memory");
     hash_add(h, text, len);
-    bool ok = hash_end(h, sum);
+    hash_end(h, sum);
     hash_free(h);
-    if (!ok)
-        return err_set(err, ERR_INTERNAL, "cannot finish SHA-256");
     if (str_eq(sum, digest))
         return 0;
     return err_set(err, ERR_CORRUPT, "the image is damaged: blob %.19s… has the digest %.19s…",

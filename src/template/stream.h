@@ -49,5 +49,4 @@ int stream_percent(const struct stream *s);
 
 #define STREAM_DIGEST HASH_TEXT
 /* "sha256:…" of what came out, and of what went in; ends the hashing. */
-int stream_digests(struct stream *s, char ret_plain[STREAM_DIGEST], char ret_raw[STREAM_DIGEST],
-                   struct err *err);
+void stream_digests(struct stream *s, char ret_plain[STREAM_DIGEST], char ret_raw[STREAM_DIGEST]);

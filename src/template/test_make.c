@@ -204,7 +204,7 @@ void sha256_of(const struct bytes *b, char ret[HASH_TEXT])
 {
     struct hash *h = hash_new();
     hash_add(h, b->p, b->n);
-    assert_true(hash_end(h, ret));
+    hash_end(h, ret);
     hash_free(h);
 }
 

@@ -78,9 +78,9 @@ int unpack_layer(struct template_store *s, struct stream *in, const struct tree_
         return err_sys(err, "cannot open the new layer");
     struct layer l = {.draft = DRAFT_NONE};
     char raw[STREAM_DIGEST];
-    if ((r = unpack_tar(in, root, limits, watch, &l.bytes, &l.entries, err)) < 0 ||
-        (r = stream_digests(in, l.digest, ret_raw ? ret_raw : raw, err)) < 0)
+    if ((r = unpack_tar(in, root, limits, watch, &l.bytes, &l.entries, err)) < 0)
         return r;
+    stream_digests(in, l.digest, ret_raw ? ret_raw : raw);
     l.draft = d;
     d.dir = -1;
     *ret = l;

@@ -183,24 +183,13 @@ static int new_manifest(struct sending *s, json_t *m, struct err *err)
     return all || json_is_true(json_object_get(options, "leaving")) ? embed(s, layers, err) : 0;
 }
 
-static int hex_digit(char c)
-{
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* Frames that the client has: their sizes come before all else. */
 static int take_part(struct sending *s, const json_t *resume, struct err *err)
 {
     const char *chain = text_of(resume, "chain");
     int64_t n = json_integer_value(json_object_get(resume, "frames"));
-    if (n <= 0 || (uint64_t)n > BACKUP_FRAMES_MAX || !chain || strlen(chain) != 2 * HASH_RAW)
+    if (n <= 0 || (uint64_t)n > BACKUP_FRAMES_MAX || !backup_chain_read(chain, s->part.chain))
         return err_set(err, ERR_USAGE, "what is to be resumed is not described");
-    for (size_t i = 0; i < HASH_RAW; i++) {
-        int high = hex_digit(chain[2 * i]), low = hex_digit(chain[2 * i + 1]);
-        if (high < 0 || low < 0)
-            return err_set(err, ERR_USAGE, "what is to be resumed is not described");
-        s->part.chain[i] = (uint8_t)(high << 4 | low);
-    }
     s->part.n_rows = (size_t)n;
     s->part.rows = calloc((size_t)n, sizeof(*s->part.rows));
     if (!s->part.rows)

@@ -14,11 +14,11 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static int open_backup(const char *name, int flags, int *ret_fd, struct err *err)
+static int open_backup(const char *name, int *ret_fd, struct err *err)
 {
     if (str_eq(name, "-"))
         return err_set(err, ERR_USAGE, "this needs a file, not a stream");
-    int fd = open(name, flags | O_CLOEXEC);
+    int fd = open(name, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return err_sys(err, "cannot open %s", name);
     *ret_fd = fd;
@@ -50,7 +50,7 @@ static int take_since(struct backup *b, const char *name, struct err *err)
 {
     auto_fd int fd = -1;
     struct backup_info info = {0};
-    int r = open_backup(name, O_RDONLY, &fd, err);
+    int r = open_backup(name, &fd, err);
     if (r < 0)
         return r;
     const struct backup_in in = {backup_read_fd, &fd};
@@ -89,9 +89,8 @@ static int take_part(struct backup *b, struct err *err)
     json_decref(m);
     if (r < 0)
         return r;
-    char chain[2 * HASH_RAW + 1];
-    for (size_t i = 0; i < HASH_RAW; i++)
-        str_print(chain + 2 * i, 3, "%02x", b->part.chain[i]);
+    char chain[BACKUP_CHAIN];
+    backup_chain_text(b->part.chain, chain);
     json_object_set_new(b->request, "resume",
                         json_pack("{s:s, s:I, s:s}", "manifest", b->part.manifest, "frames",
                                   (json_int_t)b->part.n_rows, "chain", chain));
