@@ -6,6 +6,7 @@
 
 /* netlimit.c */
 void ve_netlimit_of(struct ve_node *node, const struct param_set *set, struct network_limits *ret);
+uint64_t ve_netlimit_packets(const struct param_set *set); /* a second */
 int ve_netlimit_check(struct ve_node *node, const struct param_set *set, struct err *err);
 int ve_netlimit_apply(struct ve *ve, const struct param_set *old_set,
                       const struct param_set *new_set, bool force, struct err *err);

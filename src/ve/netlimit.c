@@ -19,6 +19,11 @@ static uint64_t limit_of(const struct param_set *set, const char *key)
     return v.unlimited ? NETWORK_UNLIMITED : v.n;
 }
 
+uint64_t ve_netlimit_packets(const struct param_set *set)
+{
+    return limit_of(set, "net.packets");
+}
+
 /* A quarter of what the machine tracks for all, as far as nobody has said otherwise. */
 static uint64_t default_connections(uint64_t wish)
 {
@@ -39,7 +44,7 @@ void ve_netlimit_of(struct ve_node *node, const struct param_set *set, struct ne
         .connections = limit_of(set, "connections"),
         .rate = limit_of(set, "connections.rate"),
         .guarantee = param_value_first(rate, param_set_get(set, "connections.rate")),
-        .packets = limit_of(set, "net.packets"),
+        .packets = ve_netlimit_packets(set),
     };
     if (network_connections_lack(node->network))
         ret->connections = NETWORK_UNLIMITED; /* the default; another was refused */

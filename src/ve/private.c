@@ -76,13 +76,11 @@ struct network_member ve_private_member(const struct ve *ve, const struct ve_pri
                                         const struct param_set *params)
 {
     const json_t *m = ve_private_membership(ve, p->name);
-    struct network_limits limits;
-    ve_netlimit_of(ve->node, params, &limits);
     return (struct network_member){.id = ve->rec.id,
                                    .port = ve_private_port(m),
                                    .in = &p->net,
                                    .number = ve_private_number(m),
-                                   .packets = limits.packets};
+                                   .packets = ve_netlimit_packets(params)};
 }
 
 size_t ve_privates_of(const struct ve *ve, const struct param_set *params,
