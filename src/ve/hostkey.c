@@ -35,6 +35,24 @@ static void fill_random(void *ctx, size_t n, uint8_t *dst)
     }
 }
 
+/* ---- strings with a key in them ---- */
+
+/* Of its whole size at once: growing would leave copies behind. */
+static struct str secret_init(size_t max)
+{
+    struct str s = str_init(max);
+    s.buf = calloc(1, max + 1);
+    s.cap = s.buf ? max + 1 : 0;
+    return s;
+}
+
+static void secret_done(struct str *s)
+{
+    if (s->buf)
+        explicit_bzero(s->buf, s->cap);
+    str_done(s);
+}
+
 /* ---- the wire's types (RFC 4251, 5) ---- */
 
 static void put_u32(struct str *s, uint32_t v)
@@ -174,7 +192,7 @@ static void write_private(struct str *out, const struct str *pub, const struct s
                           const char *comment)
 {
     static const char magic[] = "openssh-key-v1"; /* with its NUL */
-    auto_str struct str list = str_init(BLOB_MAX), file = str_init(BLOB_MAX);
+    auto_clean(secret_done) struct str list = secret_init(BLOB_MAX), file = secret_init(BLOB_MAX);
     bool failed = false;
     uint32_t check; /* twice the same: tells who decrypts whether the password was right */
     fill_random(&failed, sizeof(check), (uint8_t *)&check);
@@ -200,8 +218,9 @@ static void write_private(struct str *out, const struct str *pub, const struct s
 int hostkey_make(const char *type, unsigned bits, const char *comment, char **ret_private,
                  char **ret_public, struct err *err)
 {
-    auto_str struct str pub = str_init(BLOB_MAX), priv = str_init(BLOB_MAX);
-    auto_str struct str line = str_init(BLOB_MAX), file = str_init(2 * BLOB_MAX);
+    auto_str struct str pub = str_init(BLOB_MAX), line = str_init(BLOB_MAX);
+    auto_clean(secret_done) struct str priv = secret_init(BLOB_MAX),
+                                       file = secret_init(2 * BLOB_MAX);
     bool made;
     char wire[40];
     str_print(wire, sizeof(wire), "ssh-%s", type);
