@@ -19,6 +19,27 @@ static const char *const init_names[] = {
     [TEMPLATE_INIT_SYSV] = "sysv",
 };
 
+static int find(const char *const *names, size_t n, const char *word)
+{
+    for (size_t i = 0; i < n; i++)
+        if (str_eq(names[i], word))
+            return (int)i;
+    return -1;
+}
+
+const char *template_init_name(enum template_init init)
+{
+    return init_names[init];
+}
+
+bool template_init_find(const char *name, enum template_init *ret)
+{
+    int i = name ? find(init_names, ARRAY_SIZE(init_names), name) : -1;
+    if (i >= 0)
+        *ret = (enum template_init)i;
+    return i >= 0;
+}
+
 void strings_free(char **list)
 {
     for (size_t i = 0; list && list[i]; i++)
@@ -131,14 +152,6 @@ static int read_list(const json_t *j, const char *what, char ***ret, struct err 
     return 0;
 }
 
-static int find(const char *const *names, size_t n, const char *word)
-{
-    for (size_t i = 0; i < n; i++)
-        if (str_eq(names[i], word))
-            return (int)i;
-    return -1;
-}
-
 static int read_layers(const json_t *j, struct template *t, struct err *err)
 {
     if (!json_is_array(j) || json_array_size(j) == 0 || json_array_size(j) > TEMPLATE_LAYERS_MAX)
@@ -181,14 +194,13 @@ int record_read(const char *text, size_t len, const char *name, struct template 
     if (!t)
         return err_set(err, ERR_EXHAUSTED, "out of memory");
     int s = find(start_names, ARRAY_SIZE(start_names), start);
-    int i = find(init_names, ARRAY_SIZE(init_names), init);
     bool told = recipe && revision > 0 && revision <= INT_MAX;
-    if (version < 1 || (version > 1 && !told) || s < 0 || i < 0 || created < 0 || size < 0)
+    if (version < 1 || (version > 1 && !told) || s < 0 || !template_init_find(init, &t->init) ||
+        created < 0 || size < 0)
         return bad(err, "a value that no Terem writes");
     if (!str_eq(said, name) || str_print(t->name, sizeof(t->name), "%s", said) < 0)
         return bad(err, "it is of another template");
     t->start = (enum template_start)s;
-    t->init = (enum template_init)i;
     t->created = created;
     t->revision = (unsigned)revision;
     if (recipe && !json_is_null(recipe) &&

@@ -51,6 +51,10 @@ enum template_init {
     TEMPLATE_INIT_SYSV,    /* SysV, OpenRC: run /sbin/poweroff or init 0 inside */
 };
 
+const char *template_init_name(enum template_init init); /* "systemd" */
+/* false: there is no such init (NULL, too). */
+bool template_init_find(const char *name, enum template_init *ret);
+
 /* One template as read from its file; free with template_free(). */
 struct template
 {

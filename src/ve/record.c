@@ -115,11 +115,6 @@ int ve_params_parse(const json_t *params, struct param_set *ret, struct err *err
     return r < 0 ? r : param_set_check(ret, err);
 }
 
-static const char *const init_names[] = {[TEMPLATE_INIT_NONE] = "none",
-                                         [TEMPLATE_INIT_SYSTEMD] = "systemd",
-                                         [TEMPLATE_INIT_BUSYBOX] = "busybox",
-                                         [TEMPLATE_INIT_SYSV] = "sysv"};
-
 static json_t *list_json(char **list)
 {
     json_t *out = json_array();
@@ -169,7 +164,8 @@ static int from_template(const struct template *t, const json_t *rq, json_t *spe
     for (size_t i = 0; i < t->n_layers; i++)
         json_array_append_new(layers, json_string(t->layers[i]));
     json_object_set_new(spec, "layers", layers);
-    json_object_set_new(spec, "init", json_string(system ? init_names[t->init] : "none"));
+    json_object_set_new(spec, "init",
+                        json_string(template_init_name(system ? t->init : TEMPLATE_INIT_NONE)));
     json_object_set_new(spec, "init_path",
                         system && t->init_path ? json_string(t->init_path) : json_null());
     json_object_set_new(spec, "command",

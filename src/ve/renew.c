@@ -170,12 +170,11 @@ static int done_check(struct job *job, struct err *err)
 /* What the new template says of the start of a system; an application keeps its command. */
 static void take_over(struct ve *ve, const struct template *t, const json_t *layers)
 {
-    static const char *const inits[] = {"none", "systemd", "busybox", "sysv"};
     json_t *spec = json_copy((json_t *)ve->spec);
     json_object_set_new(spec, "template", json_string(t->name));
     json_object_set(spec, "layers", (json_t *)layers);
     if (str_eq(json_string_value(json_object_get(spec, "kind")), "system")) {
-        json_object_set_new(spec, "init", json_string(inits[t->init]));
+        json_object_set_new(spec, "init", json_string(template_init_name(t->init)));
         json_object_set_new(spec, "init_path", json_string(t->init_path));
     }
     ve_spec_put(ve, spec);

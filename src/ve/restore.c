@@ -113,14 +113,6 @@ static int pick_layers(struct ve_node *node, const json_t *manifests, const json
     return 0;
 }
 
-static enum template_init init_of(const char *name)
-{
-    return str_eq(name, "systemd")   ? TEMPLATE_INIT_SYSTEMD
-           : str_eq(name, "busybox") ? TEMPLATE_INIT_BUSYBOX
-           : str_eq(name, "sysv")    ? TEMPLATE_INIT_SYSV
-                                     : TEMPLATE_INIT_NONE;
-}
-
 /* A template as the VE had it; what is borrowed is the specification's. */
 static int template_of(struct ve_node *node, const json_t *manifests, const json_t *spec,
                        struct template *t, struct err *err)
@@ -128,9 +120,9 @@ static int template_of(struct ve_node *node, const json_t *manifests, const json
     const char *name = text_of(spec, "template"), *path = text_of(spec, "init_path");
     *t = (struct template){
         .start = str_eq(text_of(spec, "kind"), "app") ? TEMPLATE_APP : TEMPLATE_SYSTEM,
-        .init = init_of(text_of(spec, "init")),
         .init_path = (char *)path,
     };
+    template_init_find(text_of(spec, "init"), &t->init);
     if (name_check_template(name, err) < 0)
         return err_set(err, ERR_CORRUPT, "the backup's manifest does not describe a VE");
     str_print(t->name, sizeof(t->name), "%s", name);

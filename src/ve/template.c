@@ -297,7 +297,6 @@ static bool base_is_newer(struct ve_node *node, const struct template *t, const 
 
 static json_t *template_json(struct ve_node *node, const struct template *t)
 {
-    static const char *const inits[] = {"none", "systemd", "busybox", "sysv"};
     json_t *layers = json_array(), *command = json_null();
     json_t *recipe = t->recipe ? json_loads(t->recipe, 0, NULL) : NULL;
     for (size_t i = 0; i < t->n_layers; i++)
@@ -309,11 +308,11 @@ static json_t *template_json(struct ve_node *node, const struct template *t)
     }
     return json_pack("{s:s, s:s, s:s, s:o, s:I, s:I, s:s, s:o, s:o, s:o, s:i, s:b, s:o}", "name",
                      t->name, "kind", t->start == TEMPLATE_SYSTEM ? "system" : "app", "init",
-                     inits[t->init], "layers", layers, "size", (json_int_t)t->size, "created",
-                     (json_int_t)t->created * 1000, "source", t->source ? t->source : "", "command",
-                     command, "ves", ves_of(node, t, false), "outdated", ves_of(node, t, true),
-                     "revision", (int)t->revision, "base_is_newer", base_is_newer(node, t, recipe),
-                     "recipe", recipe ? recipe : json_null());
+                     template_init_name(t->init), "layers", layers, "size", (json_int_t)t->size,
+                     "created", (json_int_t)t->created * 1000, "source", t->source ? t->source : "",
+                     "command", command, "ves", ves_of(node, t, false), "outdated",
+                     ves_of(node, t, true), "revision", (int)t->revision, "base_is_newer",
+                     base_is_newer(node, t, recipe), "recipe", recipe ? recipe : json_null());
 }
 
 bool ve_layer_is_here(struct ve_node *node, const char *digest)

@@ -202,24 +202,15 @@ static void measure(const struct text_table *t, size_t widths[COLUMNS_MAX])
     }
 }
 
-size_t text_table_width(const struct text_table *t)
+bool text_table_fits(const struct text_table *t, size_t width)
 {
     size_t widths[COLUMNS_MAX], sum = 0;
     if (t->columns == 0 || t->columns > COLUMNS_MAX)
-        return 0;
+        return true;
     measure(t, widths);
     for (size_t i = 0; i < t->columns; i++)
         sum += widths[i] + (i ? 2 : 0);
-    return sum;
-}
-
-bool text_table_fits(const struct text_table *t, size_t width)
-{
-    size_t widths[COLUMNS_MAX];
-    if (t->columns == 0 || t->columns > COLUMNS_MAX)
-        return true;
-    measure(t, widths);
-    return text_table_width(t) <= width + (widths[0] > NAME_MIN ? widths[0] - NAME_MIN : 0);
+    return sum <= width + (widths[0] > NAME_MIN ? widths[0] - NAME_MIN : 0);
 }
 
 /* Which column of words is made narrower: the last one while much of it is left, else the widest

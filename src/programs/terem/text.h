@@ -49,10 +49,8 @@ void text_table_done(struct text_table *t);
 /* Adds a cell (escaped here). */
 void text_cell(struct text_table *t, const char *text);
 void text_cellf(struct text_table *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* Columns of the terminal that its longest line takes. */
-size_t text_table_width(const struct text_table *t);
-/* Whether these are not more than width, when of names in the first column what is longer than 16
- * cells gives way. */
+/* Whether its longest line takes no more columns of the terminal than width, when of names in the
+ * first column what is longer than 16 cells gives way. */
 bool text_table_fits(const struct text_table *t, size_t width);
 /* Renders; the last column is not padded.  max_width 0: no limit; else columns of words give way,
  * those aligned to the right last: a line is cut only when it must be. */
