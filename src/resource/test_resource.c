@@ -19,6 +19,7 @@
 #include <stdint.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -626,6 +627,24 @@ static void test_inotify_runs_out(void **state)
     munmap(text, 4096);
 }
 
+/* A failure of ours is not taken for a VE that is gone. */
+static void test_usage_fails(void **state)
+{
+    struct param_set set = set_of("processes=20", NULL, NULL);
+    struct resource_cgroups c;
+    struct resource_usage u;
+    struct rlimit was, none;
+    make(1, &set, &c);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+    none = (struct rlimit){0, was.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    int r = resource_usage(node, 1, RESOURCE_ALL, &u, NULL);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+    assert_int_equal(r, -ERR_EXHAUSTED);
+    assert_int_equal(resource_usage(node, 44, RESOURCE_ALL, &u, NULL), -ERR_NOT_FOUND);
+    resource_cgroups_done(&c);
+}
+
 static int run_all(void)
 {
     struct err e = {0};
@@ -651,6 +670,7 @@ static int run_all(void)
         EACH(test_modes),
         EACH(test_speed),
         EACH(test_inotify_runs_out),
+        EACH(test_usage_fails),
     };
     int r = cmocka_run_group_tests_name("resource", tests, NULL, NULL);
     resource_node_close(node);

@@ -149,9 +149,10 @@ int resource_usage(struct resource_node *node, int64_t id, unsigned parts,
         read_io(&r, &u);
     if (parts & RESOURCE_STALLS)
         read_stalls(&r, &u);
-    if (!u.has_memory && !u.has_memory_max && !u.has_pids && !u.has_cpu && !u.has_io &&
-        check_there(&r, err) < 0)
-        return -ERR_NOT_FOUND;
+    bool any = u.has_memory || u.has_memory_max || u.has_pids || u.has_cpu || u.has_io;
+    int there = any ? 0 : check_there(&r, err);
+    if (there < 0)
+        return there;
     *ret = u;
     return 0;
 }
