@@ -11,6 +11,9 @@
 
 #include <sys/types.h>
 
+/* Where programs are looked for: those that we start, and those of a VE that says nothing else. */
+#define PATH_PROGRAMS "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 /* Opens as if dirfd were "/": absolute names and symlinks stay inside. */
 int path_open_in_root(int dirfd, const char *path, int flags, mode_t mode, int *ret_fd,
                       struct err *err);

@@ -3,6 +3,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/path.h"
 #include "base/str.h"
 
 #include <errno.h>
@@ -21,7 +22,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #define ENV_MAX      512
 #define ARG_MAX_N    4096
 #define NOFILE_MAX   524288 /* as distributions have it; programs close them all one by one */
@@ -348,7 +348,7 @@ int process_execute(const struct process_spec *spec, struct err *err)
     str_print(logname, sizeof(logname), "LOGNAME=%s", user.name);
     str_print(shell, sizeof(shell), "SHELL=%s", user.shell);
     env_put(&env, "container=terem");
-    env_put(&env, "PATH=" DEFAULT_PATH);
+    env_put(&env, "PATH=" PATH_PROGRAMS);
     env_put(&env, "TERM=vt220");
     env_put(&env, home);
     if (user.name[0]) {
@@ -370,7 +370,7 @@ int process_execute(const struct process_spec *spec, struct err *err)
                    ? err_set(err, ERR_USAGE, "there is no directory %s", dir)
                    : err_sys(err, "cannot enter directory %s", dir);
     const char *path = env_get(&env, "PATH");
-    if ((r = find_program(spec->argv[0], path && *path ? path : DEFAULT_PATH, file, err)) < 0)
+    if ((r = find_program(spec->argv[0], path && *path ? path : PATH_PROGRAMS, file, err)) < 0)
         return r;
     /* From here on it no longer dies with the caller. */
     prctl(PR_SET_PDEATHSIG, 0);

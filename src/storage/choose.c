@@ -7,6 +7,7 @@
  */
 #include "base/cleanup.h"
 #include "base/number.h"
+#include "base/path.h"
 #include "base/str.h"
 #include "kernel/btrfs.h"
 #include "kernel/quota.h"
@@ -45,11 +46,10 @@ static int open_nearest(const char *path, int *ret_fd, struct err *err)
 
 static bool in_path(const char *program)
 {
-    static const char *const dirs[] = {"/usr/local/sbin", "/usr/local/bin", "/usr/sbin",
-                                       "/usr/bin",        "/sbin",          "/bin"};
-    for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
+    for (const char *dir = PATH_PROGRAMS, *end; *dir; dir = *end ? end + 1 : end) {
         char path[64];
-        str_print(path, sizeof(path), "%s/%s", dirs[i], program);
+        end = strchrnul(dir, ':');
+        str_print(path, sizeof(path), "%.*s/%s", (int)(end - dir), dir, program);
         if (access(path, X_OK) == 0)
             return true;
     }
@@ -87,7 +87,7 @@ int storage_choose(const char *path, struct storage_choice *ret, struct err *err
         return r;
     if (fstatfs(dir, &fs) < 0)
         return err_sys(err, "cannot measure the disk of %s", path);
-    const char *against = against_image(dir, &fs, room);
+    const char *against;
     if (btrfs_is(dir)) {
         str_print(c.driver, sizeof(c.driver), "btrfs");
         str_print(c.why, sizeof(c.why),
@@ -95,7 +95,7 @@ int storage_choose(const char *path, struct storage_choice *ret, struct err *err
     } else if (quota_project_on(dir)) {
         str_print(c.why, sizeof(c.why),
                   "its file system has project quotas, which bound space and inodes");
-    } else if (!against) {
+    } else if (!(against = against_image(dir, &fs, room))) {
         str_print(c.driver, sizeof(c.driver), "btrfs");
         c.image = true;
         str_print(c.why, sizeof(c.why),

@@ -107,7 +107,7 @@ static int run(const char *const *argv, struct err *err)
     auto_fd int in = out[0];
     pid_t pid = fork();
     if (pid == 0) {
-        static char path[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+        static char path[] = "PATH=" PATH_PROGRAMS;
         char *env[] = {path, NULL};
         int null = open("/dev/null", O_RDWR | O_CLOEXEC);
         prctl(PR_SET_PDEATHSIG, SIGKILL);

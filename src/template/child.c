@@ -3,6 +3,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/path.h"
 #include "base/str.h"
 
 #include <fcntl.h>
@@ -48,7 +49,7 @@ _Noreturn static void run(const char *const *argv, const struct child_how *how, 
         if (how->tmpdir && mount(how->tmpdir, "/tmp", NULL, MS_BIND, NULL) < 0)
             dprintf(2, "cannot mount /tmp: %s\n", strerror(errno)), _exit(126);
     }
-    char *env[] = {(char *)"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    char *env[] = {(char *)"PATH=" PATH_PROGRAMS,
                    (char *)"LC_ALL=C.UTF-8",
                    (char *)"HOME=/root",
                    (char *)"DEBIAN_FRONTEND=noninteractive",
