@@ -8,6 +8,7 @@
 #include "base/cleanup.h"
 #include "network/shape_internal.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -107,19 +108,23 @@ static uint32_t queue_of(uint64_t ceil)
     return b < QUEUE_MIN ? QUEUE_MIN : b > QUEUE_MAX ? QUEUE_MAX : (uint32_t)b;
 }
 
-/* fq_codel where the kernel has it. */
+/* fq_codel where the kernel has it; what fails for a want of the moment is tried again at the next
+ * leaf. */
 static int put_queue(struct network_node *n, struct netlink *nl, enum tree t, uint32_t minor,
                      uint64_t ceil, struct err *err)
 {
     struct network_shape *s = n->shape;
+    struct err why = {0};
     if (!s->no_codel) {
         tc_leaf_add(nl, s->ifindex[t], HANDLE(n) | minor, true, queue_of(ceil));
-        if (netlink_commit(nl, NULL) == 0)
+        if (netlink_commit(nl, &why) == 0)
             return 0;
-        s->no_codel = true;
     }
     tc_leaf_add(nl, s->ifindex[t], HANDLE(n) | minor, false, queue_of(ceil));
-    return netlink_commit(nl, err);
+    int r = netlink_commit(nl, err);
+    if (r == 0 && (why.sys == ENOENT || why.sys == EOPNOTSUPP))
+        s->no_codel = true;
+    return r;
 }
 
 /* ---- trees ---- */

@@ -6,11 +6,14 @@
 #include "network/shape.h"
 #include "network/test_stage.h"
 
+#include <errno.h>
 #include <libmnl/libmnl.h>
 #include <sys/mount.h>
 
 /* The kernel answers as one that has no such thing: it is asked for another name. */
 static const char *lacking;
+/* What asks for this cannot be sent. */
+static const char *failing;
 
 ssize_t __real_mnl_socket_sendto(const struct mnl_socket *nl, const void *buf, size_t len);
 ssize_t __wrap_mnl_socket_sendto(const struct mnl_socket *nl, const void *buf, size_t len);
@@ -20,6 +23,10 @@ ssize_t __wrap_mnl_socket_sendto(const struct mnl_socket *nl, const void *buf, s
     while (lacking &&
            (p = memmem(p, len - (size_t)(p - (char *)buf), lacking, strlen(lacking) + 1)))
         *p = '?';
+    if (failing && memmem(buf, len, failing, strlen(failing) + 1)) {
+        errno = ENOMEM;
+        return -1;
+    }
     return __real_mnl_socket_sendto(nl, buf, len);
 }
 
@@ -119,10 +126,20 @@ static void test_fq_codel(void **state)
         assert_null(network_shape_why(s->node, in));
 }
 
+/* A queue that could not be made once says nothing of the kernel. */
+static void test_fq_codel_fails(void **state)
+{
+    struct stage *s = *state;
+    failing = "fq_codel";
+    begin(s, NULL);
+    assert_true(has_htb(s, (int)if_nametoindex("up0")));
+    assert_null(network_shape_queue_why(s->node));
+}
+
 static int down(void **state)
 {
     struct stage *s = *state;
-    lacking = NULL;
+    lacking = failing = NULL;
     ok(network_node_remove(s->node, err));
     assert_false(has_htb(s, (int)if_nametoindex("up0")));
     assert_false(there("terem7.in"));
@@ -139,6 +156,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         lack_test(test_htb),    lack_test(test_ifb), lack_test(test_mirred),
         lack_test(test_clsact), lack_test(test_bpf), lack_test(test_fq_codel),
+        lack_test(test_fq_codel_fails),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
