@@ -59,7 +59,6 @@ int classify_end_put(struct classify *c, int ifindex, const struct classify_end 
                      struct err *err);
 /* Not there: fine. */
 int classify_end_delete(struct classify *c, int ifindex, struct err *err);
-/* 0: not there. */
 int classify_end_each(struct classify *c,
                       int (*item)(void *ctx, int ifindex, const struct classify_end *end,
                                   struct err *err),

@@ -8,8 +8,9 @@
  *
  * A call that is answered waits until somebody answers at the filter's listener:
  *
- *     seccomp_load_policy(SECCOMP_SYSTEM, SECCOMP_TOLD_MACHINE, &listener, err); // in the VE's
- * process …                                                       // the listener goes outside
+ *     // in the VE's process
+ *     seccomp_load_policy(SECCOMP_SYSTEM, SECCOMP_TOLD_MACHINE, &listener, err);
+ *     // outside, where the listener went
  *     struct seccomp_notif call = {0};
  *     while (seccomp_pending(listener, NULL) && seccomp_receive(listener, &call) == 0)
  *         seccomp_answer(listener, call.id, 0, 0);            // or seccomp_pass_on()

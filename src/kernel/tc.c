@@ -214,15 +214,9 @@ static void read_stats(const struct nlattr *stats, struct tc_class_now *c)
     const struct nlattr *a;
     mnl_attr_for_each_nested(a, stats)
     {
-        uint16_t len = mnl_attr_get_payload_len(a);
-        struct gnet_stats_basic basic;
         struct gnet_stats_queue queue;
-        if (mnl_attr_get_type(a) == TCA_STATS_BASIC && len >= 12) {
-            memset(&basic, 0, sizeof(basic));
-            memcpy(&basic, mnl_attr_get_payload(a), len < sizeof(basic) ? len : sizeof(basic));
-            c->bytes = basic.bytes;
-            c->packets = basic.packets;
-        } else if (mnl_attr_get_type(a) == TCA_STATS_QUEUE && len >= sizeof(queue)) {
+        if (mnl_attr_get_type(a) == TCA_STATS_QUEUE &&
+            mnl_attr_get_payload_len(a) >= sizeof(queue)) {
             memcpy(&queue, mnl_attr_get_payload(a), sizeof(queue));
             c->dropped = queue.drops;
         }

@@ -61,7 +61,7 @@ void tc_leaf_add(struct netlink *nl, int ifindex, uint32_t parent, bool fq_codel
 /* Every class of HTB of an interface. */
 struct tc_class_now {
     uint32_t id;
-    uint64_t bytes, packets, dropped;
+    uint64_t dropped; /* packets */
 };
 int tc_class_each(struct netlink *nl, int ifindex,
                   int (*item)(void *ctx, const struct tc_class_now *c, struct err *err), void *ctx,

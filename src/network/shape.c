@@ -188,21 +188,21 @@ int shape_lay(struct network_node *n, enum tree t, struct err *err)
 }
 
 /* The uplink has its own discipline again when nobody needs ours. */
-static void clear_away(struct network_node *n, enum tree t)
+static void clear_away(struct network_node *n)
 {
     struct network_shape *s = n->shape;
     struct netlink *nl;
     bool ours = false;
-    if (s->rate[t] || t == IN || !s->laid[t])
+    if (s->rate[OUT] || !s->laid[OUT])
         return;
     for (size_t i = 0; i < s->n; i++)
-        if (shape_tree_of(&s->leaves[i].key) == t)
+        if (shape_tree_of(&s->leaves[i].key) == OUT)
             return;
-    if (network_socket(n, &nl, NULL) < 0 || shape_look_at(n, nl, t, &ours, NULL) < 0 || !ours)
+    if (network_socket(n, &nl, NULL) < 0 || shape_look_at(n, nl, OUT, &ours, NULL) < 0 || !ours)
         return;
-    tc_root_delete(nl, s->ifindex[t]);
+    tc_root_delete(nl, s->ifindex[OUT]);
     netlink_commit(nl, NULL);
-    s->laid[t] = false;
+    s->laid[OUT] = false;
 }
 
 /* ---- leaves ---- */
@@ -270,7 +270,7 @@ static uint64_t bytes_of(uint64_t bits)
     return bits == NETWORK_UNLIMITED ? NETWORK_UNLIMITED : bits / 8;
 }
 
-/* Writes one leaf; *ret_old is what it was: rate and ceil 0 if it was not there. */
+/* Writes one leaf; what failed is not remembered as written. */
 static int write_one(struct network_node *n, int64_t id, const struct network_share *share,
                      struct err *err)
 {
@@ -338,7 +338,7 @@ static int write_all(struct network_node *n, int64_t id, const struct network_sh
     for (size_t i = s->n; i-- > 0;)
         if (s->leaves[i].key.ve == (uint64_t)id && !wanted(shares, count, &s->leaves[i].key))
             drop_leaf(n, &s->leaves[i]);
-    clear_away(n, OUT);
+    clear_away(n);
     return 0;
 }
 

@@ -30,7 +30,7 @@ static int act(struct storage_pool *p, const char *what, int64_t a, int64_t b, s
     if (str_eq(what, "restore"))
         return storage_restore(p, a, b, NULL, err);
     if (str_eq(what, "clone"))
-        return storage_clone(p, a, b, NULL, err);
+        return storage_clone_into(p, b, p, a, false, NULL, err);
     if (str_eq(what, "remove"))
         return storage_remove(p, a, err);
     if (str_eq(what, "forget"))

@@ -114,10 +114,8 @@ int storage_save(struct storage_pool *p, int64_t id, int64_t saved, const struct
 int storage_restore(struct storage_pool *p, int64_t saved, int64_t id,
                     const struct storage_step *step, struct err *err);
 int storage_settle(struct storage_pool *p, int64_t id, struct err *err);
-/* The tree of a new VE becomes a copy of another VE's, as in storage_save(). */
-int storage_clone(struct storage_pool *p, int64_t from, int64_t id, const struct storage_step *step,
-                  struct err *err);
-/* The same from another pool; saved: of a saved tree. */
+/* The tree of a new VE becomes a copy of another VE's, as in storage_save(), or, if saved, of a
+ * saved one; from the same pool or another. */
 int storage_clone_into(struct storage_pool *to, int64_t id, struct storage_pool *from,
                        int64_t source, bool saved, const struct storage_step *step,
                        struct err *err);

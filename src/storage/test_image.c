@@ -440,7 +440,7 @@ static void test_limit_and_copies(void **state)
     OK(storage_open(f->pool, 1, &fresh, &f->err));
     assert_in_range(used(f, 1), 13 * MIB, 16 * MIB);
     assert_true(fill(fresh, "upper/two") < 4 * MIB);
-    OK(storage_clone(f->pool, 1, 2, NULL, &f->err));
+    OK(storage_clone_into(f->pool, 2, f->pool, 1, false, NULL, &f->err));
     OK(storage_open(f->pool, 2, &clone, &f->err));
     assert_true(fill(clone, "upper/two") > 50 * MIB); /* it has no limit of its own yet */
 }

@@ -115,7 +115,7 @@ static bool round_of(struct storage_pool *p, struct done *d, int64_t n)
     if (storage_restore(p, n, 2, NULL, NULL) < 0)
         return false;
     d->restored = n;
-    if (storage_clone(p, 2, CLONES + n, NULL, NULL) < 0 ||
+    if (storage_clone_into(p, CLONES + n, p, 2, false, NULL, NULL) < 0 ||
         (n > 1 && storage_remove(p, CLONES + n - 1, NULL) < 0))
         return false;
     if (n > 3) {

@@ -137,9 +137,10 @@ static void test_refusals(void **state)
     assert_int_equal(storage_save(f->pool, 1, 0, NULL, &f->err), -ERR_INTERNAL);
     assert_int_equal(storage_restore(f->pool, 6, 1, NULL, &f->err), -ERR_NOT_FOUND);
     assert_string_equal(f->err.text, "there is no saved tree 6 in the pool");
-    assert_int_equal(storage_clone(f->pool, 1, 1, NULL, &f->err), -ERR_EXISTS);
+    assert_int_equal(storage_clone_into(f->pool, 1, f->pool, 1, false, NULL, &f->err), -ERR_EXISTS);
     assert_string_equal(f->err.text, "tree 1 exists already");
-    assert_int_equal(storage_clone(f->pool, 9, 2, NULL, &f->err), -ERR_NOT_FOUND);
+    assert_int_equal(storage_clone_into(f->pool, 2, f->pool, 9, false, NULL, &f->err),
+                     -ERR_NOT_FOUND);
     assert_int_equal(tree_parent(f->pool, 9), 0);
     int fd = -1;
     assert_int_equal(storage_saved_open(f->pool, 6, &fd, &f->err), -ERR_NOT_FOUND);
@@ -167,7 +168,7 @@ static void test_clone_and_move(void **state)
     auto_fd int tree = tree_of(f, f->pool, 1);
     assert_true(tree_fill(tree));
     OK(storage_save(f->pool, 1, 5, NULL, &f->err));
-    OK(storage_clone(f->pool, 1, 2, NULL, &f->err));
+    OK(storage_clone_into(f->pool, 2, f->pool, 1, false, NULL, &f->err));
     auto_fd int clone = tree_of(f, f->pool, 2);
     assert_true(tree_same(tree, clone));
     assert_int_equal(tree_parent(f->pool, 2), 0); /* the saved tree is of the other VE */
@@ -260,7 +261,8 @@ static void test_cancel(void **state)
     auto_fd int tree = tree_of(f, f->pool, 1);
     assert_true(tree_fill(tree));
     assert_int_equal(storage_save(f->pool, 1, 2, &step, &f->err), -ERR_CANCELLED);
-    assert_int_equal(storage_clone(f->pool, 1, 2, &step, &f->err), -ERR_CANCELLED);
+    assert_int_equal(storage_clone_into(f->pool, 2, f->pool, 1, false, &step, &f->err),
+                     -ERR_CANCELLED);
     OK(storage_save(f->pool, 1, 3, NULL, &f->err));
     assert_int_equal(storage_restore(f->pool, 3, 1, &step, &f->err), -ERR_CANCELLED);
     assert_int_equal(calls, 3);

@@ -293,12 +293,6 @@ int storage_clone_into(struct storage_pool *to, int64_t id, struct storage_pool 
     return 0;
 }
 
-int storage_clone(struct storage_pool *p, int64_t from, int64_t id, const struct storage_step *step,
-                  struct err *err)
-{
-    return storage_clone_into(p, id, p, from, false, step, err);
-}
-
 int storage_move_size(struct storage_pool *from, struct storage_pool *to, int64_t id, bool saved,
                       uint64_t *ret, struct err *err)
 {

@@ -168,7 +168,7 @@ static const char *kind_of(struct look *l, const char *path, const struct stat *
                            const struct shown *a, const struct shown *b)
 {
     bool whiteout = S_ISCHR(own->st_mode) && own->st_rdev == makedev(0, 0);
-    if ((a->fd < 0 && b->fd < 0) || !differs(l, path))
+    if (!differs(l, path))
         return NULL;
     if (a->fd < 0)
         return "added";

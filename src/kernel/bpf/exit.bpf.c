@@ -32,7 +32,7 @@ static __always_inline long number(void *regs)
 SEC("raw_tp/sys_exit")
 int terem_sys_exit(struct bpf_raw_tracepoint_args *ctx)
 {
-    if ((int)ctx->args[1] != -EDQUOT || (long)ctx->args[1] != -EDQUOT)
+    if ((long)ctx->args[1] != -EDQUOT)
         return 0;
     long nr = number((void *)ctx->args[0]);
     if (nr == __NR_add_key || nr == __NR_keyctl || nr == __NR_request_key)
