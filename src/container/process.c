@@ -22,9 +22,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define ENV_MAX      512
-#define ARG_MAX_N    4096
-#define NOFILE_MAX   524288 /* as distributions have it; programs close them all one by one */
+#define ENV_MAX    512
+#define ARG_MAX_N  4096
+#define NOFILE_MAX 524288 /* as distributions have it; programs close them all one by one */
 
 int process_detach(struct err *err)
 {

@@ -154,8 +154,12 @@ int main(void)
         return 0;
 #define lack_test(t) cmocka_unit_test_setup_teardown(t, stage_up, down)
     const struct CMUnitTest tests[] = {
-        lack_test(test_htb),    lack_test(test_ifb), lack_test(test_mirred),
-        lack_test(test_clsact), lack_test(test_bpf), lack_test(test_fq_codel),
+        lack_test(test_htb),
+        lack_test(test_ifb),
+        lack_test(test_mirred),
+        lack_test(test_clsact),
+        lack_test(test_bpf),
+        lack_test(test_fq_codel),
         lack_test(test_fq_codel_fails),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
