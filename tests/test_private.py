@@ -407,11 +407,17 @@ def test_new_programs(node):
     edition, = editions(node)
     old = f"{edition[:-16]}{'0' * 16}"
     os.rename(edition, old)  # as if another Terem had loaded them
+    counts, = glob.glob(f"{node.root}/run/bpf/classify-maps-*/counts")
+    os.unlink(counts)
+    subprocess.run(["bpftool", "map", "create", counts, "type", "hash", "key", "16", "value", "16",
+                    "entries", "4096", "name", "counts", "flags", "1"], check=True)  # and had room for fewer
     node.start()
     after = programs(ends)
     assert len(ends) == 2 and [len(of) for of in after] == [2, 2]
     assert not set(sum(before, [])) & set(sum(after, [])), (before, after)
     assert editions(node) == [edition]
+    kept = json.loads(subprocess.check_output(["bpftool", "-j", "map", "show", "pinned", counts]))
+    assert kept["max_entries"] == 4096
     agree(node, "web1")
 
 

@@ -88,6 +88,11 @@ static int place_maps(struct bpf_object *o, const char *dir, struct err *err)
         if (bpf_map__is_internal(m))
             continue;
         str_print(path, sizeof(path), "%s/%s", dir, bpf_map__name(m));
+        struct bpf_map_info info = {0};
+        uint32_t size = sizeof(info);
+        auto_fd int old = bpf_obj_get(path);
+        if (old >= 0 && bpf_obj_get_info_by_fd(old, &info, &size) == 0)
+            bpf_map__set_max_entries(m, info.max_entries); /* another edition's size */
         int r = bpf_map__set_pin_path(m, path);
         if (r < 0)
             return err_sysno(err, -r, "cannot place the map %s", bpf_map__name(m));

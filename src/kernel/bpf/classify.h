@@ -12,7 +12,7 @@
 
 #define CLASSIFY_ENDS_MAX     65536
 #define CLASSIFY_LEAVES_MAX   131072
-#define CLASSIFY_COUNTS_MAX   1048576
+#define CLASSIFY_COUNTS_MAX   262144 /* 16 classes, both ways, of 8192 VEs; 16 bytes each at once */
 #define CLASSIFY_PREFIXES_MAX 262144
 
 /* Keys of the tries: as many bits of the address as count, in network order. */
