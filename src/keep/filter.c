@@ -90,11 +90,22 @@ struct filter *filter_after(struct entry *e, uint32_t serial)
     return f;
 }
 
+/* Is there a call that teremd has not received?  Of one that it was at nothing is to be seen. */
+static bool any_pending(const struct server *s)
+{
+    for (size_t i = 0; i < s->n_entries; i++)
+        for (const struct filter *f = s->entries[i]->filters; f; f = f->next)
+            if (f->waiting && seccomp_pending(f->source.fd, NULL))
+                return true;
+    return false;
+}
+
 static void look_later(struct server *s)
 {
     if (s->look_at)
         return;
     s->turns = s->serving ? atomic_load(&s->serving->turns) : 0;
+    s->pending = any_pending(s);
     s->look_at = now_ms() + STAND_IN_MS;
 }
 
@@ -170,7 +181,9 @@ void filter_look(struct server *s)
 {
     if (!s->look_at || filter_timeout(s) > 0)
         return;
-    s->stalled = s->serving && atomic_load(&s->serving->turns) == s->turns;
+    /* One that has nothing to look at does not look: a call has waited all the while. */
+    s->stalled =
+        s->serving && s->pending && any_pending(s) && atomic_load(&s->serving->turns) == s->turns;
     arm_those(s, true); /* whose call was answered meanwhile stays silent */
     if (s->serving)
         look_at_received(s);

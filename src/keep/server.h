@@ -166,9 +166,10 @@ struct server {
     size_t n_viewers, n_leaving, n_controls;
     struct serving *serving; /* shared with teremd at the connection `server`, or NULL */
     struct control *server;
-    bool stalled;                     /* teremd looks at nothing */
-    uint64_t turns;                   /* of teremd, when the first of those that wait began to */
-    int64_t look_at;                  /* when filter_look() is due; 0: nobody waits */
+    bool stalled;    /* teremd looks at nothing */
+    uint64_t turns;  /* of teremd, when the first of those that wait began to … */
+    bool pending;    /* … and whether a call waited for it then */
+    int64_t look_at; /* when filter_look() is due; 0: nobody waits */
     uint64_t received[SERVING_SLOTS]; /* calls that teremd was at when it was last looked */
     struct thing *graves;
     bool quit;

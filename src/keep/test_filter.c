@@ -202,6 +202,27 @@ static void test_received_and_not_answered(void **state)
     end_asker(&a);
 }
 
+/* Nothing was asked for longer than terem-keep waits: that teremd has looked at nothing meanwhile
+ * means nothing. */
+static void test_an_idle_teremd_is_left_to_it(void **state)
+{
+    struct asker a = make_asker();
+    struct serving *s = serve(keep);
+    ask(&a);
+    struct serving_slot *slot = receive(s, &a);
+    assert_true(serving_answer(s, slot));
+    assert_int_equal(told(&a, 4 * STAND_IN_MS), 0);
+    assert_int_equal(seccomp_answer(a.listener, slot->call.id, 'A', 0), 0);
+    serving_release(s, slot);
+    assert_int_equal(told(&a, 60000), 'A');
+    poll(NULL, 0, 2 * STAND_IN_MS);
+    ask(&a);
+    assert_int_equal(told(&a, STAND_IN_MS / 2), 0);
+    assert_int_equal(told(&a, 60000), 'K');
+    serving_unmap(s);
+    end_asker(&a);
+}
+
 static void test_only_one_receives(void **state)
 {
     struct asker a = make_asker();
@@ -350,6 +371,7 @@ int main(int argc, char **argv)
         T(test_teremd_looks_at_nothing),
         T(test_teremd_is_killed_with_a_call_in_hand),
         T(test_received_and_not_answered),
+        T(test_an_idle_teremd_is_left_to_it),
         T(test_only_one_receives),
         T(test_slots_run_out),
         T(test_listeners_come_back),
