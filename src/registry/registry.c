@@ -410,13 +410,28 @@ const char *registry_warning(const struct registry *r)
     return r->warning;
 }
 
+/* Outside of transactions only. */
+static int end_light(struct registry *r, struct err *err)
+{
+    int res = r->light ? db_exec(r, "PRAGMA synchronous = FULL", err) : 0;
+    if (res == 0)
+        r->light = false;
+    return res;
+}
+
+static int begin(struct registry *r, struct err *err)
+{
+    sqlite3_stmt *s;
+    int res = db_stmt(r, SQL_BEGIN, &s, err);
+    return res < 0 ? res : db_run(r, s, err, "begin a change of the registry");
+}
+
 int registry_begin(struct registry *r, struct err *err)
 {
     if (!sqlite3_get_autocommit(r->db))
         return err_set(err, ERR_INTERNAL, "a transaction of the registry within another");
-    sqlite3_stmt *s;
-    int res = db_stmt(r, SQL_BEGIN, &s, err);
-    return res < 0 ? res : db_run(r, s, err, "begin a change of the registry");
+    int res = end_light(r, err); /* where that failed before */
+    return res < 0 ? res : begin(r, err);
 }
 
 /* With NORMAL the log is written at a commit, but not synced (sqlite.org/pragma.html). */
@@ -424,16 +439,13 @@ int registry_begin_light(struct registry *r, struct err *err)
 {
     if (!sqlite3_get_autocommit(r->db))
         return err_set(err, ERR_INTERNAL, "a transaction of the registry within another");
-    int res = db_exec(r, "PRAGMA synchronous = NORMAL", err);
     r->light = true;
-    return res < 0 ? res : registry_begin(r, err);
-}
-
-/* Outside of transactions only. */
-static void end_light(struct registry *r)
-{
-    if (r->light && db_exec(r, "PRAGMA synchronous = FULL", &(struct err){0}) == 0)
-        r->light = false;
+    int res = db_exec(r, "PRAGMA synchronous = NORMAL", err);
+    if (res == 0)
+        res = begin(r, err);
+    if (res < 0)
+        end_light(r, &(struct err){0});
+    return res;
 }
 
 int registry_flush(struct registry *r, struct err *err)
@@ -449,7 +461,7 @@ int registry_commit(struct registry *r, struct err *err)
 {
     sqlite3_stmt *s;
     if (sqlite3_get_autocommit(r->db)) {
-        end_light(r);
+        end_light(r, &(struct err){0});
         /* SQLite rolls back by itself when a statement inside met a full disk. */
         return err_set(err, ERR_STATE, "nothing to commit: the change was rolled back");
     }
@@ -458,7 +470,7 @@ int registry_commit(struct registry *r, struct err *err)
         res = db_run(r, s, err, "write the registry");
     if (res < 0)
         registry_rollback(r);
-    end_light(r);
+    end_light(r, &(struct err){0});
     return res;
 }
 
@@ -467,7 +479,7 @@ void registry_rollback(struct registry *r)
     sqlite3_stmt *s;
     if (!sqlite3_get_autocommit(r->db) && db_stmt(r, SQL_ROLLBACK, &s, NULL) == 0)
         db_run(r, s, NULL, "roll back");
-    end_light(r);
+    end_light(r, &(struct err){0});
 }
 
 int registry_meta_get(struct registry *r, const char *key, char **ret, struct err *err)

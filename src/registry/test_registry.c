@@ -136,6 +136,34 @@ static void test_light(void **state)
     assert_string_equal(s.names, "a ");
 }
 
+static int refuse(void *ctx, int action, const char *a, const char *b, const char *c, const char *d)
+{
+    return action == *(int *)ctx ? SQLITE_DENY : SQLITE_OK;
+}
+
+/* One that cannot be begun, and one after which what is written cannot be synced again: nothing is
+ * committed unsynced that was not meant so. */
+static void test_light_fails(void **state)
+{
+    auto_clean(registry_close_p) struct registry *r = open_ok();
+    struct err e = {0};
+    int action = SQLITE_TRANSACTION;
+    sqlite3_set_authorizer(r->db, refuse, &action);
+    assert_true(registry_begin_light(r, &e) < 0);
+    sqlite3_set_authorizer(r->db, NULL, NULL);
+    assert_int_equal(synchronous(r), 2);
+    assert_int_equal(registry_begin_light(r, &e), 0);
+    action = SQLITE_PRAGMA;
+    sqlite3_set_authorizer(r->db, refuse, &action);
+    assert_int_equal(registry_commit(r, &e), 0);
+    assert_true(registry_begin(r, &e) < 0);
+    sqlite3_set_authorizer(r->db, NULL, NULL);
+    assert_int_equal(synchronous(r), 1);
+    assert_int_equal(registry_begin(r, &e), 0);
+    assert_int_equal(synchronous(r), 2);
+    registry_rollback(r);
+}
+
 struct jobs {
     size_t n;
     int64_t first, last;
@@ -330,8 +358,9 @@ static void test_profiles(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_ves),   T(test_walk),  T(test_transactions),  T(test_light),    T(test_jobs),
-        T(test_crash), T(test_kills), T(test_second_daemon), T(test_profiles),
+        T(test_ves),           T(test_walk),     T(test_transactions), T(test_light),
+        T(test_light_fails),   T(test_jobs),     T(test_crash),        T(test_kills),
+        T(test_second_daemon), T(test_profiles),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
