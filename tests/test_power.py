@@ -388,3 +388,21 @@ def test_a_new_ve(build, driver, what):
                 node.run("web1", "/bin/true")
                 if what in ("pushed", "stopped"):
                     assert node.sh("web1", "cat /root/x").strip() == "mine"
+
+
+def test_while_it_is_asked(build):
+    """What one VE was asked for is on the disk before it hears of it."""
+    with cuts.Disk() as disk:
+        with disk.mounted() as root, serving(build, root, {"default": "dir"}) as node:
+            node.trapping("deaf", "trap '' TERM")
+            settle(node)
+            stop = node.ok("POST", "/v1/ves/deaf/stop", {"timeout": 1000})
+            disk.cut("cut")
+            node.terem("kill", "deaf")
+        with disk.mounted("cut") as root:
+            cuts.booted(root)
+            with Node(build, root=root) as node:
+                settle(node)
+                job = node.ok("GET", f"/v1/jobs/{stop['id']}")
+                assert (job["kind"], job["state"]) == ("stop", "failed"), job
+                assert node.state("deaf") == "stopped"

@@ -148,6 +148,10 @@ bool asking_begin(struct job *job)
     a->since = now_ms(job);
     a->until = a->since + patience(job);
     job->asking = a;
+    /* What is meant is on the disk before the VE is touched; of one of many with the job over all
+     * of them. */
+    if (!job->item && !job->node->stopping)
+        job_flush(&job, 1);
     if (a->until == a->since) {
         kill_now(job);
         return true;

@@ -57,9 +57,8 @@ static void listen_to(struct job *job, struct crew *crew)
     uv_poll_start(job->poll, UV_READABLE, on_message);
 }
 
-/* A light record of what is meant (job.c) goes to the disk; whoever is told of the job relies on
- * it, also one who does not wait for its end. */
-static void flush(struct job *const *jobs, size_t n)
+/* Whoever is told of the job relies on it, also one who does not wait for its end. */
+void job_flush(struct job *const *jobs, size_t n)
 {
     struct err e = {0};
     bool any = false;
@@ -131,7 +130,7 @@ static void go(struct ve_node *node, enum worker_slots slots)
         size_t free_slots = node->workers_max - *busy;
         size_t most = (ready + free_slots - 1) / free_slots;
         size_t n = gather(node, slots, jobs, most < CREW_MAX ? most : CREW_MAX);
-        flush(jobs, n); /* before anything is touched */
+        job_flush(jobs, n); /* before anything is touched */
         if (begin(jobs, n, busy, &e) < 0)
             for (size_t i = 0; i < n; i++)
                 job_work_ended(jobs[i], &e);
@@ -156,7 +155,7 @@ void job_begin_worker(struct job *job)
                      &e) < 0) {
         job_work_ended(job, &e);
     } else {
-        flush(&job, 1); /* while the worker is at work */
+        job_flush(&job, 1); /* while the worker is at work */
     }
 }
 

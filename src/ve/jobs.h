@@ -133,6 +133,8 @@ void job_stop_all(struct ve_node *node);
 void job_begin_worker(struct job *job);
 /* Workers for those that wait for one; nothing while node->gathering. */
 void crews_go(struct ve_node *node);
+/* What is meant, where its record was light (job.c), goes to the disk. */
+void job_flush(struct job *const *jobs, size_t n);
 void job_close_worker(struct job *job);
 bool job_is_worker(struct ve_node *node, pid_t pid);
 void job_child_ended(struct ve_node *node, pid_t pid, int status);
