@@ -124,7 +124,7 @@ void schedule_failed(struct ve *ve, const char *kind, const char *why)
     json_array_append_new(node->pending,
                           json_pack("{s:s, s:s, s:s, s:s}", "type", "snapshot.failed", "ve",
                                     ve->rec.name, "schedule", kind, "text", why ? why : ""));
-    if (own && e.kind == ERR_NONE && ve_commit(node, &e) < 0)
+    if (own && (e.kind != ERR_NONE || ve_commit(node, &e) < 0))
         ve_abandon(node);
     if (e.kind != ERR_NONE)
         log_error(ve->rec.name, 0, "%s", e.text);
