@@ -338,6 +338,25 @@ def test_others_are_served_meanwhile(node, many):
     assert job["ended"] is None, "it was served last"
 
 
+def test_others_are_served_beside_snapshots(node):
+    """Nor for what one of many keeps a worker busy with."""
+    node.term()
+    node.setting("workers", 1)
+    node.start()
+    node.ve("big")
+    node.sh("big", "mkdir /root/many; i=0; while [ $i -lt 1500 ]; do i=$((i+1)); echo $i >/root/many/$i; done")
+    node.ve("web1", start=False)
+    for n in range(20):  # all may be over where this process waits for its turn
+        begun = node.ok("POST", "/v1/bulk", {"verb": "snapshot", "ves": ["big"], "options": {"name": f"s{n}"}})
+        node.job("POST", "/v1/ves/web1/start")
+        job = node.ok("GET", f"/v1/jobs/{begun['id']}")
+        assert node.ok("GET", f"/v1/jobs/{begun['id']}?wait=true")["state"] == "done"
+        if job["ended"] is None:
+            break
+        node.job("POST", "/v1/ves/web1/kill")
+    assert job["ended"] is None, "it was served last"
+
+
 def test_a_name_that_another_has_now(node):
     """What waits for its turn is that VE, and not the next one of its name."""
     node.template()

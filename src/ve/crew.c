@@ -90,7 +90,7 @@ static int begin(struct job *const *jobs, size_t n, size_t *busy, struct err *er
 /* ---- those that wait for a worker ---- */
 
 /* Ends never wait for starts, nor what is asked for by itself for what is one of many. */
-static enum worker_slots slots_of(const struct job *job)
+enum worker_slots job_slots(const struct job *job)
 {
     return job->kind->limited ? job->item ? SLOTS_BULK : SLOTS_LIMITED
            : job->item        ? SLOTS_BULK_ENDS
@@ -104,7 +104,7 @@ static size_t gather(struct ve_node *node, enum worker_slots slots, struct job *
     size_t n = 0;
     for (size_t i = 0; i < node->n_open && n < most; i++) {
         struct job *job = node->open[i];
-        if (!job->ready || slots_of(job) != slots)
+        if (!job->ready || job_slots(job) != slots)
             continue;
         job->ready = false;
         jobs[n++] = job;
@@ -116,7 +116,7 @@ static size_t count_ready(const struct ve_node *node, enum worker_slots slots)
 {
     size_t n = 0;
     for (size_t i = 0; i < node->n_open; i++)
-        n += node->open[i]->ready && slots_of(node->open[i]) == slots;
+        n += node->open[i]->ready && job_slots(node->open[i]) == slots;
     return n;
 }
 
@@ -151,7 +151,7 @@ void job_begin_worker(struct job *job)
     if (job->kind->crewed && !job->alone) {
         job->ready = true;
         crews_go(job->node);
-    } else if (begin(&job, 1, job->kind->limited ? &job->node->n_working[SLOTS_LIMITED] : NULL,
+    } else if (begin(&job, 1, job->kind->limited ? &job->node->n_working[job_slots(job)] : NULL,
                      &e) < 0) {
         job_work_ended(job, &e);
     } else {

@@ -52,6 +52,13 @@ static void job_take_out(struct job *job)
 
 static void job_activate(struct job *job);
 
+/* Of those that do not wait in a crew. */
+static bool lacks_slot(const struct job *job)
+{
+    return job->kind->limited && !job->kind->crewed &&
+           job->node->n_working[job_slots(job)] >= job->node->workers_max;
+}
+
 /* A job has ended: whoever waited for it or for its slot goes on. */
 static void after_end(struct ve_node *node, int64_t ve_id)
 {
@@ -71,10 +78,9 @@ static void after_end(struct ve_node *node, int64_t ve_id)
             ve_exited(ve);
         }
     }
-    for (size_t i = 0; i < node->n_open && node->n_working[SLOTS_LIMITED] < node->workers_max;
-         i++) {
+    for (size_t i = 0; i < node->n_open; i++) {
         struct job *job = node->open[i];
-        if (job->state == JOB_QUEUED && (!job->ve || job->ve->job == job)) {
+        if (job->state == JOB_QUEUED && (!job->ve || job->ve->job == job) && !lacks_slot(job)) {
             job_activate(job);
             i = (size_t)-1; /* the array may have changed */
         }
@@ -400,8 +406,7 @@ static int begin_new(struct job *job, const char *subject, int64_t *ret_id, stru
     str_print(job->rec.subject, sizeof(job->rec.subject), "%s", subject);
     str_print(job->rec.kind, sizeof(job->rec.kind), "%s", kind->name);
     job->rec.request = json_dumps(job->options, JSON_COMPACT);
-    bool waits = (ve && ve->job) || (kind->limited && !kind->crewed &&
-                                     node->n_working[SLOTS_LIMITED] >= node->workers_max);
+    bool waits = (ve && ve->job) || lacks_slot(job);
     int r = waits ? store_row(job, err) : record_start(job, err);
     if (r < 0 && (!waits || !go_on_unrecorded(job, err))) {
         job_free(job);

@@ -129,6 +129,8 @@ void job_stop_all(struct ve_node *node);
 
 /* crew.c */
 #define CREW_MAX 8 /* jobs of one worker */
+/* Whose workers are counted with its own. */
+enum worker_slots job_slots(const struct job *job);
 /* A worker for it, or for it and others as soon as there is one. */
 void job_begin_worker(struct job *job);
 /* Workers for those that wait for one; nothing while node->gathering. */
