@@ -136,6 +136,20 @@ def test_cancelled(node, tmp_path):
     assert leases(node) == []
 
 
+def test_the_node_stops_in_time(node, tmp_path):
+    """Nobody who reads slowly keeps it up, of a VE that is stopped either."""
+    node.ve("web1")
+    fill_ve(node)
+    node.job("POST", "/v1/ves/web1/stop", {"force": True})
+    proc = slow_backup(node, tmp_path / "x", size=5_000_000)
+    node.terem("node", "stop", "--within", "4s")
+    assert node.daemon.wait(PATIENCE) == 0
+    end(proc)
+    node.start()
+    assert node.state("web1") == "stopped"
+    assert [job["state"] for job in node.ok("GET", "/v1/jobs?all=true") if job["kind"] == "backup"] == ["cancelled"]
+
+
 def test_destroyed_meanwhile(node, tmp_path):
     node.ve("web1")
     fill_ve(node)

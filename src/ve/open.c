@@ -441,6 +441,22 @@ uint64_t ve_node_stop_kills(const struct ve_node *node)
                             : UINT64_MAX;
 }
 
+/* What is at work for a VE that is down, or for none. */
+static void end_the_rest(struct ve_node *node)
+{
+    for (size_t i = node->n_open; i-- > 0;) {
+        struct job *job = i < node->n_open ? node->open[i] : NULL; /* others may go with one */
+        if (!job || (job->ve && is_up(job->ve)))
+            continue;
+        if (job->state == JOB_QUEUED) {
+            ve_job_cancel(node, job->rec.id, &(struct err){0});
+        } else if (job->pid) {
+            job->cancelled = true;
+            job_kill_worker(job);
+        }
+    }
+}
+
 /* Also jobs of which a VE's stop would wait: what they leave is dealt with as after a crash. */
 static void on_stop_timer(uv_timer_t *t)
 {
@@ -459,9 +475,7 @@ static void on_stop_timer(uv_timer_t *t)
         ve->job->cancelled = true;
         job_kill_worker(ve->job);
     }
-    for (size_t i = 0; i < node->n_open; i++)
-        if (!node->open[i]->ve)
-            job_kill_worker(node->open[i]);
+    end_the_rest(node);
     ve_node_stop_step(node);
 }
 
