@@ -11,6 +11,8 @@ import sys
 import tempfile
 import time
 
+import pytest
+
 from node import Node, wait_for
 
 STUBBORN = """
@@ -284,13 +286,17 @@ def test_a_pull_is_no_larger_than_the_file(node):
     assert node.api("GET", "/v1/ves/sparse/files?path=/proc/version").status == 200
 
 
-def test_a_restart_loop_is_stopped(node):
+@pytest.mark.parametrize("many", [False, True])
+def test_a_restart_loop_is_stopped(node, many):
     """Between two tries by its restart policy a VE is stopped, but stop still has something to do."""
     node.ve("loop", kind="app", restart="always", command=["/bin/sh", "-c", "exit 3"])
     # Each wait is longer than the one before: one in which the stop comes before the next try.
     wait_for(lambda: (node.show("loop")["restart_at"] or 0) > (time.time() + 5) * 1000)
     assert node.state("loop") == "stopped"
-    node.job("POST", "/v1/ves/loop/stop")
+    if many:
+        node.terem("stop", "--all")
+    else:
+        node.job("POST", "/v1/ves/loop/stop")
     last = node.show("loop")
     assert last["restart_at"] is None
     time.sleep(2)

@@ -73,7 +73,9 @@ static unsigned states_of(const struct bulk_verb *verb, const json_t *options)
 
 static bool verb_fits(const struct bulk_verb *verb, const json_t *options, const struct ve *ve)
 {
-    return (states_of(verb, options) & IN(ve->state)) && (verb->repair || !ve_in_repair(ve));
+    bool waits = verb->ends && ve->restart_timer; /* to be restarted by policy */
+    return ((states_of(verb, options) & IN(ve->state)) || waits) &&
+           (verb->repair || !ve_in_repair(ve));
 }
 
 static struct bulk_item *add_item(struct bulk *b, int64_t id, const char *name)
@@ -201,7 +203,10 @@ int ve_bulk(struct ve_node *node, const json_t *request, int64_t *ret_job, struc
         return -err->kind;
     if (!names)
         select_fitting(b, node, label);
-    return job_begin_bulk(node, &job_bulk, verb->name, steal_ptr(&b), request, ret_job, err);
+    int r = job_begin_bulk(node, &job_bulk, verb->name, steal_ptr(&b), request, ret_job, err);
+    if (r == 0 && verb->ends && !names)
+        bulk_forgo_starts(node, label);
+    return r;
 }
 
 /* ---- after a crash ---- */

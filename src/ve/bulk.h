@@ -57,6 +57,8 @@ void bulk_boot(struct ve_node *node);
 
 /* bulkrun.c */
 void bulk_run(struct job *job); /* .run of job_bulk */
+/* Those of that label, or all, that a start of many has not begun are not started. */
+void bulk_forgo_starts(struct ve_node *node, const char *label);
 void bulk_cancel(struct bulk *b);
 void bulk_kill(struct bulk *b);    /* commands that did not listen to that */
 #define BULK_CANCELLED "cancelled" /* in the request of one that was cancelled */

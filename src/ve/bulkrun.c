@@ -502,6 +502,40 @@ void bulk_cancel(struct bulk *b)
     step_later(b);
 }
 
+static void forgo(struct bulk *b, const char *label)
+{
+    struct ve_node *node = b->job->node;
+    struct err e = {0};
+    int r = ve_begin(node, &e);
+    for (size_t i = 0; i < b->n; i++) {
+        struct bulk_item *item = &b->items[i];
+        const struct ve *ve = ve_by_id(node, item->row.ve);
+        if (item->at_work || item->row.state != JOB_QUEUED || !ve || !ve_has_label(ve, label))
+            continue;
+        struct err why;
+        err_set(&why, ERR_CANCELLED, "%s: not started: it was to be stopped meanwhile",
+                item->row.name);
+        bulk_note(item, JOB_CANCELLED, ERR_CANCELLED, why.text);
+        b->cancelled++;
+        b->ended++;
+        if (r == 0)
+            r = registry_bulk_update(node->registry, &item->row, &e);
+    }
+    if (r < 0 || ve_commit(node, &e) < 0) {
+        ve_rollback(node);
+        log_error(NULL, b->job->rec.id, "%s", e.text);
+    }
+}
+
+void bulk_forgo_starts(struct ve_node *node, const char *label)
+{
+    for (size_t i = 0; i < node->n_open; i++) {
+        struct bulk *b = node->open[i]->bulk;
+        if (b && str_eq(b->verb->name, "start"))
+            forgo(b, label);
+    }
+}
+
 void bulk_kill(struct bulk *b)
 {
     for (size_t i = 0; i < b->n; i++)

@@ -314,7 +314,8 @@ command_row cmd_stop = {
     .options = stop_options,
     .run = run_stop,
     .detail = "Asks the VE's init to power off, and kills what is left when the time is "
-              "over.\n\n" LIFE_DETAIL,
+              "over. With --all or --label a start of many that is under way begins none of "
+              "those VEs any more.\n\n" LIFE_DETAIL,
     .examples = {"terem stop web1", "terem stop --all --timeout 2m", "terem stop --all --fast"},
 };
 
