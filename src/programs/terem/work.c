@@ -80,6 +80,12 @@ static bool is_job(const json_t *doc)
     return json_object_get(doc, "percent") && json_object_get(doc, "ended");
 }
 
+/* The node had no room for its row: it has no number that would still be its own tomorrow. */
+static bool is_unrecorded(const struct work *w)
+{
+    return is_job(w->doc) && cli_int(w->doc, "id") < 0;
+}
+
 /* Takes the document in as the latest; tells how the job ended when it did. */
 static void note(struct run *run, struct work *w, json_t *doc)
 {
@@ -216,6 +222,10 @@ static void tell(struct run *run, struct work *w)
             cli_complain("%s", w->err.text);
         else if (run->n > 1)
             cli_complain("%s: %s", w->subject, w->err.text);
+    } else if (run->no_wait && is_unrecorded(w)) {
+        cli_complain("%s: begun, but not recorded: the node's registry cannot be written (is its "
+                     "disk full?); there is no number to wait for it by",
+                     w->subject);
     } else if (run->no_wait && is_job(w->doc)) {
         if (!run->cli->json)
             printf("%" JSON_INTEGER_FORMAT "\n", cli_int(w->doc, "id"));
@@ -295,6 +305,10 @@ static void tell_interrupted(struct run *run)
         struct work *w = &run->w[i];
         if (!w->begun)
             idle++;
+        else if (!w->ended && is_unrecorded(w))
+            cli_complain("%s: it goes on, but is not recorded: the node's registry cannot be "
+                         "written (is its disk full?); there is no number to wait for it by",
+                         w->subject);
         else if (!w->ended && is_job(w->doc))
             cli_complain(
                 "%s: job %" JSON_INTEGER_FORMAT " goes on; terem jobs wait %" JSON_INTEGER_FORMAT
