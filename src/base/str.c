@@ -71,6 +71,19 @@ void str_add(struct str *s, const char *fmt, ...)
     va_end(ap2);
 }
 
+void str_add_name(struct str *s, size_t *n, const char *name)
+{
+    if (*n < STR_NAMES)
+        str_add(s, "%s%s", *n ? ", " : "", name);
+    ++*n;
+}
+
+void str_end_names(struct str *s, size_t n)
+{
+    if (n > STR_NAMES)
+        str_add(s, " and %zu more", n - STR_NAMES);
+}
+
 char *str_steal(struct str *s)
 {
     if (s->failed || !room_for(s, 0)) {

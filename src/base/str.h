@@ -30,6 +30,11 @@ void str_done(struct str *s);
 void str_add(struct str *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void str_add_bytes(struct str *s, const void *p, size_t n);
 void str_clear(struct str *s);
+/* "web1, web2 and 3 more": each of several names, counted by *n, which begins at 0; then the rest.
+ */
+#define STR_NAMES 5
+void str_add_name(struct str *s, size_t *n, const char *name);
+void str_end_names(struct str *s, size_t n);
 /* The text, which the caller frees; NULL if building failed. */
 char *str_steal(struct str *s);
 static inline const char *str_c(const struct str *s)

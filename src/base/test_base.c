@@ -83,6 +83,12 @@ static void test_strings(void **state)
     str_escape(&s, hostile, sizeof(hostile) - 1);
     assert_string_equal(str_c(&s), "a\\x1b[2J\\xc2\\x9b\\xff\xe2\x82\xac"
                                    "safe\\xe2\\x80\\xaegnp.exe");
+    str_clear(&s);
+    size_t n = 0;
+    for (const char *p = "abcdefg"; *p; p++)
+        str_add_name(&s, &n, (const char[]){*p, '\0'});
+    str_end_names(&s, n);
+    assert_string_equal(str_c(&s), "a, b, c, d, e and 2 more");
 }
 
 static const char *candidate(void *ctx, size_t i)

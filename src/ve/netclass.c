@@ -4,8 +4,6 @@
 #include "ve/internal.h"
 #include "ve/net.h"
 
-#define NAMES_SHOWN 5
-
 static struct ve_class *find(const struct ve_node *node, const char *name)
 {
     for (size_t i = 0; i < node->classes.n; i++)
@@ -407,13 +405,11 @@ static int refuse_used(struct ve_node *node, const char *name, struct err *err)
     auto_str struct str users = str_init(8192);
     json_t *ves = users_of(node, name), *ve, *params;
     const char *profile, *key;
-    size_t i, n = json_array_size(ves);
+    size_t i, n = 0;
     json_t *value;
-    json_array_foreach(ves, i, ve) if (i < NAMES_SHOWN)
-        str_add(&users, "%s%s", i ? ", " : "", json_string_value(ve));
+    json_array_foreach(ves, i, ve) str_add_name(&users, &n, json_string_value(ve));
     json_decref(ves);
-    if (n > NAMES_SHOWN)
-        str_add(&users, " and %zu more", n - NAMES_SHOWN);
+    str_end_names(&users, n);
     json_object_foreach(node->profiles, profile, params) json_object_foreach(params, key, value)
     {
         const char *class = param_class_of(param_find(key), key);

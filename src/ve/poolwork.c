@@ -17,9 +17,8 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
-#define BUSY_TRIES  100
-#define BUSY_MS     100
-#define NAMES_SHOWN 5
+#define BUSY_TRIES 100
+#define BUSY_MS    100
 
 /* ---- what a new one shall be ---- */
 
@@ -329,15 +328,10 @@ const struct job_kind job_pool_create = {
 static size_t names_in(const struct ve_node *node, const struct ve_pool *p, struct str *names)
 {
     size_t n = 0;
-    for (size_t i = 0; i < node->n_ves; i++) {
-        if (!str_eq(ve_pool_name(node->ves[i]), p->name))
-            continue;
-        if (n < NAMES_SHOWN)
-            str_add(names, "%s%s", n ? ", " : "", node->ves[i]->rec.name);
-        n++;
-    }
-    if (n > NAMES_SHOWN)
-        str_add(names, " and %zu more", n - NAMES_SHOWN);
+    for (size_t i = 0; i < node->n_ves; i++)
+        if (str_eq(ve_pool_name(node->ves[i]), p->name))
+            str_add_name(names, &n, node->ves[i]->rec.name);
+    str_end_names(names, n);
     return n;
 }
 

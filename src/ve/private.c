@@ -20,7 +20,6 @@
 #include <inttypes.h>
 
 #define NETWORKS_MAX 1024
-#define NAMES_SHOWN  5
 /* What a network gets that nobody chose ranges for: the first of 256 that is free. */
 #define DEFAULT4 "10.77.%u.0/24"
 #define DEFAULT6 "fd54:6572:7076:%x::/64"
@@ -433,10 +432,9 @@ static int refuse_used(struct ve_node *node, const struct ve_private *p, struct 
     auto_str struct str users = str_init(4096);
     size_t n = 0;
     for (size_t i = 0; i < node->n_ves; i++)
-        if (ve_private_membership(node->ves[i], p->name) && n++ < NAMES_SHOWN)
-            str_add(&users, "%s%s", n > 1 ? ", " : "", node->ves[i]->rec.name);
-    if (n > NAMES_SHOWN)
-        str_add(&users, " and %zu more", n - NAMES_SHOWN);
+        if (ve_private_membership(node->ves[i], p->name))
+            str_add_name(&users, &n, node->ves[i]->rec.name);
+    str_end_names(&users, n);
     return n ? err_set(err, ERR_STATE,
                        "%s %s in it; terem network private leave takes a VE out of it",
                        str_c(&users), n > 1 ? "are" : "is")

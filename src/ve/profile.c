@@ -15,8 +15,6 @@
 #include "ve/rows.h"
 #include "ve/sleep.h"
 
-#define NAMES_SHOWN 5
-
 /* One change of one profile, and whom it concerns. */
 struct change {
     struct ve_node *node;
@@ -356,10 +354,9 @@ int ve_profile_remove(struct ve_node *node, const char *name, struct err *err)
     if (ve_profile_check(node, name, err) < 0)
         return -err->kind;
     for (size_t i = 0; i < node->n_ves; i++)
-        if (uses(node->ves[i], name) && n++ < NAMES_SHOWN)
-            str_add(&users, "%s%s", n > 1 ? ", " : "", node->ves[i]->rec.name);
-    if (n > NAMES_SHOWN)
-        str_add(&users, " and %zu more", n - NAMES_SHOWN);
+        if (uses(node->ves[i], name))
+            str_add_name(&users, &n, node->ves[i]->rec.name);
+    str_end_names(&users, n);
     if (n)
         return err_set(err, ERR_STATE,
                        "profile %s is used by %s; give them another one, or none, with terem set "

@@ -7,8 +7,6 @@
 #include "ve/jobs.h"
 #include "ve/layers.h"
 
-#define NAMES_SHOWN 5
-
 static struct template_request request_of(struct job *job, const char *recipe)
 {
     return (struct template_request){
@@ -232,11 +230,10 @@ static json_t *ves_of(struct ve_node *node, const struct template *t, bool outda
 /* "web1, web2 and 3 more" */
 static void add_names(struct str *s, const json_t *list)
 {
-    size_t n = json_array_size(list);
-    for (size_t i = 0; i < n && i < NAMES_SHOWN; i++)
-        str_add(s, "%s%s", i ? ", " : "", json_string_value(json_array_get(list, i)));
-    if (n > NAMES_SHOWN)
-        str_add(s, " and %zu more", n - NAMES_SHOWN);
+    size_t n = 0;
+    while (n < json_array_size(list))
+        str_add_name(s, &n, json_string_value(json_array_get(list, n)));
+    str_end_names(s, n);
 }
 
 /* Names of the templates whose recipe begins with it. */
