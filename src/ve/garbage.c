@@ -16,8 +16,6 @@
 #include "ve/pools.h"
 
 #include <inttypes.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #define TRASH_DELAY_MS 500 /* so that destroying many costs one process */
@@ -46,12 +44,6 @@ static bool has_work(struct ve_node *node)
         if (node->pools[i]->pool && storage_has_trash(node->pools[i]->pool))
             return true;
     return node->trash_commits || is_short(node) || template_has_trash(node->templates);
-}
-
-static void be_idle(void)
-{
-    setpriority(PRIO_PROCESS, 0, 19);
-    syscall(SYS_ioprio_set, 1 /* IOPRIO_WHO_PROCESS */, 0, 3 << 13 /* IOPRIO_CLASS_IDLE */);
 }
 
 /* Somebody waits for the same work, which is then not done twice. */
@@ -103,7 +95,7 @@ static void trash_begin(struct ve_node *node)
     pid_t pid = ve_fork(node, NULL, 0, true);
     if (pid == 0) {
         int r = commit_new(node);
-        be_idle();
+        worker_be_idle();
         int left = empty_trash(node);
         _exit(r < 0 ? NOT_WRITTEN : left);
     }

@@ -18,8 +18,6 @@
 #include "network/idle.h"
 #include "ve/jobs.h"
 
-#include <sys/resource.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -97,8 +95,7 @@ static void press_main(struct ve *ve)
     struct resource_squeeze q = {0};
     struct resource_squeezed s;
     struct err e = {0};
-    setpriority(PRIO_PROCESS, 0, 19);
-    syscall(SYS_ioprio_set, 1 /* IOPRIO_WHO_PROCESS */, 0, 3 << 13 /* IOPRIO_CLASS_IDLE */);
+    worker_be_idle();
     if (resource_squeeze(ve->node->resources, ve->rec.id, &q, &s, &e) < 0)
         log_warn(ve->rec.name, 0, "it sleeps, and its memory stays where it is: %s", e.text);
     _exit(0);

@@ -4,8 +4,6 @@
 #include "ve/internal.h"
 #include "ve/jobs.h"
 
-#include <sys/resource.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #define SWAP_NAMES 80
@@ -54,8 +52,7 @@ static int squeeze_work(struct job *job, struct err *err)
     if (read_to(job->options, &q.to, &given, err) < 0)
         return -err->kind;
     q.cold_only = !given;
-    setpriority(PRIO_PROCESS, 0, 19);
-    syscall(SYS_ioprio_set, 1 /* IOPRIO_WHO_PROCESS */, 0, 3 << 13 /* IOPRIO_CLASS_IDLE */);
+    worker_be_idle();
     if (resource_squeeze(job->node->resources, job->ve->rec.id, &q, &s, err) < 0)
         return err_wrap(err, "%s: cannot squeeze", job->ve->rec.name);
     job->result[0] = (int64_t)s.before;

@@ -16,7 +16,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 
 struct wire {
     enum { WIRE_BEGUN, WIRE_PROGRESS, WIRE_RESULT } type;
@@ -29,6 +31,12 @@ struct wire {
 #define KEEP_MAX (3 * CREW_MAX + 16) /* descriptors that a process is given */
 
 volatile sig_atomic_t job_cancel_flag;
+
+void worker_be_idle(void)
+{
+    setpriority(PRIO_PROCESS, 0, 19);
+    syscall(SYS_ioprio_set, 1 /* IOPRIO_WHO_PROCESS */, 0, 3 << 13 /* IOPRIO_CLASS_IDLE */);
+}
 
 static void on_cancel(int sig)
 {
