@@ -3,12 +3,9 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
-#include "base/str.h"
+#include "base/number.h"
 
 #include <fcntl.h>
-#include <inttypes.h>
-#include <stdio.h>
-#include <string.h>
 
 #define MEMORY_STALLS 10 /* percent: one at a time */
 #define IO_STALLS     60 /* percent: half as many */
@@ -27,18 +24,16 @@ size_t pace_width(const struct pace_pressure *p, size_t now, size_t most)
 static unsigned read_full(const char *path)
 {
     auto_free char *text = NULL;
-    unsigned percent = 0;
+    uint64_t percent;
     if (fd_read_file_at(AT_FDCWD, path, 4096, &text, NULL, NULL) < 0)
         return 0;
-    const char *full = strstr(text, "full avg10=");
-    return full && sscanf(full, "full avg10=%u", &percent) == 1 ? percent : 0;
+    return number_after(text, "full avg10=", 100, &percent) ? (unsigned)percent : 0;
 }
 
 static uint64_t read_kib(const char *meminfo, const char *key)
 {
-    uint64_t kib = 0;
-    const char *at = strstr(meminfo, key);
-    return at && sscanf(at + strlen(key), " %" SCNu64, &kib) == 1 ? kib * 1024 : 0;
+    uint64_t kib;
+    return number_after(meminfo, key, UINT64_MAX / 1024, &kib) ? kib * 1024 : 0;
 }
 
 void pace_read(struct pace_pressure *ret)
