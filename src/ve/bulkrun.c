@@ -21,12 +21,9 @@
 static json_t *item_json(const struct bulk_item *item)
 {
     const struct registry_bulk *r = &item->row;
-    json_t *error = json_null();
-    if (r->error)
-        error = json_pack("{s:s, s:s}", "kind", err_row((enum err_kind)r->error_kind)->name,
-                          "message", r->error);
     json_t *out = json_pack("{s:s, s:s, s:o}", "ve", r->name, "state",
-                            job_state_name((enum job_state)r->state), "error", error);
+                            job_state_name((enum job_state)r->state), "error",
+                            job_error_json(r->error_kind, r->error));
     if (item->result)
         json_object_set(out, "result", item->result);
     return out;
@@ -220,10 +217,8 @@ static int save_row(struct bulk_item *item, struct err *err)
 static void end_now(struct bulk_item *item, const struct err *error)
 {
     struct err e;
-    enum job_state state = !error                         ? JOB_DONE
-                           : error->kind == ERR_CANCELLED ? JOB_CANCELLED
-                                                          : JOB_FAILED;
-    bulk_note(item, state, error ? error->kind : ERR_NONE, error ? error->text : NULL);
+    bulk_note(item, job_state_after(error), error ? error->kind : ERR_NONE,
+              error ? error->text : NULL);
     if (save_row(item, &e) < 0)
         log_error(item->row.name, item->row.job, "%s", e.text);
     item_ended(item, NULL);
@@ -490,8 +485,8 @@ void bulk_cancel(struct bulk *b)
         struct err e;
         if (item->at_work)
             ve_exec_signal(node, item, SIGTERM);
-        /* Half a restart would leave one stopped that ran. */
-        bool goes_on = str_eq(b->verb->name, "restart");
+        /* Half a restart would leave one stopped that ran; what ends cannot be called back. */
+        bool goes_on = b->verb->ends || str_eq(b->verb->name, "restart");
         for (size_t k = 0; item->at_work && !goes_on && k < node->n_open; k++)
             if (node->open[k]->item == item) {
                 ve_job_cancel(node, node->open[k]->rec.id, &e); /* or it goes on to its end */

@@ -173,10 +173,7 @@ static void job_end(struct job *job, const struct err *error)
         take_back(job, error);
         log_warn(job->rec.subject, job->rec.id, "%s: %s", job->rec.kind, error->text);
     }
-    enum job_state state = !error                         ? JOB_DONE
-                           : error->kind == ERR_CANCELLED ? JOB_CANCELLED
-                                                          : JOB_FAILED;
-    if (record_end(job, state, &e) < 0) {
+    if (record_end(job, job_state_after(error), &e) < 0) {
         ve_abandon(node);
         if (job->ve)
             ve_mark_unsaved(job->ve);
@@ -445,28 +442,33 @@ int job_begin_with(struct ve_node *node, const struct job_kind *kind, const char
     return begin_new(job, subject, ret_id, err);
 }
 
+static struct job *bulk_job(struct ve_node *node, const struct job_kind *kind, struct bulk *bulk,
+                            const json_t *request, struct err *err)
+{
+    struct job *job = job_new(node, kind, NULL, request);
+    if (job) {
+        job->bulk = bulk;
+    } else {
+        bulk_free(bulk);
+        err_set(err, ERR_EXHAUSTED, "out of memory");
+    }
+    return job;
+}
+
 int job_begin_bulk(struct ve_node *node, const struct job_kind *kind, const char *subject,
                    struct bulk *bulk, const json_t *request, int64_t *ret_id, struct err *err)
 {
-    struct job *job = job_new(node, kind, NULL, request);
-    if (!job) {
-        bulk_free(bulk);
-        return err_set(err, ERR_EXHAUSTED, "out of memory");
-    }
-    job->bulk = bulk;
-    return begin_new(job, subject, ret_id, err);
+    struct job *job = bulk_job(node, kind, bulk, request, err);
+    return job ? begin_new(job, subject, ret_id, err) : -err->kind;
 }
 
 int job_resume_bulk(struct ve_node *node, const struct job_kind *kind,
                     const struct registry_job *rec, struct bulk *bulk, const json_t *request,
                     struct err *err)
 {
-    struct job *job = job_new(node, kind, NULL, request);
-    if (!job) {
-        bulk_free(bulk);
-        return err_set(err, ERR_EXHAUSTED, "out of memory");
-    }
-    job->bulk = bulk;
+    struct job *job = bulk_job(node, kind, bulk, request, err);
+    if (!job)
+        return -err->kind;
     if (make_room(node, err) < 0) {
         job_free(job);
         return -err->kind;

@@ -9,15 +9,25 @@ const char *job_state_name(enum job_state s)
     return (unsigned)s < ARRAY_SIZE(names) ? names[s] : "unknown";
 }
 
+enum job_state job_state_after(const struct err *error)
+{
+    return !error ? JOB_DONE : error->kind == ERR_CANCELLED ? JOB_CANCELLED : JOB_FAILED;
+}
+
+json_t *job_error_json(int kind, const char *text)
+{
+    return text ? json_pack("{s:s, s:s}", "kind", err_row((enum err_kind)kind)->name, "message",
+                            text)
+                : json_null();
+}
+
 static json_t *row_json(const struct registry_job *r, enum job_state state, int percent,
                         const char *text)
 {
-    json_t *error = json_null();
-    if (r->error)
-        error = json_pack("{s:s, s:s}", "kind", err_row(r->error_kind)->name, "message", r->error);
-    json_t *out = json_pack("{s:I, s:s, s:s, s:s, s:s, s:I, s:o}", "id", (json_int_t)r->id, "kind",
-                            r->kind, "subject", r->subject, "state", job_state_name(state), "text",
-                            text, "created", (json_int_t)r->created, "error", error);
+    json_t *out =
+        json_pack("{s:I, s:s, s:s, s:s, s:s, s:I, s:o}", "id", (json_int_t)r->id, "kind", r->kind,
+                  "subject", r->subject, "state", job_state_name(state), "text", text, "created",
+                  (json_int_t)r->created, "error", job_error_json((int)r->error_kind, r->error));
     json_object_set_new(out, "percent", percent < 0 ? json_null() : json_integer(percent));
     json_object_set_new(out, "started", r->started ? json_integer(r->started) : json_null());
     json_object_set_new(out, "ended", r->ended ? json_integer(r->ended) : json_null());

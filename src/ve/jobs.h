@@ -156,6 +156,8 @@ void asking_done(struct job *job);  /* forgets; none is fine */
 #define JOBS_KEPT 1000 /* ended jobs in the registry */
 json_t *job_json(const struct job *job);
 const char *job_state_name(enum job_state state);
+enum job_state job_state_after(const struct err *error); /* of one that ended so; NULL: well */
+json_t *job_error_json(int kind, const char *text);      /* text: NULL where there is none */
 
 /* worker.c */
 /* Forks the worker that does kind->work() of each, in that order: sets job->pid and job->sock,
