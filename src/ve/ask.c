@@ -116,7 +116,7 @@ static int check_busy(struct ve *ve, const struct job_kind *kind, struct err *er
                        ve->rec.name);
     /* A stop waits until its VE is up; where that fails it finds it stopped. */
     bool waits = kind == &job_stop && ve->job && ve->job->kind == &job_start && !ve->next_job;
-    if (!ve->job || waits || (str_eq(kind->name, "kill") && make_way(ve)))
+    if (!ve->job || waits || (kind == &job_kill && make_way(ve)))
         return 0;
     return ve_refuse_busy(ve, err);
 }
@@ -124,7 +124,6 @@ static int check_busy(struct ve *ve, const struct job_kind *kind, struct err *er
 static int check_ve_job(struct ve *ve, const struct job_kind *kind, const json_t *options,
                         struct err *err)
 {
-    const char *name = ve->rec.name;
     const json_t *t = json_object_get(options, "timeout");
     if (t && !json_is_null(t) && (!json_is_integer(t) || json_integer_value(t) < 0))
         return err_set(err, ERR_USAGE, "timeout must be a number of seconds");
@@ -137,34 +136,11 @@ static int check_ve_job(struct ve *ve, const struct job_kind *kind, const json_t
         return -err->kind;
     if (kind->check)
         return kind->check(ve, options, err);
-    if (kind == &job_start && ve_in_repair(ve))
-        return err_set(err, ERR_STATE,
-                       "%s: cannot start: it is in repair; terem repair %s --done leaves that and "
-                       "starts it",
-                       name, name);
-    if (str_eq(kind->name, "restart") && ve->state == VE_STOPPED)
-        return err_set(err, ERR_STATE, "%s: cannot restart: it is stopped; start it", name);
-    if (str_eq(kind->name, "destroy")) {
-        if (json_is_true(json_object_get(options, "force")))
-            return 0;
-        struct err e = {0};
-        if (ve_pool_need(ve, &e) < 0)
-            return err_set(err, ERR_UNAVAILABLE,
-                           "%s; destroy --force forgets it, and its files go when the pool is back",
-                           e.text);
-        if (ve->state == VE_BROKEN)
-            return 0;
-        return ve_state_check(name, ve->state, VE_EV_DESTROY, kind->name, err);
-    }
-    if (str_eq(kind->name, "pause"))
-        return ve_state_check(name, ve->state, VE_EV_PAUSE, kind->name, err);
-    if (str_eq(kind->name, "resume"))
-        return ve_state_check(name, ve->state, VE_EV_RESUME, kind->name, err);
     if (kind->event == VE_EVENT__COUNT)
         return 0;
     if (kind->event == VE_EV_STOP && ve->restart_timer) /* it waits to be restarted by policy */
         return 0;
-    return ve_state_check(name, ve->state, kind->event, kind->name, err);
+    return ve_state_check(ve->rec.name, ve->state, kind->event, kind->name, err);
 }
 
 static int begin_template_job(struct ve_node *node, const struct job_kind *kind,

@@ -234,8 +234,7 @@ void ve_exited(struct ve *ve)
 {
     struct err e;
     int64_t id;
-    const struct job_kind *kind = job_kind_find("exit", NULL);
-    if (job_begin(ve->node, kind, ve->rec.name, ve, NULL, &id, &e) < 0)
+    if (job_begin(ve->node, &job_exit, ve->rec.name, ve, NULL, &id, &e) < 0)
         log_error(ve->rec.name, 0, "cannot clean up after its end: %s", e.text);
 }
 

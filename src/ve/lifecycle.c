@@ -91,6 +91,16 @@ void life_settle_after(const struct job *job)
 
 /* ---- start ---- */
 
+static int check_start(struct ve *ve, const json_t *options, struct err *err)
+{
+    if (ve_in_repair(ve))
+        return err_set(err, ERR_STATE,
+                       "%s: cannot start: it is in repair; terem repair %s --done leaves that and "
+                       "starts it",
+                       ve->rec.name, ve->rec.name);
+    return ve_state_check(ve->rec.name, ve->state, VE_EV_START, "start", err);
+}
+
 static int start_step(void *ctx, const char *what, struct err *err)
 {
     job_progress(ctx, -1, what);
@@ -312,15 +322,32 @@ void life_stop_failed(struct job *job)
         mark_broken(job->ve, job, job->rec.error ? job->rec.error : "cannot stop");
 }
 
+static int check_restart(struct ve *ve, const json_t *options, struct err *err)
+{
+    if (ve->state == VE_STOPPED)
+        return err_set(err, ERR_STATE, "%s: cannot restart: it is stopped; start it", ve->rec.name);
+    return ve_state_check(ve->rec.name, ve->state, VE_EV_STOP, "restart", err);
+}
+
 int life_stopped_start(struct job *job, struct err *err)
 {
     if (life_stopped(job, err) < 0)
         return -err->kind;
-    job_continue(job, job_kind_find("start", NULL));
+    job_continue(job, &job_start);
     return 1;
 }
 
 /* ---- pause ---- */
+
+static int check_pause(struct ve *ve, const json_t *options, struct err *err)
+{
+    return ve_state_check(ve->rec.name, ve->state, VE_EV_PAUSE, "pause", err);
+}
+
+static int check_resume(struct ve *ve, const json_t *options, struct err *err)
+{
+    return ve_state_check(ve->rec.name, ve->state, VE_EV_RESUME, "resume", err);
+}
 
 static int work_pause(struct job *job, struct err *err)
 {
@@ -352,6 +379,20 @@ static int done_resume(struct job *job, struct err *err)
 }
 
 /* ---- destroy ---- */
+
+static int check_destroy(struct ve *ve, const json_t *options, struct err *err)
+{
+    struct err e = {0};
+    if (json_is_true(json_object_get(options, "force")))
+        return 0;
+    if (ve_pool_need(ve, &e) < 0)
+        return err_set(err, ERR_UNAVAILABLE,
+                       "%s; destroy --force forgets it, and its files go when the pool is back",
+                       e.text);
+    if (ve->state == VE_BROKEN)
+        return 0;
+    return ve_state_check(ve->rec.name, ve->state, VE_EV_DESTROY, "destroy", err);
+}
 
 static int work_destroy(struct job *job, struct err *err)
 {
@@ -416,6 +457,7 @@ const struct job_kind job_start = {
     .crewed = true,
     .event = VE_EV_START,
     .want = VE_RUNNING,
+    .check = check_start,
     .work = work_start,
     .done = life_started,
     .failed = life_start_failed,
@@ -444,6 +486,7 @@ const struct job_kind job_restart = {
     .asks = true,
     .event = VE_EV_STOP,
     .want = VE_RUNNING,
+    .check = check_restart,
     .work = life_stop,
     .done = life_stopped_start,
     .failed = life_stop_failed,
@@ -467,6 +510,7 @@ const struct job_kind job_pause = {
     .of_ve = true,
     .event = JOB_NO_EVENT,
     .want = JOB_AS_IT_IS,
+    .check = check_pause,
     .work = work_pause,
     .done = done_pause,
 };
@@ -476,6 +520,7 @@ const struct job_kind job_resume = {
     .of_ve = true,
     .event = JOB_NO_EVENT,
     .want = JOB_AS_IT_IS,
+    .check = check_resume,
     .work = work_resume,
     .done = done_resume,
 };
@@ -488,6 +533,7 @@ const struct job_kind job_destroy = {
     .ends = true,
     .event = JOB_NO_EVENT,
     .want = VE_ABSENT,
+    .check = check_destroy,
     .work = work_destroy,
     .done = done_destroy,
     .failed = failed_destroy,

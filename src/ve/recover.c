@@ -186,16 +186,15 @@ static int find_process(struct ve *ve, int *ret_pidfd)
     return 0;
 }
 
-static void begin_later(struct ve *ve, const char *kind)
+static void begin_later(struct ve *ve, const struct job_kind *kind)
 {
     struct err e;
     int64_t id;
     if (ve->job)
         return;
-    const struct job_kind *k = job_kind_find(kind, &e);
-    json_t *options = str_eq(kind, "destroy") ? json_pack("{s:b}", "force", 1) : NULL;
-    if (job_begin(ve->node, k, ve->rec.name, ve, options, &id, &e) < 0)
-        log_error(ve->rec.name, 0, "cannot %s: %s", kind, e.text);
+    json_t *options = kind == &job_destroy ? json_pack("{s:b}", "force", 1) : NULL;
+    if (job_begin(ve->node, kind, ve->rec.name, ve, options, &id, &e) < 0)
+        log_error(ve->rec.name, 0, "cannot %s: %s", kind->name, e.text);
     json_decref(options);
 }
 
@@ -280,13 +279,13 @@ static void recover_one(struct ve *ve, bool booted)
     if (ve_hidden(ve)) {
         ve_hidden_forget(ve); /* its job ended with teremd */
     } else if (ve->rec.want == VE_ABSENT) {
-        begin_later(ve, "destroy");
+        begin_later(ve, &job_destroy);
     } else if (snapshot_redo(ve)) {
         return;
     } else if (ve->state == VE_STOPPING) {
-        begin_later(ve, ve->pidfd < 0 && !(ve->asked && wanted_up) ? "exit"
-                        : wanted_up                                ? "restart"
-                                                                   : "stop");
+        begin_later(ve, ve->pidfd < 0 && !(ve->asked && wanted_up) ? &job_exit
+                        : wanted_up                                ? &job_restart
+                                                                   : &job_stop);
     } else if (ve_state_is_up(ve->state)) {
         if (ve->pidfd < 0) {
             json_object_set_new(
@@ -295,18 +294,18 @@ static void recover_one(struct ve *ve, bool booted)
                           "reason",
                           booted ? "the machine was restarted" : "ended while nobody watched",
                           "time", (json_int_t)ve_now_ms()));
-            begin_later(ve, "exit");
+            begin_later(ve, &job_exit);
         } else {
             settle_freezer(ve);
             settle_params(ve);
             if (ve->rec.want == VE_STOPPED)
-                begin_later(ve, "stop");
+                begin_later(ve, &job_stop);
             ve_first_process_ended(ve); /* it may have ended while nobody watched */
         }
     } else if (ve->state == VE_STOPPED) {
         settle_params(ve);
         if (wanted_up && !booted) /* else those with autostart are started, in their order */
-            begin_later(ve, repair ? "repair" : "start");
+            begin_later(ve, repair ? &job_repair : &job_start);
     }
 }
 
