@@ -52,3 +52,11 @@ def test_every_name_is_documented(busy):
         named = set(re.findall(r"`(terem_[a-z_]+)", file.read()))
     heads = set(re.findall(r"^# TYPE (\S+)", scrape(busy)[1], re.M))
     assert heads == named
+
+
+def test_every_state_is_told_and_documented(busy):
+    states = busy.ok("GET", "/v1/openapi.json")["components"]["schemas"]["Ve"]["properties"]["state"]["enum"]
+    with open(DOCS, encoding="utf-8") as file:
+        row = re.search(r"`terem_ves\{state\}` \| gauge \| VEs that are (.*) \|", file.read())[1]
+    told = [dict(labels)["state"] for name, labels in samples(scrape(busy)[1]) if name == "terem_ves"]
+    assert sorted(row.split(", ")) == sorted(told) == sorted(states)
