@@ -12,6 +12,7 @@ import glob
 import http.client
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -84,6 +85,13 @@ def together(*works):
         thread.join()
     if raised:
         raise raised[0]
+
+
+def dice():
+    """Chance whose seed a failure shows; TEREM_SEED throws the same again."""
+    seed = int(os.environ.get("TEREM_SEED", time.time_ns() % 100000))
+    print(f"TEREM_SEED={seed}")
+    return random.Random(seed)
 
 
 @contextlib.contextmanager

@@ -3,17 +3,21 @@
  * Uses a VE's disk in all the ways that a VE may: run inside by tests/test_disk.py and
  * tests/vm/disk.py.
  *
- *     disk stat PATH…          what statfs(2) says of each, one a line: blocks of 1024 bytes in
- * all, free and to be had; inodes in all and free; or the errno disk fstat PATH          the same
- * by fstatfs(2), which is the kernel's own disk as UID stat PATH…   the same as another user disk
- * in DIR stat PATH…   the same after chroot(2), in a thread whose root is its own disk bad pointers
- * that nobody may read or write, one errno a line disk die N               N callers that are
- * killed while they ask disk flood N             N calls of statfs(2): nanoseconds each disk fill
- * FILE SIZE      writes until it is refused: bytes written, calls refused disk again FILE N tries N
- * times to write where nothing fits: calls refused disk tiny DIR N          N files of one byte:
- * made, refused disk dirs DIR N          N directories: made, refused disk reserve FILE SIZE
- * fallocate(2): errno disk sparse FILE SIZE    a hole, and then every 64th page of it: bytes
- * written, errno disk map FILE SIZE       writes to mapped pages: bytes written, "SIGBUS" or "all"
+ *     disk stat PATH…          what statfs(2) says of each, one a line: blocks of 1024 bytes,
+ *                              in all, free and to be had; inodes in all and free; or the errno
+ *     disk fstat PATH          the same by fstatfs(2), which is the kernel's own
+ *     disk as UID stat PATH…   the same as another user
+ *     disk in DIR stat PATH…   the same after chroot(2), in a thread whose root is its own
+ *     disk bad                 pointers that nobody may read or write, one errno a line
+ *     disk die N               N callers that are killed while they ask
+ *     disk flood N             N calls of statfs(2): nanoseconds each
+ *     disk fill FILE SIZE      writes until it is refused: bytes written, calls refused
+ *     disk again FILE N        tries N times to write where nothing fits: calls refused
+ *     disk tiny DIR N          N files of one byte: made, refused
+ *     disk dirs DIR N          N directories: made, refused
+ *     disk reserve FILE SIZE   fallocate(2): errno
+ *     disk sparse FILE SIZE    a hole, and then every 64th page of it: bytes written, errno
+ *     disk map FILE SIZE       writes to mapped pages: bytes written, "SIGBUS" or "all"
  *     disk gone FILE SIZE      writes to a file that has no name any more: bytes, calls refused
  *     disk links FILE N        N names of one file: made
  *     disk move FILE DIR SIZE  writes, renames into DIR, writes again, until refused: bytes
