@@ -3,13 +3,12 @@
 import contextlib
 import json
 import os
-import random
 import subprocess
 import time
 
 import pytest
 
-from node import PATIENCE, wait_for
+from node import PATIENCE, dice, wait_for
 
 MANY = 24
 DEAF = ["/bin/sh", "-c", "trap '' TERM; >/deaf; while :; do sleep 1; done"]
@@ -299,9 +298,9 @@ def test_killed(node, many, verb):
         assert counts(job) == (MANY, 0, 0), job["error"]
     started = {ve["name"]: ve["started"] for ve in node.ok("GET", "/v1/ves")}
     begun = node.ok("POST", "/v1/bulk", {"verb": verb, "all": True, "options": options})
-    ended = False
+    ended, chance = False, dice()
     for _ in range(3):
-        time.sleep(random.uniform(0, 0.15))
+        time.sleep(chance.uniform(0, 0.15))
         node.kill()
         node.start()
         ended = node.ok("GET", f"/v1/jobs/{begun['id']}")["ended"] is not None

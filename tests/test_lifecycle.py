@@ -100,13 +100,17 @@ def test_the_first_process_is_born_after_its_clocks(node):
 
 
 def test_stop_kills_after_the_deadline(node):
-    """An application that ignores the request to end is killed when its time is over."""
-    node.trapping("deaf", "trap '' TERM INT")
+    """An application that ignores the request to end is killed when its own time is over."""
+    for name in ("long", "deaf"):
+        node.trapping(name, "trap '' TERM INT")
+    node.ok("POST", "/v1/ves/long/stop", {"timeout": 600})
     at = time.monotonic()
-    node.job("POST", "/v1/ves/deaf/stop", {"timeout": 1}, timeout=25)  # without it, 30 s
+    node.job("POST", "/v1/ves/deaf/stop", {"timeout": 1})
     assert time.monotonic() - at >= 0.9
-    assert node.show("deaf")["last_exit"]["signal"] == "KILL"
-    assert node.state("deaf") == "stopped"
+    last = node.show("deaf")["last_exit"]
+    assert last["signal"] == "KILL" and last["reason"] == "killed after it did not shut down in time"
+    assert (node.state("deaf"), node.state("long")) == ("stopped", "stopping")
+    node.job("POST", "/v1/ves/long/kill")
 
 
 def test_application_ends_and_says_how(node):

@@ -2,14 +2,13 @@
 """Pools in images that Terem makes: mounted, grown, filled, half made and half removed."""
 import http.client
 import os
-import random
 import subprocess
 import time
 
 import pytest
 
 from events import Events
-from node import Node, killed_at, wait_for
+from node import Node, dice, killed_at, wait_for
 from test_pools import files, fill, pool, settled
 
 
@@ -151,6 +150,7 @@ def test_image_half_made_and_half_removed(node):
 
 def test_killed_while_an_image_is_made_or_removed(node):
     in_image(node, "probe")
+    chance = dice()
     for turn in range(6):
         if turn % 2:
             node.ok("DELETE", "/v1/pools/probe")
@@ -158,7 +158,7 @@ def test_killed_while_an_image_is_made_or_removed(node):
             if [p for p in node.ok("GET", "/v1/pools") if p["name"] == "probe"]:
                 node.job("DELETE", "/v1/pools/probe")
             node.ok("POST", "/v1/pools", {"name": "probe", "driver": "btrfs", "size": "256M"})
-        time.sleep(random.uniform(0, 0.2))
+        time.sleep(chance.uniform(0, 0.2))
         node.kill()
         node.start()
         if turn % 2:

@@ -5,7 +5,6 @@ import glob
 import http.client
 import json
 import os
-import random
 import re
 import shutil
 import signal
@@ -16,7 +15,7 @@ import time
 import pytest
 
 from events import Events
-from node import PATIENCE, Node, killed_at, wait_for
+from node import PATIENCE, Node, dice, killed_at, wait_for
 
 
 @pytest.mark.parametrize("name", ["default", "disk"])
@@ -238,10 +237,11 @@ def test_move_killed_while_it_copies(node):
     before = files(node, "web1")
     node.job("POST", "/v1/ves/web1/stop", {"force": True})
     node.terem("pool", "create", "other", "--driver", "dir")
+    chance = dice()
     for turn in range(6):
         to = "other" if node.show("web1")["pool"] == "default" else "default"
         job = node.ok("POST", "/v1/ves/web1/move", {"pool": to})
-        time.sleep(random.uniform(0, 0.15))
+        time.sleep(chance.uniform(0, 0.15))
         if turn % 2:
             for pid, command in node.processes():
                 if command.startswith("terem-worker: move"):

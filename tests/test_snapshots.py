@@ -2,7 +2,6 @@
 """Snapshots: taken of what runs, rolled back to, deleted, by the clock, and after crashes."""
 import functools
 import os
-import random
 import shutil
 import sqlite3
 import subprocess
@@ -12,6 +11,7 @@ import time
 import pytest
 
 from conftest import serve
+from node import dice
 from test_layers import again
 from test_recovery import settle
 
@@ -199,10 +199,10 @@ def test_all_of_one_instant(node):
                     "echo $i >/root/$d/$i; done; done")
     node.sh("web1", f"cat >/root/writer <<'E'\n{LOCKSTEP}\nE\nsetsid sh /root/writer </dev/null "
                     ">/dev/null 2>&1 &")
-    names = [f"s{n}" for n in range(5)]
+    names, chance = [f"s{n}" for n in range(5)], dice()
     for name in names:
         node.sh("web1", "n=$(cat /root/z/second | wc -l); until [ $(cat /root/z/second | wc -l) -gt $n ]; do :; done")
-        time.sleep(random.random() / 10)
+        time.sleep(chance.random() / 10)
         take(node, "web1", name)
         assert node.state("web1") == "running"
     node.job("POST", "/v1/ves/web1/kill")
@@ -298,9 +298,7 @@ def check_whole(node, ve, files=400):
 @pytest.mark.parametrize("what", ["create", "rollback", "delete"])
 def test_killed_in_the_middle(node, what):
     """kill -9 of teremd at random instants: no snapshot is half there, and the VE starts."""
-    seed = int(os.environ.get("TEREM_SEED", time.time_ns() % 100000))
-    print(f"TEREM_SEED={seed}")
-    dice = random.Random(seed)
+    chance = dice()
     node.ve("web1")
     fill(node, "web1")
     take(node, "web1", "base")
@@ -315,7 +313,7 @@ def test_killed_in_the_middle(node, what):
             take(node, "web1", f"s{number}")
             connection = node.connection()
             connection.request("DELETE", f"/v1/ves/web1/snapshots/s{number}")
-        time.sleep(dice.choice([0, 0.002, 0.01, 0.05, 0.1]) * dice.random())
+        time.sleep(chance.choice([0, 0.002, 0.01, 0.05, 0.1]) * chance.random())
         node.kill()
         node.start()
         check_whole(node, "web1")
