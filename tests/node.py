@@ -87,6 +87,12 @@ def together(*works):
         raise raised[0]
 
 
+def memory(pid, what="Pss"):
+    """In KB.  Of its Pss others that end leave it more, and its own workers have a part while they live."""
+    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+        return int(next(line.split()[1] for line in file if line.startswith(what + ":")))
+
+
 def dice():
     """Chance whose seed a failure shows; TEREM_SEED throws the same again."""
     seed = int(os.environ.get("TEREM_SEED", time.time_ns() % 100000))
@@ -95,19 +101,27 @@ def dice():
 
 
 @contextlib.contextmanager
+def traced(node, log, *words):
+    """Within the block strace, told these words, writes down what teremd calls."""
+    def begun():
+        """It is traced, or was killed by what it called already, by itself."""
+        with open(f"/proc/{node.daemon.pid}/status", encoding="ascii") as file:
+            status = file.read()
+        return "TracerPid:\t0" not in status or "State:\tZ" in status
+    with subprocess.Popen(["strace", "-qq", "-o", log, "-p", str(node.daemon.pid), *words],
+                          stderr=subprocess.DEVNULL) as tracer:
+        try:
+            wait_for(begun)
+            yield
+        finally:
+            tracer.terminate()
+
+
+@contextlib.contextmanager
 def killed_at(node, calls, count):
     """Within the block teremd is killed at its count-th system call of these."""
-    with subprocess.Popen(["strace", "-qq", "-o", os.devnull, "-p", str(node.daemon.pid), "-e", f"trace={calls}",
-                           "-e", f"inject={calls}:signal=KILL:when={count}"], stderr=subprocess.PIPE) as tracer:
-        def begun():
-            """It is traced, or has made those calls already, by itself."""
-            with open(f"/proc/{node.daemon.pid}/status", encoding="ascii") as file:
-                status = file.read()
-            return "TracerPid:\t0" not in status or "State:\tZ" in status
-        wait_for(begun)
+    with traced(node, os.devnull, "-e", f"trace={calls}", "-e", f"inject={calls}:signal=KILL:when={count}"):
         yield
-        tracer.terminate()
-        tracer.wait()
     node.daemon.poll()
 
 
@@ -225,6 +239,14 @@ class Node:
             return False
         wait_for(answers, lambda: f"teremd does not answer: {self.words()}")
 
+    def spent(self):
+        """Milliseconds of processor time so far, in all threads of teremd."""
+        total = 0
+        for path in glob.glob(f"/proc/{self.daemon.pid}/task/*/schedstat"):
+            with open(path, encoding="ascii") as file:
+                total += int(file.read().split()[0])
+        return total / 1e6
+
     def words(self, size=3000):
         """The last words of the daemon."""
         try:
@@ -305,6 +327,10 @@ class Node:
 
     def show(self, name):
         return self.ok("GET", f"/v1/ves/{name}")
+
+    def counter(self, name, key):
+        """One row of what is counted of a VE."""
+        return next(row for row in self.ok("GET", f"/v1/ves/{name}/counters") if row["key"] == key)
 
     def state(self, name):
         return self.show(name)["state"]

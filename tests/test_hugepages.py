@@ -62,10 +62,6 @@ def program(tmp_path):
     return str(out)
 
 
-def counter(node, name, key):
-    return next(c for c in node.ok("GET", f"/v1/ves/{name}/counters") if c["key"] == key)
-
-
 def test_hugepages(node, pages, program):
     node.ve("web1", params={"hugepages.limit": "0"})
     node.terem("push", "web1", program, "/root/huge")
@@ -73,7 +69,7 @@ def test_hugepages(node, pages, program):
         events.begin("web1")
         done = node.run("web1", "/root/huge", "2", check=False)
         assert done["stdout"] == "Cannot allocate memory\n", done
-        assert counter(node, "web1", "hugepages.limit")["failcnt"] == 1
+        assert node.counter("web1", "hugepages.limit")["failcnt"] == 1
         told = events.wait("ve.refused", ve="web1", key="hugepages.limit")
         assert told["count"] == 1 and told["process"] is None, told
         assert told["text"] == "hugepages.limit 0 is reached", told
@@ -83,8 +79,8 @@ def test_hugepages(node, pages, program):
         assert node.run("web1", "/root/huge", "6", check=False)["stdout"] == "Cannot allocate memory\n"
         events.wait("ve.refused", ve="web1", key="hugepages.limit", count=1)
     node.sh("web1", "/root/huge 4 stay >/dev/null 2>&1 </dev/null &")
-    wait_for(lambda: counter(node, "web1", "hugepages.limit")["held"] == 4 << 20)
-    now = counter(node, "web1", "hugepages.limit")
+    wait_for(lambda: node.counter("web1", "hugepages.limit")["held"] == 4 << 20)
+    now = node.counter("web1", "hugepages.limit")
     assert now["limit"] == 5 << 20 and now["failcnt"] == 2, now
     node.terem("set", "web1", "hugepages.limit=unlimited")
     node.run("web1", "/bin/busybox", "killall", "huge")
@@ -100,11 +96,11 @@ def buffers(node, name, **params):
 
 def test_kernel_memory_and_sockets_are_counted(node):
     node.ve("web1", params={"memory.limit": "64M"})
-    kernel = counter(node, "web1", "memory.kernel")
+    kernel = node.counter("web1", "memory.kernel")
     assert kernel["held"] > 0 and kernel["limit"] is None, kernel
     refused = node.terem("set", "web1", "memory.kernel=8M", check=False)
     assert "memory.kernel is a counter and cannot be set" in refused.stderr, refused
-    sockets = counter(node, "web1", "memory.sockets")
+    sockets = node.counter("web1", "memory.sockets")
     assert sockets["held"] is not None
     whole = buffers(node, "web1")
     assert whole["tcp_rmem"][2] > 1 << 18

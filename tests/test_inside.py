@@ -207,7 +207,7 @@ def test_beancounters(shared):
     # Fresh at each open, refusals too, but for a tenth of a second.
     shared.sh("beans", "for i in $(seq 60); do sleep 2 & done", check=False)
     wait_for(lambda: numproc(show["pid"])[1] == 30 and numproc(show["pid"])[4] > 0)
-    key = next(c for c in shared.ok("GET", "/v1/ves/beans/counters") if c["key"] == "processes")
+    key = shared.counter("beans", "processes")
     assert numproc(show["pid"])[4] == key["failcnt"]
     shared.ok("PATCH", "/v1/ves/beans", {"params": {"processes": "40"}})
     wait_for(lambda: numproc(show["pid"])[3] == 40 and numproc(show["pid"])[0] < 10)

@@ -41,14 +41,10 @@ def expect(node, name, what, each, users, answer):
              lambda: f"{what}: {use(node, name, what, each, users)}, not {answer}")
 
 
-def counter(node, name, key):
-    return next(c for c in node.ok("GET", f"/v1/ves/{name}/counters") if c["key"] == key)
-
-
 def wait_held(node, name, key, held):
     """What the kernel frees, it frees a moment later."""
-    wait_for(lambda: counter(node, name, key)["held"] == held, lambda: counter(node, name, key))
-    return counter(node, name, key)
+    wait_for(lambda: node.counter(name, key)["held"] == held, lambda: node.counter(name, key))
+    return node.counter(name, key)
 
 
 @pytest.fixture(name="small")
@@ -88,7 +84,7 @@ def test_no_terminal_is_left(small):
                        rb"or the sysctl kernel\.pty\.max")
     finally:
         terminal.close()
-    assert counter(small, "small", "ptys")["held"] == 3
+    assert small.counter("small", "ptys")["held"] == 3
     small.sh("small", "killall use; rm /tmp/held")
 
 
@@ -96,12 +92,12 @@ def test_a_covered_devpts_is_not_counted(small):
     """What the VE's root puts in its place says nothing about the limit."""
     small.sh("small", "mount -t tmpfs none /dev/pts && touch /dev/pts/7")
     try:
-        assert counter(small, "small", "ptys")["held"] is None
+        assert small.counter("small", "ptys")["held"] is None
         small.sh("small", "mount -t devpts none /dev/pts && : </dev/pts/ptmx")
-        assert counter(small, "small", "ptys")["held"] is None
+        assert small.counter("small", "ptys")["held"] is None
     finally:
         small.sh("small", "while umount /dev/pts; do [ -e /dev/pts/0 ] && break; done")
-    assert counter(small, "small", "ptys")["held"] == 0
+    assert small.counter("small", "ptys")["held"] == 0
 
 
 @pytest.mark.parametrize("what, each, users, answer", [

@@ -20,12 +20,8 @@ def events(node):
         yield heard
 
 
-def counter(node, name, key):
-    return next(c for c in node.ok("GET", f"/v1/ves/{name}/counters") if c["key"] == key)
-
-
 def test_the_victim_is_named(node, events):
-    assert counter(node, "web1", "memory.limit")["failcnt"] == 0
+    assert node.counter("web1", "memory.limit")["failcnt"] == 0
     done = node.run("web1", "/bin/sh", "-c", HOG, check=False)
     assert (done["exit"], done["signal"]) == (137, "KILL"), done
     event = events.wait("ve.oom", ve="web1")
@@ -37,7 +33,7 @@ def test_the_victim_is_named(node, events):
     refused = events.wait("ve.refused", ve="web1", key="memory.limit")
     assert refused["process"] == "tail" and refused["count"] == 1
     # One process was killed, though the limit was hit often before page cache made no more room.
-    assert counter(node, "web1", "memory.limit")["failcnt"] == 1
+    assert node.counter("web1", "memory.limit")["failcnt"] == 1
     assert node.sh("web1", "echo alive") == "alive\n"
 
 
@@ -81,18 +77,18 @@ def test_lowered_by_force(node, events):
     assert re.match("memory.limit was lowered by force", event["text"])
     left = node.sh("web1", "ps")
     assert "tail" not in left and "sleep 1000" in left  # nobody else had to go
-    assert counter(node, "web1", "memory.limit")["limit"] == 20 << 20
+    assert node.counter("web1", "memory.limit")["limit"] == 20 << 20
     assert node.state("web1") == "running"
 
 
 def test_refused_and_nothing_is_given_back(node, events):
     hold(node, "web1", 20)
     node.sh("web1", "dd if=/dev/zero of=/root/file bs=65536 count=400 2>/dev/null; sync")
-    before = counter(node, "web1", "memory.limit")["held"]
+    before = node.counter("web1", "memory.limit")["held"]
     assert before > 44 << 20
     refused = node.terem("set", "web1", "memory.limit=10M", check=False)
     assert "memory.limit 10M is below the 2" in refused.stderr, refused.stderr
-    assert counter(node, "web1", "memory.limit")["held"] > before - (2 << 20)
+    assert node.counter("web1", "memory.limit")["held"] > before - (2 << 20)
     # Nor does a profile that one of its VEs cannot have.
     node.terem("profile", "create", "tight", "processes=100")
     node.ve("web2", profile="tight")
@@ -100,7 +96,7 @@ def test_refused_and_nothing_is_given_back(node, events):
     hold(node, "web2", 40)
     said = node.terem("profile", "set", "tight", "memory.limit=36M", check=False)
     assert said.returncode == 1 and "web2: memory.limit 36M is below the 4" in said.stderr, said
-    assert counter(node, "web1", "memory.limit")["held"] > before - (2 << 20)
+    assert node.counter("web1", "memory.limit")["held"] > before - (2 << 20)
 
 
 def test_what_is_advised_is_enough(node, events):
@@ -116,7 +112,7 @@ def test_what_is_advised_is_enough(node, events):
     assert node.sh("web1", "head -c 4000000 /dev/zero | tail -n1 | wc -c") == "4000000\n"
     assert "tail" in node.sh("web1", "ps")
     node.terem("set", "web1", "memory.limit=26M", "--force")
-    assert counter(node, "web1", "memory.limit")["limit"] == 26 << 20
+    assert node.counter("web1", "memory.limit")["limit"] == 26 << 20
     assert "tail" in node.sh("web1", "ps"), "it fits: nobody has to go"
 
 
@@ -128,7 +124,7 @@ def test_force_has_an_end(node, events):
     assert "cannot lower memory.limit: " in refused.stderr and "(tmpfs)" in refused.stderr
     assert node.show("web1")["pid"] == pid and node.state("web1") == "running"
     assert "sleep 1000" in node.sh("web1", "ps"), "nobody is killed in vain"
-    assert counter(node, "web1", "memory.limit")["limit"] == 64 << 20
+    assert node.counter("web1", "memory.limit")["limit"] == 64 << 20
     node.sh("web1", "rm /dev/shm/file")
     node.terem("set", "web1", "memory.limit=20M")
 
@@ -181,7 +177,7 @@ def test_squeezed_so_far(node, swap):
     hold(node, "web1", 60)
     said = node.terem("squeeze", "web1", "--to", "40M")
     assert re.match(r"web1: held 6\S+M, holds [34]\S*M: \S+M to swap", said.stdout), said
-    assert 24 << 20 < counter(node, "web1", "memory.limit")["held"] < 42 << 20
+    assert 24 << 20 < node.counter("web1", "memory.limit")["held"] < 42 << 20
     [item] = node.json("squeeze", "--all", "--to", "100M")["result"]["items"]
     assert item["result"]["swapped"] == 0  # nothing to do
     node.terem("pause", "web1")

@@ -28,7 +28,7 @@ def checks(node):
 
 
 def row(node, key, name="web1"):
-    return next(c for c in node.ok("GET", f"/v1/ves/{name}/counters") if c["key"] == key)
+    return node.counter(name, key)
 
 
 def settles(read, wanted):

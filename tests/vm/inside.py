@@ -69,8 +69,7 @@ class Inside(Steps):
             for _ in range(3):
                 self.node.sh("full", "dd if=/dev/zero of=/dev/shm/held bs=1M count=40 2>/dev/null; "
                                      "rm -f /dev/shm/held", check=False)
-                refused = next(c for c in self.node.ok("GET", "/v1/ves/full/counters")
-                               if c["key"] == "swap.limit")["failcnt"]
+                refused = self.node.counter("full", "swap.limit")["failcnt"]
             print(f"# refused: {refused}")
             if refused:
                 told = events.wait("ve.refused", ve="full", key="swap.limit")

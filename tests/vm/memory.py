@@ -18,9 +18,6 @@ PROGRAM = "/work/build/src/resource/bench_memory"
 class Memory(Steps):
     _helpers = ("hold", "counter")
 
-    def counter(self, name, key):
-        return next(c for c in self.node.ok("GET", f"/v1/ves/{name}/counters") if c["key"] == key)
-
     def hold(self, name, megabytes):
         """A process that keeps so much, and does nothing.  Not zeros: Linux 6.12 gives huge pages
         that hold mostly zeros back without swap, and more of them than was asked for."""
@@ -48,7 +45,7 @@ class Memory(Steps):
                          "killed, since its .*", self.node.words(20000))
         assert said, self.node.words()
         print(f"# {said[0]}")
-        assert self.counter("web1", "memory.limit")["failcnt"] == 1
+        assert self.node.counter("web1", "memory.limit")["failcnt"] == 1
 
     def lowered_by_force(self):
         """Nobody goes but the one that holds most."""
@@ -57,10 +54,10 @@ class Memory(Steps):
         assert "processes inside would be killed until it fits" in refused.stderr, refused.stderr
         # By counters: page cache is not given back for what is refused, nor is there any need to.
         self.node.sh("web1", "dd if=/dev/zero of=/root/file bs=64k count=200 2>/dev/null; sync")
-        before = self.counter("web1", "memory.limit")["held"]
+        before = self.node.counter("web1", "memory.limit")["held"]
         refused = self.node.terem("set", "web1", "memory.limit=46M", check=False)
         assert "leaves too little beside the 4" in refused.stderr, refused.stderr
-        assert self.counter("web1", "memory.limit")["held"] > before - (2 << 20), before
+        assert self.node.counter("web1", "memory.limit")["held"] > before - (2 << 20), before
         least = re.search(r"choose at least (\S+)$", refused.stderr.strip())[1]
         self.node.terem("set", "web1", f"memory.limit={least}")
         assert "tail" in self.node.sh("web1", "ps")
@@ -71,9 +68,9 @@ class Memory(Steps):
         self.node.terem("set", "web1", "memory.limit=100M")
 
     def kernel_memory_and_sockets(self):
-        kernel = self.counter("web1", "memory.kernel")
+        kernel = self.node.counter("web1", "memory.kernel")
         assert kernel["held"] > 0 and kernel["limit"] is None, kernel
-        assert self.counter("web1", "memory.sockets")["held"] is not None
+        assert self.node.counter("web1", "memory.sockets")["held"] is not None
         row = next(r for r in self.node.ok("GET", "/v1/params") if r["key"] == "memory.sockets")
         assert row["here"] and "cgroup v2 charges socket buffers to memory.limit" in row["partly"], row
         self.node.terem("set", "web1", "memory.sockets=1M")

@@ -108,7 +108,7 @@ class Smoke(Steps):
     def files_and_sockets_are_counted(self):
         """All of it by BPF LSM, which Debian's kernels have and the builder's may not."""
         def row(key):
-            return next(c for c in self.node.ok("GET", "/v1/ves/web1/counters") if c["key"] == key)
+            return self.node.counter("web1", key)
         for name in ("BPF on cgroups", "BPF LSM", "BPF at functions"):
             check = next(c for c in self.node.ok("GET", "/v1/doctor")["checks"] if c["name"] == name)
             assert check["ok"], check
@@ -130,7 +130,7 @@ class Smoke(Steps):
 
     def namespaces_and_inotify_are_counted(self):
         def row(key):
-            return next(c for c in self.node.ok("GET", "/v1/ves/web1/counters") if c["key"] == key)
+            return self.node.counter("web1", key)
         wanted = {"inotify": ("inotify.instances", 20, "EMFILE"), "watches": ("inotify.watches", 30, "ENOSPC"),
                   "net": ("namespaces", 3, "ENOSPC"), "user": ("namespaces", 3, "ENOSPC"),
                   "signals": ("signals", 64, "EAGAIN"), "ptys": ("ptys", 5, "ENOSPC")}
@@ -168,8 +168,7 @@ class Smoke(Steps):
             assert told["process"] == "sh" and told["pid"] > 1, told
         self.node.terem("set", "web1", "processes=4096")
         self.node.sh("web1", "killall sleep; true", check=False)
-        failed = next(c for c in self.node.ok("GET", "/v1/ves/web1/counters")
-                      if c["key"] == "processes")["failcnt"]
+        failed = self.node.counter("web1", "processes")["failcnt"]
         assert failed and failed > 0, failed
 
     def processor_is_limited(self):
