@@ -3,10 +3,7 @@
 import subprocess
 import time
 
-
-def enter(where):
-    return ["nsenter", f"--net=/proc/{where}/ns/net"] if isinstance(where, int) else \
-        ["ip", "netns", "exec", where] if where else []
+from far import enter
 
 
 class Flows:

@@ -15,6 +15,7 @@ import os
 import statistics
 import subprocess
 
+import peers
 from flows import Flows
 
 TITLE = "A VE's cable beside a bare veth"
@@ -126,9 +127,7 @@ def compare(bench, places, when):
 
 
 def alone(bench, places, when):
-    program = os.path.join(bench.options.build, "bench-alone")
-    subprocess.run(["cc", "-O2", "-o", program, os.path.join(os.path.dirname(__file__), "alone.c")],
-                   check=True)
+    program = peers.compile_own(bench.work, "alone.c")
     path = lambda where: f"/proc/{where}/ns/net" if isinstance(where, int) else f"/run/netns/{where}"
     words = [word for i, (one, other, address) in enumerate(places.values())
              for word in (str(i), path(one), path(other), address)]

@@ -10,7 +10,8 @@ import statistics
 import subprocess
 import time
 
-from flows import Flows, enter
+from far import enter
+from flows import Flows
 
 TITLE = "Guarantees by destination class on an uplink of 200 Mbit/s"
 LINE, INWARD = 200, 195

@@ -115,10 +115,10 @@ def cpu_seconds(node):
 
 
 def pss(node, program):
+    from node import memory
     for pid, command in node.processes():
         if command.split()[0].endswith(program):
-            with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
-                return [int(line.split()[1]) for line in file if line.startswith("Pss:")][0] / 1024
+            return memory(pid) / 1024
     return 0
 
 

@@ -10,6 +10,8 @@ import shutil
 import subprocess
 import time
 
+from test_layers import forget, resident
+
 TITLE = "Many VEs from one template: bytes on disk and in memory"
 BIG = 64 << 20
 VES, COPIES = int(os.environ.get("TEREM_BENCH_VES", "1000")), 8
@@ -28,18 +30,6 @@ def cached(node):
 def on_disk(path):
     done = subprocess.run(["du", "-s", "-B1", path], capture_output=True, text=True, check=False)
     return int(done.stdout.split()[0])
-
-
-def resident(path):
-    done = subprocess.run(["fincore", "-b", "-n", "-o", "RES", path], capture_output=True, text=True,
-                          check=True)
-    return int(done.stdout)
-
-
-def forget(path):
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def shared(bench, node):

@@ -26,7 +26,7 @@ def usable(node, params):
 
 
 def run(bench):
-    from node import Node
+    from node import Node, memory
     node = bench.own(Node(bench.options.build)).start()
     node.template("busybox")
     line = node.connection()
@@ -39,18 +39,14 @@ def run(bench):
     line = node.connection(timeout=300)  # an idle one is let go after a minute
     bench.closing.append(line.close)
 
-    def spent():
-        with open(f"/proc/{node.daemon.pid}/schedstat", encoding="ascii") as file:
-            return int(file.read().split()[0]) / 1e6
-
     def measure(name, ask, rounds):
         ask()
         walls, own = [], []
         for _ in range(rounds):
-            at, before = time.monotonic(), spent()
+            at, before = time.monotonic(), node.spent()
             answer = ask()
             walls.append((time.monotonic() - at) * 1e3)
-            own.append(spent() - before)
+            own.append(node.spent() - before)
             if answer.status >= 300:
                 raise RuntimeError(str(answer))
         for what, values in ((name, walls), (name + ": in teremd", own)):
@@ -89,11 +85,7 @@ def run(bench):
     with open(f"/proc/{node.daemon.pid}/io", encoding="ascii") as file:
         after = [int(text.split()[1]) for text in file if text.startswith("syscr")][0]
     bench.row("params", "reads by teremd in 10 s while nobody looks", "", after - before)
-
-    def pss():
-        with open(f"/proc/{node.daemon.pid}/smaps_rollup", encoding="ascii") as file:
-            return next(int(text.split()[1]) for text in file if text.startswith("Pss:")) / 1024
-    bench.row("params", "teremd: memory (PSS) after all this", "MB", pss())
+    bench.row("params", "teremd: memory (PSS) after all this", "MB", memory(node.daemon.pid) / 1024)
     took = []
     for _ in range(5):
         node.kill()
@@ -102,4 +94,4 @@ def run(bench):
         took.append(time.monotonic() - at)
     bench.row("params", "teremd killed, until it answers again with all VEs adopted", "s",
               statistics.median(took), len(took), min(took), max(took))
-    bench.row("params", "teremd: memory (PSS) then", "MB", pss())
+    bench.row("params", "teremd: memory (PSS) then", "MB", memory(node.daemon.pid) / 1024)

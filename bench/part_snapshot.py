@@ -5,10 +5,8 @@ All work on the same file system, an image that Terem made, and on the same subv
 lxc-copy on a copy of it.  What a measurement made is deleted between measurements and not counted.
 The bare ioctl is what none can go below: BTRFS_IOC_SNAP_CREATE_V2 waits for a commit of the file
 system.  The snapshots are of a VE that runs: Terem freezes and thaws it."""
-import fcntl
 import os
 import shutil
-import struct
 import subprocess
 import time
 
@@ -16,30 +14,6 @@ import peers
 
 TITLE = "Snapshot, rollback and clone of 2 GiB (btrfs in an image)"
 SIZE_MB = 2048
-SNAP_CREATE_V2, SNAP_DESTROY = 0x50009417, 0x5000940f
-
-
-class Bare:
-    """The ioctl and nothing else."""
-
-    def __init__(self, source, folder):
-        self.source = os.open(source, os.O_RDONLY | os.O_DIRECTORY)
-        self.folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        self.made = []
-
-    def create(self):
-        name = f"bare{len(self.made)}"
-        args = bytearray(struct.pack("qQQ32s4040s", self.source, 0, 0, b"", name.encode()))
-        at = time.monotonic()
-        fcntl.ioctl(self.folder, SNAP_CREATE_V2, args)
-        took = time.monotonic() - at
-        self.made.append(name)
-        fcntl.ioctl(self.folder, SNAP_DESTROY, bytearray(struct.pack("q4088s", 0, name.encode())))
-        return took
-
-    def close(self):
-        os.close(self.source)
-        os.close(self.folder)
 
 
 class LxcCopy:
@@ -93,7 +67,7 @@ def run(bench):
     pool = node.pool("cow")
     own = os.path.join(pool, "bench")
     os.mkdir(own)
-    bare = bench.own(Bare(os.path.join(pool, str(ids["busy"])), own))
+    bare = bench.own(peers.Bare(os.path.join(pool, str(ids["busy"])), own))
     line = node.connection()
     bench.closing.append(line.close)
 

@@ -5,15 +5,14 @@ removal of 100 trees.
 
 The bare ioctl is made on the same subvolume, and what it made is deleted uncounted.
 """
-import fcntl
 import os
 import shutil
-import struct
 import subprocess
 import time
 
+import peers
+
 TITLE = "Trees: copied, removed, and what they take"
-SNAP_CREATE_V2, SNAP_DESTROY = 0x50009417, 0x5000940f
 TREES = 100
 
 
@@ -56,18 +55,11 @@ def fill(path, megabytes):
 
 
 def bare(pool, tree):
-    source = os.open(os.path.join(pool.path, str(tree)), os.O_RDONLY)
-    folder = os.open(pool.path, os.O_RDONLY)
+    one = peers.Bare(os.path.join(pool.path, str(tree)), pool.path)
     try:
-        args = bytearray(struct.pack("qQQ32s4040s", source, 0, 0, b"", b"bare"))
-        at = time.monotonic()
-        fcntl.ioctl(folder, SNAP_CREATE_V2, args)
-        took = time.monotonic() - at
-        fcntl.ioctl(folder, SNAP_DESTROY, bytearray(struct.pack("q4088s", 0, b"bare")))
-        return took
+        return one.create()
     finally:
-        os.close(source)
-        os.close(folder)
+        one.close()
 
 
 def on_btrfs(bench):

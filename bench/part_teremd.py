@@ -3,7 +3,6 @@
 takes, what it does while nobody asks, and what a thousand subscribers to its events cost.
 
 "In teremd" is its own processor time (schedstat), which others on the machine do not lengthen by being there."""
-import os
 import resource
 import statistics
 import subprocess
@@ -13,15 +12,6 @@ TITLE = "teremd with 1000 VEs"
 MANY = 1000
 SUBSCRIBERS = 1000
 IDLE = 20
-
-
-def spent(node):
-    """Milliseconds of processor time so far, in all threads."""
-    total = 0
-    for task in os.listdir(f"/proc/{node.daemon.pid}/task"):
-        with open(f"/proc/{node.daemon.pid}/task/{task}/schedstat", encoding="ascii") as file:
-            total += int(file.read().split()[0])
-    return total / 1e6
 
 
 def fill(node):
@@ -46,7 +36,7 @@ def restart(bench, node):
         at = time.monotonic()
         node.start()
         walls.append((time.monotonic() - at) * 1e3)
-        own.append(spent(node))
+        own.append(node.spent())
         if sum(ve["state"] == "running" for ve in node.ok("GET", "/v1/ves?fields=state")) != MANY:
             raise RuntimeError("not all VEs were found")
     told(bench, f"killed, until it answers with {MANY} running VEs adopted", walls)
@@ -65,35 +55,36 @@ def lists(bench, node):
 def idle(bench, node):
     """What it does by itself: once its connections are gone."""
     time.sleep(3)
-    before, at = spent(node), time.monotonic()
+    before, at = node.spent(), time.monotonic()
     time.sleep(IDLE)
     bench.row("teremd", "at work while nobody asks, of one processor", "%",
-              (spent(node) - before) / (time.monotonic() - at) / 10)
+              (node.spent() - before) / (time.monotonic() - at) / 10)
 
 
 def change(node, rounds, label):
     """Events one upon another; milliseconds of teremd for each of them."""
     line = node.connection()
-    before = spent(node)
+    before = node.spent()
     for n in range(rounds):
         node.ok("PATCH", "/v1/ves/v0", {"labels": {label: str(n)}}, connection=line)
     line.close()
     time.sleep(0.5)
-    return (spent(node) - before) / rounds
+    return (node.spent() - before) / rounds
 
 
 def single(node, rounds):
     """Events with time between them: each is told to all at once."""
-    line, before = node.connection(), spent(node)
+    line, before = node.connection(), node.spent()
     for n in range(rounds):
         node.ok("PATCH", "/v1/ves/v0", {"labels": {"one": str(n)}}, connection=line)
         time.sleep(0.25)
     line.close()
-    return (spent(node) - before) / rounds
+    return (node.spent() - before) / rounds
 
 
 def subscribers(bench, node):
     from listeners import Listeners
+    from node import memory
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     change(node, 20, "warm")
@@ -104,8 +95,7 @@ def subscribers(bench, node):
         told(bench, f"one of many events, {SUBSCRIBERS} listen: in teremd", many)
         bench.row("teremd", f"an event alone, {SUBSCRIBERS} listen: in teremd, besides", "ms",
                   single(node, 12) - alone[1][0])
-        with open(f"/proc/{node.daemon.pid}/smaps_rollup", encoding="ascii") as file:
-            pss = next(int(text.split()[1]) for text in file if text.startswith("Pss:"))
+        pss = memory(node.daemon.pid)
     bench.row("teremd", f"its memory (PSS) with {MANY} VEs and {SUBSCRIBERS} subscribers", "MB", pss / 1024)
 
 

@@ -26,6 +26,12 @@ except TimeoutError:
 """
 
 
+def enter(where):
+    """Into the network namespace of a process, or of one that has a name; None: none."""
+    return [] if where is None else ["nsenter", f"--net=/proc/{where}/ns/net"] if isinstance(where, int) else \
+        ["ip", "netns", "exec", where]
+
+
 class Far:
     """A host of its own beyond a veth of this machine; it goes away with the fixture."""
 

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from far import Far
+from far import Far, enter
 from node import PATIENCE, Node, killed_at, wait_for
 
 # The far host's cable has a network of its own: another run on this machine has another.
@@ -62,12 +62,6 @@ def wired(build, far):
         yield node
     assert subprocess.run(["ip", "neigh", "show", "proxy", "dev", far.link], check=True, capture_output=True,
                           text=True).stdout == ""
-
-
-def enter(where):
-    """Into the network namespace of a process, or one that has a name; None: none."""
-    return [] if where is None else ["nsenter", f"--net=/proc/{where}/ns/net"] if isinstance(where, int) else \
-        ["ip", "netns", "exec", where]
 
 
 @contextlib.contextmanager
@@ -181,8 +175,7 @@ def test_outside_world(wired, far):
 
 
 def held(node, name):
-    rows = node.ok("GET", f"/v1/ves/{name}/counters")
-    return next(row["held"] for row in rows if row["key"] == "connections")
+    return node.counter(name, "connections")["held"]
 
 
 def nobody_answers(where, address):

@@ -3,7 +3,7 @@
 VEs send and get is counted by class to the byte, whoever is restarted or killed meanwhile."""
 import subprocess
 
-from far import far  # noqa: F401, a fixture
+from far import enter, far  # noqa: F401, a fixture
 from node import PATIENCE
 
 
@@ -127,9 +127,7 @@ HEADERS = {4: 14 + 20 + 8, 6: 14 + 40 + 8}
 
 def send(where, address, count, size, pause=0.0):
     """where: a VE's first process, or a network namespace's name."""
-    enter = ["nsenter", f"--net=/proc/{where}/ns/net"] if isinstance(where, int) else \
-        ["ip", "netns", "exec", where]
-    return subprocess.Popen([*enter, "/usr/bin/python3", "-c", SEND, address, str(count),
+    return subprocess.Popen([*enter(where), "/usr/bin/python3", "-c", SEND, address, str(count),
                              str(size), str(pause)])
 
 

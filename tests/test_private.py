@@ -8,8 +8,9 @@ import subprocess
 
 import pytest
 
+from far import enter
 from node import killed_at, wait_for
-from test_addresses import answering, ask, enter, nobody, pid, refused
+from test_addresses import answering, ask, nobody, pid, refused
 
 NET = 10 + os.getpid() % 200
 RANGE, RANGE6 = f"172.23.{NET}", f"fd5e:{NET:x}:"
@@ -252,8 +253,7 @@ def test_limit(node):
         join(node, name)
 
     def failed():
-        rows = node.ok("GET", "/v1/ves/web1/counters")
-        return next(row["failcnt"] for row in rows if row["key"] == "net.packets")
+        return node.counter("web1", "net.packets")["failcnt"]
 
     def flood():
         subprocess.run([*enter(pid(node, "web1")), "/usr/bin/python3", "-c", "import socket\n"

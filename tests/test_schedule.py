@@ -67,13 +67,9 @@ def clock(tmp_path):
 @pytest.fixture
 def node(build, clock):
     clock.set(2026, 11, 21, 20, 59, 30)
-    node = Node(build, wrapper=["env", "TZ=UTC0", f"LD_PRELOAD={clock.library}",
-                                f"TEREM_TEST_CLOCK={clock.file}"])
-    try:
-        yield node.start()
-    finally:
-        left = node.close()
-    assert not left, left
+    with Node(build, wrapper=["env", "TZ=UTC0", f"LD_PRELOAD={clock.library}",
+                              f"TEREM_TEST_CLOCK={clock.file}"]) as node:
+        yield node
 
 
 def names(node, ve="web1"):

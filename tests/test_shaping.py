@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from far import far  # noqa: F401, a fixture
+from far import enter, far  # noqa: F401, a fixture
 from node import PATIENCE, Node, wait_for
 from test_classes import counts, whole
 
@@ -38,11 +38,6 @@ def leaves(node, link):
     rows = [line.split() for line in tc("class", link).splitlines()]
     return sorted((r[r.index("rate") + 1], r[r.index("ceil") + 1]) for r in rows
                   if int(r[2].split(":")[1], 16) >= 16)
-
-
-def enter(where):
-    return ["nsenter", f"--net=/proc/{where}/ns/net"] if isinstance(where, int) else \
-        ["ip", "netns", "exec", where]
 
 
 class Flow:

@@ -7,22 +7,11 @@ import socket
 import subprocess
 import time
 
-from node import PATIENCE, Node, wait_for
+from node import PATIENCE, Node, memory, traced, wait_for
 
 import pytest
 
 DAEMON = "src/programs/teremd/teremd"
-
-
-def status(pid):
-    with open(f"/proc/{pid}/status", encoding="ascii") as file:
-        return file.read()
-
-
-def memory(pid, what="Pss"):
-    """In KB.  Of its Pss others that end leave it more, and its own workers have a part while they live."""
-    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
-        return int(next(line.split()[1] for line in file if line.startswith(what + ":")))
 
 
 def test_help_and_version(build):
@@ -101,11 +90,8 @@ def calls(node, seconds=3):
     """System calls of teremd, but for those by which it waits and hears what the kernel tells everybody: its
     log, and the packet rules of others.  A wait that ended by its own time is one: it had something to do."""
     log = os.path.join(node.root, "calls")
-    with subprocess.Popen(["strace", "-qq", "-yy", "-f", "-o", log, "-p", str(node.daemon.pid)]) as tracer:
-        wait_for(lambda: "TracerPid:\t0" not in status(node.daemon.pid))
+    with traced(node, log, "-yy", "-f"):
         time.sleep(seconds)
-        tracer.terminate()
-        tracer.wait()
     with open(log, encoding="utf-8", errors="replace") as file:
         return [line for line in file if re.search(r"epoll_wait.* = 0$", line) or not re.search(
             r"/dev/kmsg|<NETLINK:|^\d+ +(epoll_wait|futex|restart_syscall)\(|resumed|strace: ", line)]

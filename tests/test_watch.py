@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What an operator watches: counters and usage of all VEs at once."""
 import os
-import subprocess
 import time
 
-from node import wait_for
+from node import traced, wait_for
 
 
 def rows(list_):
@@ -49,20 +48,11 @@ def test_usage_of_all(node):
         assert 3000 < after["net_out_bytes"] - before["net_out_bytes"] < 20000
 
 
-def is_traced(node):
-    with open(f"/proc/{node.daemon.pid}/status", encoding="ascii") as file:
-        return "TracerPid:\t0" not in file.read()
-
-
 def opened(node, what):
     """Of cgroups, what teremd itself opens meanwhile."""
     log = os.path.join(node.root, "opened")
-    with subprocess.Popen(["strace", "-qq", "-o", log, "-p", str(node.daemon.pid), "-e",
-                           "trace=openat"]) as tracer:
-        wait_for(lambda: is_traced(node))
+    with traced(node, log, "-e", "trace=openat"):
         what()
-        tracer.terminate()
-        tracer.wait()
     with open(log, encoding="utf-8") as file:
         return [line for line in file if '"ve-' in line or "cgroup" in line]
 
