@@ -39,15 +39,14 @@ static json_t *param_json(struct ve_node *node, const struct param_row *row)
     char low[PARAM_TEXT], high[PARAM_TEXT], def[PARAM_TEXT];
     struct param_value min = {.n = row->min}, max = {.n = row->max};
     return json_pack(
-        "{s:s,s:s,s:s,s:s,s:s,s:s,s:b,s:b,s:b,s:o,s:o,s:s,s:s,s:o,s:o,s:o}", "key", row->key,
-        "type", param_type_name(row->type), "kind", param_kind_name(row->kind), "default",
+        "{s:s,s:s,s:s,s:s,s:s,s:s,s:b,s:b,s:o,s:o,s:s,s:s,s:o,s:o,s:o}", "key", row->key, "type",
+        param_type_name(row->type), "kind", param_kind_name(row->kind), "default",
         param_format(row, row->def, def), "minimum", param_format(row, min, low), "maximum",
         param_format(row, max, high), "unlimited", !!(row->flags & PARAM_UNLIMITED), "restart",
-        !!(row->flags & PARAM_RESTART), "planned", !!(row->flags & PARAM_PLANNED), "controller",
-        text_or_null(row->controller), "ancestor", text_or_null(row->ancestor), "summary",
-        row->summary, "detail", row->detail ? row->detail : "", "here",
-        counted ? json_null() : json_boolean(here), "partly",
-        text_or_null(here && *why ? why : NULL), "why_not",
+        !!(row->flags & PARAM_RESTART), "controller", text_or_null(row->controller), "ancestor",
+        text_or_null(row->ancestor), "summary", row->summary, "detail",
+        row->detail ? row->detail : "", "here", counted ? json_null() : json_boolean(here),
+        "partly", text_or_null(here && *why ? why : NULL), "why_not",
         text_or_null(!here && *why ? why : NULL));
 }
 

@@ -64,10 +64,9 @@ enum param_kind { /* parameters.md: what the number promises */
 enum param_flag {
     PARAM_RESTART = 1 << 0,   /* takes effect at the next start */
     PARAM_UNLIMITED = 1 << 1, /* "unlimited" is a legal value */
-    PARAM_PLANNED = 1 << 2,   /* in the table, owned by a later issue: refused with that sentence */
-    PARAM_DERIVED = 1 << 3,   /* not written itself: another row's file follows from all VEs */
-    PARAM_MHZ = 1 << 4,       /* may be given in MHz, too: see param_set_resolve() */
-    PARAM_V2_PART = 1 << 5,   /* where v2 has no file, v2_why says what holds all the same */
+    PARAM_DERIVED = 1 << 2,   /* not written itself: another row's file follows from all VEs */
+    PARAM_MHZ = 1 << 3,       /* may be given in MHz, too: see param_set_resolve() */
+    PARAM_V2_PART = 1 << 4,   /* where v2 has no file, v2_why says what holds all the same */
 };
 
 enum param_form {
@@ -125,11 +124,10 @@ const char *param_type_name(enum param_type t); /* "size", "count", … for JSON
 const char *param_kind_name(enum param_kind k);
 
 /* Strict: type, range, unit.  The error names the key, which of a class is not the row's, and the
- * text.  A row that is PARAM_PLANNED is ERR_UNSUPPORTED, a PARAM_COUNTER is ERR_USAGE, whatever the
- * text. */
+ * text.  A PARAM_COUNTER is ERR_USAGE, whatever the text. */
 int param_parse(const struct param_row *row, const char *key, const char *text,
                 struct param_value *ret, struct err *err);
-/* The same for documentation and tests: reads values of rows that cannot be set yet, too. */
+/* The same for documentation and tests: reads values of counters, too. */
 int param_parse_value(const struct param_row *row, const char *text, struct param_value *ret,
                       struct err *err);
 /* Canonical text that param_parse() reads back to the same value ("unlimited", "512M"). */

@@ -2,8 +2,7 @@
 /*
  * table — every resource parameter, once.
  *
- * A row that is PARAM_PLANNED has its name, type and meaning settled and cannot be set yet.  The
- * command line, the API's schema, the man page and completion are generated from here.
+ * The command line, the API's schema, the man page and completion are generated from here.
  *
  * Long, and whole: sets and counters are arrays beside this one, row by row, and its order is that
  * of the man page.  Parts in files of their own would need another list of what is in them.

@@ -187,8 +187,6 @@ int param_parse(const struct param_row *row, const char *key, const char *text,
 {
     if (row->kind == PARAM_COUNTER)
         return err_set(err, ERR_USAGE, "%s is a counter and cannot be set", row->key);
-    if (row->flags & PARAM_PLANNED)
-        return err_set(err, ERR_UNSUPPORTED, "%s is not available in this version", row->key);
     return parse(row, key, text, ret, err);
 }
 

@@ -114,7 +114,7 @@ static int node_fill(struct resource_node *n, struct err *err)
         return err_set(err, ERR_UNSUPPORTED,
                        "cgroup v2 is not mounted; mount -t cgroup2 none /sys/fs/cgroup/unified");
     for (size_t i = 0; i < param_table_size; i++)
-        if (param_table[i].controller && !(param_table[i].flags & PARAM_PLANNED)) {
+        if (param_table[i].controller) {
             int r = add_controller(n, param_table[i].controller, err);
             if (r < 0)
                 return r;

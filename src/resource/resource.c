@@ -124,8 +124,6 @@ int resource_check(const struct resource_node *node, const struct param_set *set
         const struct param_row *row = &param_table[i];
         if (!set->given[i] || is_kernels_own(row, set->v[i]))
             continue; /* nothing to enforce */
-        if (row->flags & PARAM_PLANNED)
-            return err_set(err, ERR_UNSUPPORTED, "%s is not available in this version", row->key);
         int r = check_row(node, row, set, err);
         if (r < 0)
             return r;
@@ -256,8 +254,8 @@ static int write_new(const struct resource_node *node, size_t branch, int fd,
     for (size_t i = 0; i < param_table_size; i++) {
         const struct param_row *row = &param_table[i];
         const struct controller *c = node_controller(node, row);
-        if (is_kernels_own(row, set->v[i]) || (row->flags & (PARAM_PLANNED | PARAM_DERIVED)) ||
-            !c || c->where == RESOURCE_ABSENT || c->branch != branch)
+        if (is_kernels_own(row, set->v[i]) || (row->flags & PARAM_DERIVED) || !c ||
+            c->where == RESOURCE_ABSENT || c->branch != branch)
             continue;
         int r = write_row(node, row, c, fd, set, err);
         if (r < 0)
@@ -393,7 +391,7 @@ static bool differs(const struct param_row *row, const struct controller *c,
                     const struct param_set *a, const struct param_set *b)
 {
     size_t i = param_index(row), limit = param_index(param_find("memory.limit"));
-    if ((row->flags & (PARAM_PLANNED | PARAM_DERIVED)) || !c || c->where == RESOURCE_ABSENT)
+    if ((row->flags & PARAM_DERIVED) || !c || c->where == RESOURCE_ABSENT)
         return false;
     if (!a)
         return true;

@@ -125,7 +125,7 @@ json_t *ve_apply_restart_rows(const struct param_set *set)
     json_t *out = json_object();
     char text[PARAM_TEXT];
     for (size_t i = 0; i < param_table_size; i++)
-        if ((param_table[i].flags & (PARAM_RESTART | PARAM_PLANNED)) == PARAM_RESTART)
+        if (param_table[i].flags & PARAM_RESTART)
             json_object_set_new(out, param_table[i].key,
                                 json_string(param_format(&param_table[i], set->v[i], text)));
     return out;

@@ -22,7 +22,7 @@ static int (*const sources[])(struct ve *ve, struct param_counters *list, struct
 
 static bool is_limited(const struct param_row *row)
 {
-    return row->kind == PARAM_LIMIT && !(row->flags & PARAM_PLANNED);
+    return row->kind == PARAM_LIMIT;
 }
 
 int ve_counters_read(struct ve *ve, struct param_counters *ret, struct err *err)

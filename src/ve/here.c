@@ -66,10 +66,6 @@ bool ve_param_here(struct ve_node *node, const struct param_row *row, char *why,
     struct err e = {0};
     char prefix[160];
     *why = '\0';
-    if (row->flags & PARAM_PLANNED) {
-        str_print(why, size, "this version cannot set it yet");
-        return false;
-    }
     param_set_init(&set);
     beside_memory(node, &set);
     param_set_put(&set, row, probe(row));

@@ -70,12 +70,11 @@ command_row cmd_doctor = {
 static json_t *param_json(const struct param_row *row)
 {
     char text[PARAM_TEXT];
-    return json_pack("{s:s,s:s,s:s,s:s,s:b,s:b,s:b,s:s?,s:s?,s:s,s:s}", "key", row->key, "type",
+    return json_pack("{s:s,s:s,s:s,s:s,s:b,s:b,s:s?,s:s?,s:s,s:s}", "key", row->key, "type",
                      param_type_name(row->type), "kind", param_kind_name(row->kind), "default",
                      param_format(row, row->def, text), "unlimited",
                      (row->flags & PARAM_UNLIMITED) != 0, "restart",
-                     (row->flags & PARAM_RESTART) != 0, "planned",
-                     (row->flags & PARAM_PLANNED) != 0, "controller", row->controller, "ancestor",
+                     (row->flags & PARAM_RESTART) != 0, "controller", row->controller, "ancestor",
                      row->ancestor, "summary", row->summary, "detail", row->detail);
 }
 
@@ -113,8 +112,7 @@ static int show_param(struct cli *cli, const struct param_row *row, const json_t
     if (row->kind != PARAM_COUNTER)
         str_add(&out, "  default   %s\n", param_format(row, row->def, text));
     str_add(&out, "  changes   %s\n",
-            row->flags & PARAM_PLANNED   ? "not yet: this version cannot set it"
-            : row->kind == PARAM_COUNTER ? "it is counted, not set"
+            row->kind == PARAM_COUNTER   ? "it is counted, not set"
             : row->flags & PARAM_RESTART ? "at the next start"
                                          : "live");
     if (told && !cli_is_null(told, "here")) {
@@ -150,16 +148,15 @@ static bool is_group(const char *word)
 }
 
 /* Rows that were shown and have this reason. */
-static void add_reasons(struct str *out, const json_t *rows, const char *group, bool all,
-                        const char *member, const char *head, size_t columns)
+static void add_reasons(struct str *out, const json_t *rows, const char *group, const char *member,
+                        const char *head, size_t columns)
 {
     bool first = true;
     size_t i;
     const json_t *row;
     json_array_foreach((json_t *)rows, i, row)
     {
-        if (cli_is_null(row, member) || !is_in(cli_text(row, "key"), group) ||
-            (!all && json_is_true(json_object_get(row, "planned"))))
+        if (cli_is_null(row, member) || !is_in(cli_text(row, "key"), group))
             continue;
         if (first)
             str_add(out, "\n%s on this node:\n", head);
@@ -172,7 +169,7 @@ static void add_reasons(struct str *out, const json_t *rows, const char *group, 
     }
 }
 
-static void add_params(struct text_table *t, const json_t *rows, const char *group, bool all)
+static void add_params(struct text_table *t, const json_t *rows, const char *group)
 {
     static const char *const heads[] = {"PARAMETER", "KIND", "DEFAULT", "HERE", "WHAT IT IS"};
     char text[PARAM_TEXT];
@@ -181,7 +178,7 @@ static void add_params(struct text_table *t, const json_t *rows, const char *gro
             text_cell(t, heads[i]);
     for (size_t i = 0; i < param_table_size; i++) {
         const struct param_row *row = &param_table[i];
-        if (((row->flags & PARAM_PLANNED) && !all) || !is_in(row->key, group))
+        if (!is_in(row->key, group))
             continue;
         text_cell(t, row->key);
         text_cell(t, param_kind_name(row->kind));
@@ -224,21 +221,17 @@ static int run_params(struct cli *cli, const struct args *a, struct err *err)
     auto_str struct str out = str_init(TEXT_MAX);
     auto_table struct text_table t = {.columns = rows ? 5 : 4, .wrap = true};
     for (size_t i = 0; i < param_table_size && cli->quiet; i++)
-        if ((!(param_table[i].flags & PARAM_PLANNED) || args_has(a, "all")) &&
-            is_in(param_table[i].key, group))
+        if (is_in(param_table[i].key, group))
             str_add(&out, "%s\n", param_table[i].key);
     if (!cli->quiet) {
         size_t columns = cli->out_tty ? cli_columns(1) : 0;
-        add_params(&t, rows, group, args_has(a, "all"));
+        add_params(&t, rows, group);
         text_table_render(&t, &out, columns);
-        add_reasons(&out, rows, group, args_has(a, "all"), "partly", "Enforced in part", columns);
-        add_reasons(&out, rows, group, args_has(a, "all"), "why_not", "Not enforced", columns);
+        add_reasons(&out, rows, group, "partly", "Enforced in part", columns);
+        add_reasons(&out, rows, group, "why_not", "Not enforced", columns);
     }
     return cli_out(&out, err);
 }
-
-static const struct option_spec params_options[] = {
-    {"all", 'a', NULL, "also those that this version cannot set yet"}, END};
 
 command_row cmd_params = {
     .name = "params",
@@ -246,7 +239,6 @@ command_row cmd_params = {
     .usage = "[KEY | GROUP]",
     .max = 1,
     .complete = COMPLETE_PARAMS,
-    .options = params_options,
     .run = run_params,
     .detail =
         "The table of terem-parameters(7). HERE tells whether this node can enforce it; what it "

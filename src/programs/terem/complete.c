@@ -74,8 +74,7 @@ static void assignments(struct cli *cli, struct str *out)
 static void params(struct str *out)
 {
     for (size_t i = 0; i < param_table_size; i++)
-        if (!(param_table[i].flags & PARAM_PLANNED))
-            str_add(out, "%s\n", param_table[i].key);
+        str_add(out, "%s\n", param_table[i].key);
 }
 
 /* The shell takes the words apart and expands them: values that it would act upon stay out. */

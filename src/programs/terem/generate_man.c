@@ -219,8 +219,7 @@ static void param_facts(struct str *s, const struct param_row *row)
         str_add(s, ". ");
     }
     str_add(s, "%s",
-            row->flags & PARAM_PLANNED   ? "This version cannot set it yet."
-            : counted                    ? "Is counted, not set."
+            counted                      ? "Is counted, not set."
             : row->flags & PARAM_RESTART ? "Takes effect at the next start."
                                          : "Changes live.");
     if (row->ancestor) {

@@ -152,9 +152,9 @@ static void defaults(struct str *s, const json_t *ve, bool first, bool all)
     char text[PARAM_TEXT];
     for (size_t i = 0; i < param_table_size; i++) {
         const struct param_row *row = &param_table[i];
-        if (row->kind == PARAM_COUNTER || (row->flags & PARAM_PLANNED) ||
-            strstr(row->key, ".CLASS") || json_object_get(own, row->key) ||
-            json_object_get(profile, row->key) || (!all && !is_pending(ve, row->key)))
+        if (row->kind == PARAM_COUNTER || strstr(row->key, ".CLASS") ||
+            json_object_get(own, row->key) || json_object_get(profile, row->key) ||
+            (!all && !is_pending(ve, row->key)))
             continue;
         parameter(s, first, row->key, param_format(row, row->def, text));
         first = false;
