@@ -173,23 +173,13 @@ int resource_bpf_check(const struct resource_bpf *bpf, const struct param_set *s
 }
 
 /* The id by which BPF knows a cgroup is its directory's inode number (64 bits, since 5.5). */
-static int open_ve(const struct resource_bpf *bpf, int64_t id, int *ret_fd, uint64_t *ret,
-                   struct err *err)
+static int ve_key(const struct resource_bpf *bpf, int64_t id, uint64_t *ret, struct err *err)
 {
     struct stat st;
     char name[VE_NAME_SIZE];
     *ret = 0;
-    if (ret_fd) {
-        int r = ve_open(bpf->node, 0, id, ret_fd, err);
-        if (r < 0)
-            return r;
-    }
-    if (fstatat(bpf->node->branch[0].fd, ve_name(id, name), &st, AT_SYMLINK_NOFOLLOW) < 0) {
-        int r = err_sys(err, "cannot look at the VE's cgroup");
-        if (ret_fd)
-            cleanup_fd(ret_fd);
-        return r;
-    }
+    if (fstatat(bpf->node->branch[0].fd, ve_name(id, name), &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return err_sys(err, "cannot look at the VE's cgroup");
     *ret = st.st_ino;
     return 0;
 }
@@ -211,9 +201,12 @@ int resource_bpf_apply(struct resource_bpf *bpf, int64_t id, const struct param_
     }
     if (guard && !param_set_get(set, "memory.sockets").unlimited)
         limits.guarded |= COUNTS_GUARD_BUFFERS;
-    int r = open_ve(bpf, id, &fd, &cgroup, err);
-    if (r == 0 && limits.limit[COUNTS_TCP] != COUNTS_UNLIMITED)
-        r = counts_guard(bpf->counts, fd, err);
+    int r = ve_key(bpf, id, &cgroup, err);
+    if (r == 0 && limits.limit[COUNTS_TCP] != COUNTS_UNLIMITED) {
+        r = ve_open(bpf->node, 0, id, &fd, err);
+        if (r == 0)
+            r = counts_guard(bpf->counts, fd, err);
+    }
     return r < 0 ? r : counts_put(bpf->counts, cgroup, &limits, err);
 }
 
@@ -223,7 +216,7 @@ int resource_bpf_forget(struct resource_bpf *bpf, int64_t id, struct err *err)
     struct err why = {0};
     if (!bpf->counts)
         return 0;
-    int r = open_ve(bpf, id, NULL, &cgroup, &why);
+    int r = ve_key(bpf, id, &cgroup, &why);
     if (r == -ERR_NOT_FOUND)
         return 0;
     if (r < 0)
@@ -355,7 +348,7 @@ int resource_bpf_counters(struct resource_bpf *bpf, int64_t id, int pidfd,
     uint64_t cgroup = 0;
     bool known = false;
     if (bpf->counts) {
-        int r = open_ve(bpf, id, NULL, &cgroup, err);
+        int r = ve_key(bpf, id, &cgroup, err);
         if (r < 0)
             return r;
         known = read_counts(bpf, cgroup, &now);

@@ -32,17 +32,9 @@ int cores_prepare_v1(const struct branch *b, struct err *err)
     return r < 0 ? r : cgroup_write(b->fd, "cgroup.clone_children", err, "1\n");
 }
 
-static const struct controller *find(const struct resource_node *node, const char *name)
-{
-    for (size_t i = 0; i < node->n_controllers; i++)
-        if (str_eq(node->controller[i].name, name) && node->controller[i].where != RESOURCE_ABSENT)
-            return &node->controller[i];
-    return NULL;
-}
-
 int resource_cores(struct resource_node *node, int64_t id, const char *list, struct err *err)
 {
-    const struct controller *c = find(node, "cpuset");
+    const struct controller *c = node_controller_here(node, "cpuset");
     auto_fd int fd = -1;
     char all[CORES_TEXT] = "";
     if (!c)
@@ -91,7 +83,7 @@ static int there_v2(const struct branch *b, cpu_set_t *ret, struct err *err)
 int resource_cores_there(struct resource_node *node, cpu_set_t *ret, struct err *err)
 {
     static const char online[] = "/sys/devices/system/cpu/online";
-    const struct controller *c = find(node, "cpuset");
+    const struct controller *c = node_controller_here(node, "cpuset");
     auto_free char *text = NULL;
     char buf[CORES_TEXT] = "";
     if (c && c->where == RESOURCE_V2)
@@ -109,7 +101,7 @@ static bool has_partitions(const struct resource_node *node, const struct contro
 
 int resource_cores_may_own(struct resource_node *node, const char *list, struct err *err)
 {
-    const struct controller *c = find(node, "cpuset");
+    const struct controller *c = node_controller_here(node, "cpuset");
     if (!has_partitions(node, c))
         return 0;
     return cgroup_write(node->branch[c->branch].fd, EXCLUSIVE, err, "%s\n", list);
@@ -117,7 +109,7 @@ int resource_cores_may_own(struct resource_node *node, const char *list, struct 
 
 int resource_cores_own(struct resource_node *node, int64_t id, const char *list, struct err *err)
 {
-    const struct controller *c = find(node, "cpuset");
+    const struct controller *c = node_controller_here(node, "cpuset");
     auto_fd int fd = -1;
     char state[128] = "";
     if (!has_partitions(node, c))
@@ -144,7 +136,7 @@ int resource_cores_own(struct resource_node *node, int64_t id, const char *list,
 int resource_cores_read(struct resource_node *node, int64_t id, char *buf, size_t size,
                         struct err *err)
 {
-    const struct controller *c = find(node, "cpuset");
+    const struct controller *c = node_controller_here(node, "cpuset");
     auto_fd int fd = -1;
     if (!c)
         return err_set(err, ERR_UNSUPPORTED, "cgroup controller cpuset is not available");
@@ -154,7 +146,7 @@ int resource_cores_read(struct resource_node *node, int64_t id, char *buf, size_
 
 int resource_weigh(struct resource_node *node, uint64_t weight, struct err *err)
 {
-    const struct controller *c = find(node, "cpu");
+    const struct controller *c = node_controller_here(node, "cpu");
     if (!c)
         return 0;
     bool v2 = c->where == RESOURCE_V2;

@@ -145,6 +145,12 @@ static const struct controller *find_controller(const struct resource_node *node
     return NULL;
 }
 
+const struct controller *node_controller_here(const struct resource_node *node, const char *name)
+{
+    const struct controller *c = find_controller(node, name);
+    return c && c->where != RESOURCE_ABSENT ? c : NULL;
+}
+
 int resource_node_open_map(const char *name, const struct cgroup_map *map,
                            struct resource_node **ret, struct err *err)
 {
@@ -164,8 +170,8 @@ int resource_node_open_map(const char *name, const struct cgroup_map *map,
         resource_node_close(n);
         return r;
     }
-    const struct controller *huge = find_controller(n, "hugetlb");
-    if (huge && huge->where != RESOURCE_ABSENT)
+    const struct controller *huge = node_controller_here(n, "hugetlb");
+    if (huge)
         huge_list(n, huge);
     *ret = n;
     return 0;
@@ -211,10 +217,7 @@ int resource_node_remove(struct resource_node *node, struct err *err)
 const struct controller *node_controller(const struct resource_node *node,
                                          const struct param_row *row)
 {
-    for (size_t i = 0; row->controller && i < node->n_controllers; i++)
-        if (strcmp(node->controller[i].name, row->controller) == 0)
-            return &node->controller[i];
-    return NULL;
+    return row->controller ? find_controller(node, row->controller) : NULL;
 }
 
 enum resource_where resource_controller(const struct resource_node *node, const char *name)

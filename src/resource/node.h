@@ -53,6 +53,8 @@ int cores_prepare_v1(const struct branch *b, struct err *err);
 /* NULL for a row that no cgroup controller enforces. */
 const struct controller *node_controller(const struct resource_node *node,
                                          const struct param_row *row);
+/* NULL for a controller that is not there, too. */
+const struct controller *node_controller_here(const struct resource_node *node, const char *name);
 const char *ve_name(int64_t id, char buf[VE_NAME_SIZE]);
 /* Opens the VE's cgroup in a branch; not there: ERR_NOT_FOUND. */
 int ve_open(const struct resource_node *node, size_t branch, int64_t id, int *ret_fd,

@@ -39,17 +39,14 @@ static uint64_t stack_of_thread(void)
 int resource_roots_open(const struct resource_node *node, struct resource_roots *ret,
                         struct err *err)
 {
-    const struct controller *memory = NULL;
-    for (size_t i = 0; i < node->n_controllers; i++)
-        if (str_eq(node->controller[i].name, "memory"))
-            memory = &node->controller[i];
+    const struct controller *memory = node_controller_here(node, "memory");
     struct resource_roots r = RESOURCE_ROOTS_NONE;
     r.branches = node->n_branches;
     r.stack = stack_of_thread();
     r.v2 = fcntl(node->branch[0].fd, F_DUPFD_CLOEXEC, 3);
     if (r.v2 < 0)
         return err_sys(err, "cannot duplicate a descriptor");
-    if (memory && memory->where != RESOURCE_ABSENT) {
+    if (memory) {
         r.memory_v2 = memory->where == RESOURCE_V2;
         r.memory = fcntl(node->branch[memory->branch].fd, F_DUPFD_CLOEXEC, 3);
         if (r.memory < 0) {

@@ -25,23 +25,12 @@ static const char *path_of(const struct reading *r, const char *file, char buf[P
     return buf;
 }
 
-/* Where the controller is; NULL: nowhere. */
-static const struct controller *controller_of(const struct reading *r, const char *name)
-{
-    for (size_t i = 0; i < r->node->n_controllers; i++) {
-        const struct controller *c = &r->node->controller[i];
-        if (str_eq(c->name, name))
-            return c->where == RESOURCE_ABSENT ? NULL : c;
-    }
-    return NULL;
-}
-
 /* The file of a controller, by its name in v2 and in v1. */
 static int read_text(const struct reading *r, const char *controller, const char *v2,
                      const char *v1, char *text, size_t size)
 {
     char path[PATH_SIZE];
-    const struct controller *c = controller_of(r, controller);
+    const struct controller *c = node_controller_here(r->node, controller);
     if (!c)
         return -ERR_UNSUPPORTED;
     const char *file = c->where == RESOURCE_V2 ? v2 : v1;
@@ -121,7 +110,7 @@ static void read_stalls(const struct reading *r, struct resource_usage *u)
 static void read_io(const struct reading *r, struct resource_usage *u)
 {
     auto_fd int fd = -1;
-    const struct controller *c = controller_of(r, "io");
+    const struct controller *c = node_controller_here(r->node, "io");
     if (c && ve_open(r->node, c->branch, r->id, &fd, NULL) == 0)
         u->has_io =
             io_usage(r->node, c->where == RESOURCE_V2, fd, &u->read_bytes, &u->written_bytes);
@@ -163,7 +152,7 @@ int resource_view(struct resource_node *node, int64_t id, struct resource_view *
     struct resource_view v = {0};
     struct reading r = {node, id};
     char stat[CGROUP_TEXT];
-    const struct controller *memory = controller_of(&r, "memory");
+    const struct controller *memory = node_controller_here(node, "memory");
     int there = check_there(&r, err);
     if (there < 0)
         return there;
