@@ -3,7 +3,9 @@
 import contextlib
 import json
 import os
+import re
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -332,3 +334,31 @@ def test_lxcfs_comes_back_among_many_clients(node):
     finally:
         for client in idle:
             client.close()
+
+
+def test_others_are_served_while_lxcfs_starts(build, tmp_path):
+    """One that takes its time, and then one that always ends at once: both are told."""
+    hold, fail, program = (tmp_path / name for name in ("hold", "fail", "lxcfs"))
+    program.write_text(f"#!/bin/sh\nwhile [ -e {hold} ]; do sleep 0.1; done\ntest -e {fail} && exit 1\nexec lxcfs \"$@\"\n")
+    program.chmod(0o755)
+    with Node(build, lxcfs=str(program)) as node:
+        def found():
+            return {c["name"]: c["found"] for c in node.ok("GET", "/v1/doctor")["checks"]}["lxcfs"]
+
+        def end():
+            with open(os.path.join(node.root, "run/lxcfs.pid"), encoding="ascii") as file:
+                os.kill(int(file.read()), signal.SIGKILL)
+        node.ve("seen", params={"memory.limit": "64M"})
+        assert found() == "running"
+        hold.touch()
+        end()
+        wait_for(lambda: "it was started, and has not mounted its files yet" in found(), found)
+        hold.unlink()
+        wait_for(lambda: found() == "running", found)
+        wait_for(lambda: "65536 kB" in node.sh("seen", "grep MemTotal /proc/meminfo", check=False))
+        fail.touch()
+        end()
+        wait_for(lambda: "it has died, and is started again in " in found(), found)
+        wait_for(lambda: re.search(r"lxcfs has died; it is started again in \d", node.words()), node.words)
+        fail.unlink()
+        wait_for(lambda: found() == "running", found)

@@ -43,7 +43,8 @@ int lxcfs_dir(struct ve_node *node);   /* descriptor of its mount, or -1 */
 pid_t lxcfs_pid(struct ve_node *node); /* 0: it does not run */
 void lxcfs_end(struct ve_node *node, bool stop);
 bool lxcfs_child_ended(struct ve_node *node, pid_t pid);
-const char *lxcfs_state(struct ve_node *node);
+const char *lxcfs_state(struct ve_node *node); /* NULL: */
+const char *lxcfs_missing(struct ve_node *node, char *buf, size_t size);
 
 /* refusal.c: refusals of cgroups, where bpf.c does not tell of them */
 void refusal_listen(struct ve_node *node); /* somebody listens to events from now on */

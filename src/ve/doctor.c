@@ -142,6 +142,16 @@ static void check_classes(json_t *list, struct ve_node *node)
           "a kernel with CONFIG_NET_SCH_FQ_CODEL");
 }
 
+static void check_lxcfs(json_t *list, struct ve_node *node)
+{
+    char why[120];
+    const char *runs = lxcfs_state(node);
+    check(list, "lxcfs", runs, runs ? runs : lxcfs_missing(node, why, sizeof(why)),
+          "VEs see the host's memory, processors and uptime in /proc",
+          node->lxcfs ? "it is put back into the VEs by itself; see the log of teremd"
+                      : "install the package lxcfs and restart teremd");
+}
+
 json_t *ve_doctor(struct ve_node *node)
 {
     json_t *list = json_array();
@@ -155,9 +165,7 @@ json_t *ve_doctor(struct ve_node *node)
     check_network(list, node);
     check_classes(list, node);
     ve_sleep_doctor(node, check, list);
-    check(list, "lxcfs", lxcfs_state(node) != NULL, lxcfs_state(node) ? "running" : "not running",
-          "VEs see the host's memory, processors and uptime in /proc",
-          "install the package lxcfs and restart teremd");
+    check_lxcfs(list, node);
     check(list, "sysinfo(2)", answer_listens(node),
           answer_listens(node) ? "answered by teremd" : "answered by the kernel",
           "programs inside that ask by it (free of busybox) see the machine's memory",

@@ -23,6 +23,7 @@
 
 #define FUSE_MAGIC      0x65735546
 #define WAIT_MS         5000
+#define LOOK_MS         5
 #define RESTART_MAX_MS  60000
 #define RESTART_LIVED_S 30
 
@@ -33,8 +34,8 @@ struct lxcfs {
     pid_t served_by; /* or 0 */
     int pidfd;
     uv_poll_t *poll;
-    uv_timer_t *timer;
-    int64_t began;
+    uv_timer_t *timer, *look; /* until it is started again; while it has not mounted its files */
+    int64_t began, due;
     unsigned restarts;
 };
 
@@ -57,6 +58,20 @@ pid_t lxcfs_pid(struct ve_node *node)
 const char *lxcfs_state(struct ve_node *node)
 {
     return node->lxcfs && node->lxcfs->dir_fd >= 0 ? "running" : NULL;
+}
+
+const char *lxcfs_missing(struct ve_node *node, char *buf, size_t size)
+{
+    const struct lxcfs *l = node->lxcfs;
+    char left[NUMBER_TEXT];
+    int64_t ms = l ? l->due - ve_now_ms() : 0;
+    if (!l)
+        return "not running";
+    if (!l->timer)
+        return "it was started, and has not mounted its files yet";
+    str_print(buf, size, "it has died, and is started again in %s",
+              number_format_time(ms > 0 ? (uint64_t)ms / 1000 * 1000 : 0, left));
+    return buf;
 }
 
 static void died(struct ve_node *node);
@@ -106,7 +121,7 @@ static bool adopt(struct ve_node *node)
     return watch(node, (pid_t)pid, &e) == 0;
 }
 
-static int spawn(struct ve_node *node, struct err *err)
+static int launch(struct ve_node *node, struct err *err)
 {
     /* A file's size is another one in each VE, but the kernel keeps one for all: sys/…/cpu/online
      * read "0-" for "0-1" (seen with 5.0.3, for a second; sendfile(2) still does on 6.18). */
@@ -127,16 +142,28 @@ static int spawn(struct ve_node *node, struct err *err)
     }
     l->pid = pid;
     l->began = ve_now_ms();
-    for (int waited = 0; waited < WAIT_MS && !mounted(l->dir); waited += 5) {
-        poll(NULL, 0, 5);
-        if (waitpid(pid, NULL, WNOHANG) == pid) {
+    return 0;
+}
+
+static int no_files(struct ve_node *node, struct err *err)
+{
+    return err_set(err, ERR_TIMEOUT, "%s did not mount its files", node->config.lxcfs);
+}
+
+/* The first one is waited for: recovery and the first starts need it. */
+static int spawn(struct ve_node *node, struct err *err)
+{
+    struct lxcfs *l = node->lxcfs;
+    if (launch(node, err) < 0)
+        return -err->kind;
+    for (int waited = 0; waited < WAIT_MS && !mounted(l->dir); waited += LOOK_MS) {
+        poll(NULL, 0, LOOK_MS);
+        if (waitpid(l->pid, NULL, WNOHANG) == l->pid) {
             l->pid = 0;
             return err_set(err, ERR_UNAVAILABLE, "%s ended at once", node->config.lxcfs);
         }
     }
-    if (!mounted(l->dir))
-        return err_set(err, ERR_TIMEOUT, "%s did not mount its files", node->config.lxcfs);
-    return watch(node, pid, err);
+    return mounted(l->dir) ? watch(node, l->pid, err) : no_files(node, err);
 }
 
 /* A process of its own does it: a VE that hangs must not hang teremd. */
@@ -159,16 +186,47 @@ static void put_back(struct ve_node *node)
     _exit(0);
 }
 
+static void not_again(struct ve_node *node, const struct err *e)
+{
+    log_error(NULL, 0, "lxcfs cannot be restarted: %s", e->text);
+    died(node);
+}
+
+static void on_look(uv_timer_t *t)
+{
+    struct ve_node *node = t->data;
+    struct lxcfs *l = node->lxcfs;
+    struct err e;
+    if (mounted(l->dir)) {
+        ve_handle_close(&l->look);
+        if (watch(node, l->pid, &e) < 0) {
+            not_again(node, &e);
+            return;
+        }
+        put_back(node);
+        ve_event_emit(node, json_pack("{s:s}", "type", "lxcfs.restarted"));
+    } else if (ve_now_ms() - l->began > WAIT_MS) {
+        no_files(node, &e);
+        not_again(node, &e);
+    }
+}
+
+/* Others are served while it starts; that it ends is heard as of any child. */
 static void begin_again(struct ve_node *node)
 {
+    struct lxcfs *l = node->lxcfs;
     struct err e;
-    if (spawn(node, &e) < 0) {
-        log_error(NULL, 0, "lxcfs cannot be restarted: %s", e.text);
-        died(node);
+    l->look = calloc(1, sizeof(*l->look));
+    if (!l->look || launch(node, &e) < 0) {
+        if (!l->look)
+            err_set(&e, ERR_EXHAUSTED, "out of memory");
+        free(steal_ptr(&l->look));
+        not_again(node, &e);
         return;
     }
-    put_back(node);
-    ve_event_emit(node, json_pack("{s:s}", "type", "lxcfs.restarted"));
+    uv_timer_init(node->loop, l->look);
+    l->look->data = node;
+    uv_timer_start(l->look, on_look, LOOK_MS, LOOK_MS);
 }
 
 static void on_timer(uv_timer_t *t)
@@ -188,16 +246,23 @@ static void unwatch(struct lxcfs *l)
 static void died(struct ve_node *node)
 {
     struct lxcfs *l = node->lxcfs;
+    char text[NUMBER_TEXT];
     unwatch(l);
-    if (l->pid)
+    ve_handle_close(&l->look);
+    if (l->pid) {
+        kill(l->pid, SIGKILL); /* one that does not mount its files */
         waitpid(l->pid, NULL, WNOHANG);
+    }
     l->pid = 0;
     umount2(l->dir, MNT_DETACH);
     if (ve_now_ms() - l->began > RESTART_LIVED_S * 1000)
         l->restarts = 0;
     uint64_t delay = l->restarts ? 100ull << (l->restarts > 10 ? 10 : l->restarts) : 0;
+    if (delay > RESTART_MAX_MS)
+        delay = RESTART_MAX_MS;
     l->restarts++;
-    log_warn(NULL, 0, "lxcfs has died; it is started again");
+    log_warn(NULL, 0, "lxcfs has died; it is started again%s%s", delay ? " in " : "",
+             delay ? number_format_time(delay, text) : "");
     if (l->timer)
         return;
     l->timer = calloc(1, sizeof(*l->timer));
@@ -205,7 +270,8 @@ static void died(struct ve_node *node)
         return;
     uv_timer_init(node->loop, l->timer);
     l->timer->data = node;
-    uv_timer_start(l->timer, on_timer, delay > RESTART_MAX_MS ? RESTART_MAX_MS : delay, 0);
+    l->due = ve_now_ms() + (int64_t)delay;
+    uv_timer_start(l->timer, on_timer, delay, 0);
 }
 
 bool lxcfs_child_ended(struct ve_node *node, pid_t pid)
@@ -248,6 +314,7 @@ void lxcfs_end(struct ve_node *node, bool stop)
         return;
     node->lxcfs = NULL;
     ve_handle_close(&l->timer);
+    ve_handle_close(&l->look);
     if (stop) {
         if (l->pidfd >= 0) {
             fd_pidfd_kill(l->pidfd, SIGTERM, NULL);
