@@ -337,9 +337,12 @@ def test_progress_is_one_line(ve):
         assert screen.seen.count(b"\n") == 1
 
 
-@pytest.mark.parametrize("command", ["doctor", "params"])
+@pytest.mark.parametrize("command", ["doctor", "params", "jobs list --all"])
 def test_reasons_are_wrapped(ve, command):
-    with Screen(ve, command) as screen:
+    if "jobs" in command:
+        for _ in range(4):
+            ve.terem("start", "box", "nobody", check=False)
+    with Screen(ve, *command.split()) as screen:
         assert screen.end() == 0
         while select.select([screen.master], [], [], 0)[0]:
             screen.read(0)

@@ -20,7 +20,7 @@
 static int run_jobs_list(struct cli *cli, const struct args *a, struct err *err)
 {
     static const char *const heads[] = {"JOB", "KIND", "SUBJECT", "STATE", "CREATED", "TEXT"};
-    auto_table struct text_table t = {.columns = 6, .right = 1};
+    auto_table struct text_table t = {.columns = 6, .right = 1, .wrap = true};
     auto_str struct str out = str_init(TEXT_MAX);
     auto_json json_t *list = NULL;
     int64_t now = text_now();
@@ -58,7 +58,7 @@ static int run_jobs_list(struct cli *cli, const struct args *a, struct err *err)
         text_cell(&t, str_c(&when));
         text_cell(&t, json_is_object(e) ? cli_text(e, "message") : cli_text(j, "text"));
     }
-    cli_add_table(cli, &out, &t, false,
+    cli_add_table(cli, &out, &t, true,
                   json_array_size(list) ? NULL
                   : args_has(a, "all")  ? "There was no job yet."
                                         : "No job is open; terem jobs list --all shows what was.");
