@@ -209,6 +209,13 @@ bool request_flag(struct request *r, const char *key)
     return str_eq(url_query(&r->url, key), "true");
 }
 
+uint64_t request_count(struct request *r, const char *key, uint64_t otherwise)
+{
+    const char *text = url_query(&r->url, key);
+    uint64_t n;
+    return text && number_parse(text, 0, UINT32_MAX, &n, NULL) == 0 ? n : otherwise;
+}
+
 void request_response(struct request *r, unsigned status, struct MHD_Response *response)
 {
     if (r->response)
@@ -244,6 +251,11 @@ int request_json(struct request *r, unsigned status, json_t *value, const char *
         MHD_add_response_header(response, MHD_HTTP_HEADER_LOCATION, location);
     request_response(r, status, response);
     return 0;
+}
+
+int request_removed(struct request *r, int rc, struct err *err)
+{
+    return rc < 0 ? rc : request_json(r, MHD_HTTP_OK, json_pack("{s:b}", "removed", 1), NULL, err);
 }
 
 int request_text(struct request *r, struct str *text, const char *type, struct err *err)

@@ -139,6 +139,8 @@ struct api {
 /* Takes the reference.  location may be NULL. */
 int request_json(struct request *r, unsigned status, json_t *value, const char *location,
                  struct err *err);
+/* rc: of the removal; when that went well 200 {"removed":true}. */
+int request_removed(struct request *r, int rc, struct err *err);
 /* 200 with a text that was built; takes it. */
 int request_text(struct request *r, struct str *text, const char *type, struct err *err);
 /* status 0: by the error's kind. */
@@ -151,6 +153,8 @@ int request_file(struct request *r, int fd, const char *type, struct MHD_Respons
 const char *request_header(struct request *r, const char *name);
 bool request_accepts(struct request *r, const char *type);
 bool request_flag(struct request *r, const char *key);
+/* Of a query's QUERY_COUNT, which was checked. */
+uint64_t request_count(struct request *r, const char *key, uint64_t otherwise);
 /* "tier=web": ERR_USAGE without a key or without "=". */
 int request_check_label(const char *text, struct err *err);
 /* Wakes a waiting request: its handler's answer is there, or it was aborted. */

@@ -16,15 +16,6 @@ static bool is_tar(struct request *r)
     return n == strlen(TAR) && strncasecmp(type, TAR, n) == 0;
 }
 
-static json_int_t id_of(struct request *r, const char *key)
-{
-    uint64_t n = 0;
-    const char *text = url_query(&r->url, key);
-    if (text)
-        number_parse(text, 0, UINT32_MAX, &n, NULL); /* was checked */
-    return (json_int_t)n;
-}
-
 static void on_pushed(void *ctx, json_t *result, const struct err *failed)
 {
     struct request *r = pending_take(ctx, NULL);
@@ -54,7 +45,8 @@ int on_file_put(struct request *r, struct err *err)
     char octal[8];
     str_print(octal, sizeof(octal), "%04o", bits);
     json_t *options = json_pack("{s:s,s:s,s:I,s:I,s:b}", "path", path, "mode", octal, "uid",
-                                id_of(r, "uid"), "gid", id_of(r, "gid"), "archive", is_tar(r));
+                                (json_int_t)request_count(r, "uid", 0), "gid",
+                                (json_int_t)request_count(r, "gid", 0), "archive", is_tar(r));
     if (url_query(&r->url, "name"))
         json_object_set_new(options, "name", json_string(url_query(&r->url, "name")));
     int rc = ve_push(r->api->node, r->name, options, fd, on_pushed, p, err);

@@ -107,10 +107,7 @@ static int job_id(const struct request *r, int64_t *ret, struct err *err)
 int on_jobs(struct request *r, struct err *err)
 {
     json_t *list = NULL;
-    const char *limit = url_query(&r->url, "limit");
-    uint64_t most = UINT64_MAX;
-    if (limit)
-        number_parse(limit, 0, UINT32_MAX, &most, NULL); /* was checked */
+    uint64_t most = request_count(r, "limit", UINT64_MAX);
     int rc = ve_job_list(r->api->node, !request_flag(r, "all"), &list, err);
     if (rc < 0)
         return rc;

@@ -32,8 +32,7 @@ int on_class_change(struct request *r, struct err *err)
 
 int on_class_remove(struct request *r, struct err *err)
 {
-    int rc = ve_class_remove(r->api->node, r->name, err);
-    return rc < 0 ? rc : request_json(r, MHD_HTTP_OK, json_pack("{s:b}", "removed", 1), NULL, err);
+    return request_removed(r, ve_class_remove(r->api->node, r->name, err), err);
 }
 
 int on_privates(struct request *r, struct err *err)
@@ -59,8 +58,7 @@ int on_private_create(struct request *r, struct err *err)
 
 int on_private_remove(struct request *r, struct err *err)
 {
-    int rc = ve_private_remove(r->api->node, r->name, err);
-    return rc < 0 ? rc : request_json(r, MHD_HTTP_OK, json_pack("{s:b}", "removed", 1), NULL, err);
+    return request_removed(r, ve_private_remove(r->api->node, r->name, err), err);
 }
 
 int on_private_join(struct request *r, struct err *err)
@@ -72,8 +70,7 @@ int on_private_join(struct request *r, struct err *err)
 
 int on_private_leave(struct request *r, struct err *err)
 {
-    int rc = ve_private_leave(r->api->node, r->name, r->item, err);
-    return rc < 0 ? rc : request_json(r, MHD_HTTP_OK, json_pack("{s:b}", "removed", 1), NULL, err);
+    return request_removed(r, ve_private_leave(r->api->node, r->name, r->item, err), err);
 }
 
 int on_published(struct request *r, struct err *err)
@@ -92,8 +89,7 @@ int on_publish(struct request *r, struct err *err)
 
 int on_unpublish(struct request *r, struct err *err)
 {
-    int rc = ve_publish_remove(r->api->node, r->name, err);
-    return rc < 0 ? rc : request_json(r, MHD_HTTP_OK, json_pack("{s:b}", "removed", 1), NULL, err);
+    return request_removed(r, ve_publish_remove(r->api->node, r->name, err), err);
 }
 
 int on_address_pools(struct request *r, struct err *err)
@@ -119,8 +115,7 @@ int on_address_pool_create(struct request *r, struct err *err)
 
 int on_address_pool_remove(struct request *r, struct err *err)
 {
-    int rc = ve_address_pool_remove(r->api->node, r->name, err);
-    return rc < 0 ? rc : request_json(r, MHD_HTTP_OK, json_pack("{s:b}", "removed", 1), NULL, err);
+    return request_removed(r, ve_address_pool_remove(r->api->node, r->name, err), err);
 }
 
 int on_addresses(struct request *r, struct err *err)

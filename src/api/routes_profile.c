@@ -38,6 +38,5 @@ int on_profile_change(struct request *r, struct err *err)
 
 int on_profile_remove(struct request *r, struct err *err)
 {
-    int rc = ve_profile_remove(r->api->node, r->name, err);
-    return rc < 0 ? rc : request_json(r, MHD_HTTP_OK, json_pack("{s:b}", "removed", 1), NULL, err);
+    return request_removed(r, ve_profile_remove(r->api->node, r->name, err), err);
 }

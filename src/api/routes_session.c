@@ -160,10 +160,7 @@ static size_t tail_of(const char *text, size_t len, uint64_t lines)
 
 int on_logs(struct request *r, struct err *err)
 {
-    uint64_t lines = LINES_DEFAULT;
-    const char *wanted = url_query(&r->url, "lines");
-    if (wanted)
-        number_parse(wanted, 0, UINT32_MAX, &lines, NULL); /* was checked */
+    uint64_t lines = request_count(r, "lines", LINES_DEFAULT);
     int fds[2] = {-1, -1};
     int rc = ve_logs_open(r->api->node, r->name, fds, err);
     if (rc < 0)

@@ -27,6 +27,5 @@ int on_snapshot_change(struct request *r, struct err *err)
 
 int on_snapshot_delete(struct request *r, struct err *err)
 {
-    int rc = ve_snapshot_delete(r->api->node, r->name, r->item, err);
-    return rc < 0 ? rc : request_json(r, MHD_HTTP_OK, json_pack("{s:b}", "removed", 1), NULL, err);
+    return request_removed(r, ve_snapshot_delete(r->api->node, r->name, r->item, err), err);
 }

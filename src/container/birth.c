@@ -235,7 +235,6 @@ int container_birth_finish(struct container_birth *b, struct container_started *
                                       .pid = b->pid,
                                       .console = steal_fd(&console),
                                       .listener = steal_fd(&listener),
-                                      .root = pts.device[0],
                                       .pts = pts};
     b->pid = -1;
     return 0;

@@ -133,8 +133,7 @@ struct container_started {
     pid_t pid;    /* its host pid */
     int console;  /* pty master; for application VEs stdout and stderr go there too; or -1 */
     int listener; /* when the plan asked for it and the kernel gives one; else -1 */
-    dev_t root;   /* st_dev of its root directory: tells its overlay from all else mounted inside */
-    struct container_pts pts;
+    struct container_pts pts; /* device[0] tells its overlay from all else mounted inside */
 };
 
 int container_birth_begin(const struct container_plan *plan, struct container_birth **ret,

@@ -321,7 +321,7 @@ static int64_t files_root(const struct container_started *s, bool repair)
     char path[48];
     struct statx x;
     if (!repair)
-        return (int64_t)s->root;
+        return (int64_t)s->pts.device[0];
     str_print(path, sizeof(path), "/proc/%d/root", (int)s->pid);
     auto_fd int root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC), fd = -1;
     if (root < 0 || path_open_in_root(root, "repair", O_PATH | O_DIRECTORY, 0, &fd, NULL) < 0 ||

@@ -257,6 +257,14 @@ bool cli_is_null(const json_t *o, const char *key)
     return !v || json_is_null(v);
 }
 
+void cli_size_cell(struct text_table *t, const json_t *o, const char *key)
+{
+    char buf[NUMBER_TEXT];
+    const json_t *v = json_object_get(o, key);
+    text_cell(t,
+              json_is_integer(v) ? number_format_size((uint64_t)json_integer_value(v), buf) : "-");
+}
+
 void cli_add_outdated(struct cli *cli, struct str *s, const json_t *ve)
 {
     auto_str struct str path = str_init(256);
@@ -306,6 +314,26 @@ int cli_env_put(json_t *body, const struct args *a, struct err *err)
 int cli_labels_put(json_t *body, const struct args *a, struct err *err)
 {
     return put_pairs(body, "labels", a, "label", "a label such as tier=web", err);
+}
+
+int cli_text_put(json_t *o, const char *key, const char *value, struct err *err)
+{
+    if (value && json_object_set_new(o, key, json_string(value)) < 0)
+        return err_set(err, ERR_USAGE, "the value of --%s is not valid UTF-8", key);
+    return 0;
+}
+
+char *cli_absolute(const char *path, struct err *err)
+{
+    auto_free char *cwd = *path == '/' ? NULL : getcwd(NULL, 0);
+    if (*path != '/' && !cwd) {
+        err_sys(err, "cannot tell the current directory");
+        return NULL;
+    }
+    char *ret = cwd ? str_format("%s/%s", cwd, path) : strdup(path);
+    if (!ret)
+        err_set(err, ERR_EXHAUSTED, "out of memory");
+    return ret;
 }
 
 bool cli_agreed(void)

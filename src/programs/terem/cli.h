@@ -60,6 +60,13 @@ int cli_param_put(json_t *params, const char *text, bool may_default, struct err
 int cli_env_put(json_t *body, const struct args *a, struct err *err);
 int cli_labels_put(json_t *body, const struct args *a, struct err *err);
 
+/* Puts the value of --key, if it was given (not NULL): texts of the command line may be any bytes,
+ * and JSON only takes UTF-8. */
+int cli_text_put(json_t *o, const char *key, const char *value, struct err *err);
+/* What teremd opens by itself: a relative path is meant from our directory.  NULL: *err says why.
+ */
+char *cli_absolute(const char *path, struct err *err);
+
 /* Reads the answer to the question that stands on standard error: did they say yes? */
 bool cli_agreed(void);
 
@@ -104,6 +111,8 @@ struct cli_list {
     void (*add)(struct text_table *t, const json_t *item); /* the cells of one */
 };
 int cli_list(struct cli *cli, const struct cli_list *l, struct err *err);
+/* A cell with a member's size, or "-" where it has none. */
+void cli_size_cell(struct text_table *t, const json_t *o, const char *key);
 /* cmd_private.c: NETWORK, IPV4, IPV6, OWNER, MEMBERS. */
 void private_cells(struct text_table *t, const json_t *network);
 /* Adds a table, or, on a terminal, the sentence that stands for one without rows (NULL: it has

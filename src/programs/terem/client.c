@@ -314,3 +314,21 @@ void client_encode(struct str *s, const char *text)
             str_add(s, "%%%02X", *p);
     }
 }
+
+int client_upgrade(const struct place *place, const char *method, const char *path,
+                   const json_t *body, struct client **ret, struct err *err)
+{
+    auto_client struct client *c = NULL;
+    struct request rq = {
+        .method = method, .path = path, .body = body, .upgrade = true, .deadline = CLIENT_DEADLINE};
+    int r = client_open(place, &rq, &c, err);
+    if (r == 0)
+        r = client_head(c, err);
+    if (r < 0)
+        return r;
+    if (!http_upgraded(&c->http))
+        return err_set(err, ERR_CORRUPT, "teremd did not begin the session (status %d)",
+                       c->http.status);
+    *ret = steal_ptr(&c);
+    return 0;
+}

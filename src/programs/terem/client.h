@@ -66,6 +66,10 @@ static inline void client_closep(struct client **c)
     *c = NULL;
 }
 
+/* Asks for a session in the place of HTTP, and waits until teremd has begun it. */
+int client_upgrade(const struct place *place, const char *method, const char *path,
+                   const json_t *body, struct client **ret, struct err *err);
+
 /* What the bytes that came so far mean.  When nothing is left it reads, at most `reads` times
  * (blocking); CLIENT_NEED: still nothing.  A span is valid until the next call. */
 #define CLIENT_BLOCK UINT_MAX

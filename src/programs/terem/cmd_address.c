@@ -25,7 +25,7 @@ static void pool_cells(struct text_table *t, const json_t *pool)
         text_cell(t, "many");
     else
         text_cellf(t, "%" JSON_INTEGER_FORMAT, cli_int(pool, "free"));
-    text_cell(t, cli_is_null(pool, "announced") ? "-" : cli_text(pool, "announced"));
+    text_cell(t, cli_text_or(pool, "announced", "-"));
 }
 
 static int run_list(struct cli *cli, const struct args *a, struct err *err)
@@ -172,19 +172,14 @@ command_row cmd_network_pool_remove = {
 
 /* ---- addresses ---- */
 
-static const char *or_dash(const json_t *o, const char *key)
-{
-    return cli_is_null(o, key) ? "-" : cli_text(o, key);
-}
-
 static void address_cells(struct text_table *t, const json_t *address)
 {
     text_cell(t, cli_text(address, "address"));
     text_cell(t, cli_text(address, "pool"));
-    text_cell(t, or_dash(address, "ve"));
+    text_cell(t, cli_text_or(address, "ve", "-"));
     text_cell(t, json_is_true(json_object_get(address, "reserved")) ? "reserved" : "-");
-    text_cell(t, or_dash(address, "name"));
-    text_cell(t, or_dash(address, "reverse"));
+    text_cell(t, cli_text_or(address, "name", "-"));
+    text_cell(t, cli_text_or(address, "reverse", "-"));
 }
 
 static int run_addresses(struct cli *cli, const struct args *a, struct err *err)

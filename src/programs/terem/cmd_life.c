@@ -21,16 +21,18 @@ struct life {
     struct work_words words;
 };
 
-static const struct life life_start = {"start", {"starting", "started"}};
-static const struct life life_stop = {"stop", {"stopping", "stopped"}};
-static const struct life life_restart = {"restart", {"restarting", "restarted"}};
-static const struct life life_kill = {"kill", {"killing", "killed"}};
-static const struct life life_pause = {"pause", {"pausing", "paused"}};
-static const struct life life_resume = {"resume", {"resuming", "resumed"}};
-static const struct life life_squeeze = {"squeeze", {"squeezing", NULL}};
-static const struct life life_destroy = {"destroy", {"destroying", NULL}};
-static const struct life life_update = {"update", {"updating", "updated", "left as it is"}};
-static const struct life life_update_check = {"update", {"checking", "checked"}};
+static const struct life lives[] = {
+    {"start", {"starting", "started"}},
+    {"stop", {"stopping", "stopped"}},
+    {"restart", {"restarting", "restarted"}},
+    {"kill", {"killing", "killed"}},
+    {"pause", {"pausing", "paused"}},
+    {"resume", {"resuming", "resumed"}},
+    {"squeeze", {"squeezing", NULL}},
+    {"destroy", {"destroying", NULL}},
+    {"update", {"updating", "updated", "left as it is"}},
+};
+static const struct work_words checking = {"checking", "checked"}; /* update --check */
 
 static void free_names(char ***names)
 {
@@ -44,13 +46,9 @@ static void free_names(char ***names)
 static int select_doomed(struct cli *cli, const struct args *a, char ***ret, size_t *ret_n,
                          struct err *err)
 {
-    auto_str struct str path = str_init(1024);
     auto_json json_t *ves = NULL;
     const char *label = args_get(a, "label");
-    str_add(&path, "/v1/ves");
-    int r = cli_label_query(&path, label, err);
-    if (r == 0)
-        r = cli_call(cli, "GET", str_c(&path), NULL, &ves, err);
+    int r = cli_list_ves(cli, label, "name,state", &ves, err);
     if (r < 0)
         return r;
     size_t n = json_array_size(ves), k = 0;
@@ -79,7 +77,7 @@ static int options_of(const struct args *a, json_t **ret_body, struct err *err)
 {
     const char *to = args_get(a, "to");
     uint64_t bytes;
-    bool update = str_starts(a->command->name, "update");
+    bool update = str_eq(a->command->name, "update");
     bool force = args_has(a, "force") || args_has(a, "fast");
     if (args_has(a, "timeout") || to || update || force)
         *ret_body = json_object();
@@ -101,14 +99,17 @@ static int options_of(const struct args *a, json_t **ret_body, struct err *err)
 
 static json_int_t count_snapshots(struct cli *cli, const char *const *names, size_t n)
 {
+    auto_json json_t *ves = NULL;
     json_int_t sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        auto_str struct str path = str_init(256);
-        auto_json json_t *ve = NULL;
-        struct err e = {0};
-        if (cli_ve_path(&path, names[i], "", &e) == 0 &&
-            cli_call(cli, "GET", str_c(&path), NULL, &ve, &e) == 0)
-            sum += cli_int(ve, "snapshots");
+    size_t i;
+    json_t *ve;
+    if (cli_list_ves(cli, NULL, "name,snapshots", &ves, &(struct err){0}) < 0)
+        return 0;
+    json_array_foreach(ves, i, ve)
+    {
+        for (size_t k = 0; k < n; k++)
+            if (str_eq(cli_text(ve, "name"), names[k]))
+                sum += cli_int(ve, "snapshots");
     }
     return sum;
 }
@@ -191,16 +192,16 @@ static int show_item_conflicts(struct cli *cli, const json_t *item, struct err *
     return show_conflicts(cli, cli_text(item, "ve"), json_object_get(item, "result"), err);
 }
 
-static int run_one(struct cli *cli, const struct args *a, const struct life *life, json_t *body,
+static int run_one(struct cli *cli, const struct args *a, const struct bulk *bulk, json_t *body,
                    struct err *err)
 {
     auto_str struct str path = str_init(512);
     const char *name = a->pos[0];
-    bool destroy = life == &life_destroy;
+    bool destroy = str_eq(bulk->verb, "destroy");
     int r = cli_ve_path(&path, name, destroy ? "" : "/", err);
     if (r < 0)
         return r;
-    str_add(&path, "%s", !destroy ? life->verb : args_has(a, "force") ? "?force=true" : "");
+    str_add(&path, "%s", !destroy ? bulk->verb : args_has(a, "force") ? "?force=true" : "");
     struct work *w = work_new(1);
     if (w) {
         w->subject = name;
@@ -211,18 +212,30 @@ static int run_one(struct cli *cli, const struct args *a, const struct life *lif
     if (!w || !w->path)
         r = err_set(err, ERR_EXHAUSTED, "out of memory");
     else
-        r = work_run(cli, w, 1, &life->words, true, args_has(a, "no-wait"), err);
-    if (r == 0 && str_eq(life->verb, "update") && !args_has(a, "no-wait"))
+        r = work_run(cli, w, 1, &bulk->words, true, args_has(a, "no-wait"), err);
+    if (r == 0 && str_eq(bulk->verb, "update") && !args_has(a, "no-wait"))
         r = show_conflicts(cli, name, json_object_get(w->doc, "result"), err);
     work_free(w, 1);
     return r;
 }
 
-static int run_life(struct cli *cli, const struct args *a, const struct life *life, struct err *err)
+static const struct life *life_find(const char *verb)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(lives); i++)
+        if (str_eq(lives[i].verb, verb))
+            return &lives[i];
+    return NULL;
+}
+
+/* Each of these commands is called as its verb is. */
+static int run_life(struct cli *cli, const struct args *a, struct err *err)
 {
     auto_clean(free_names) char **chosen = NULL;
     auto_json json_t *body = NULL;
-    bool destroy = life == &life_destroy;
+    const struct life *life = life_find(a->command->name);
+    if (!life)
+        return err_set(err, ERR_INTERNAL, "%s has no row of its words", a->command->name);
+    bool destroy = str_eq(life->verb, "destroy"), update = str_eq(life->verb, "update");
     struct bulk bulk = {.verb = life->verb, .words = life->words, .label_option = "label"};
     int many = bulk_is_meant(a, a->n_pos, "label", err);
     if (many < 0 || options_of(a, &body, err) < 0)
@@ -230,8 +243,10 @@ static int run_life(struct cli *cli, const struct args *a, const struct life *li
     bulk.options = body;
     bulk.names = a->n_pos ? a->pos : NULL;
     bulk.n = a->n_pos;
-    if (str_eq(life->verb, "update"))
+    if (update)
         bulk.item = show_item_conflicts;
+    if (update && args_has(a, "check"))
+        bulk.words = checking;
     if (destroy && !bulk.names) {
         if (select_doomed(cli, a, &chosen, &bulk.n, err) < 0)
             return -err->kind;
@@ -241,28 +256,19 @@ static int run_life(struct cli *cli, const struct args *a, const struct life *li
     }
     if (destroy && bulk.n && confirm_destroy(cli, a, bulk.names, bulk.n, err) < 0)
         return -err->kind;
-    return many ? bulk_run(cli, a, &bulk, err) : run_one(cli, a, life, body, err);
+    return many ? bulk_run(cli, a, &bulk, err) : run_one(cli, a, &bulk, body, err);
 }
 
 void life_bulk(const char *verb, struct bulk *bulk)
 {
-    static const struct life *const all[] = {&life_start,   &life_stop,    &life_restart,
-                                             &life_kill,    &life_pause,   &life_resume,
-                                             &life_squeeze, &life_destroy, &life_update};
-    for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
-        if (!str_eq(all[i]->verb, verb))
-            continue;
-        bulk->words = all[i]->words;
-        if (str_eq(verb, "update")) { /* or only looked, which its items tell */
-            bulk->words.done = "done";
-            bulk->item = show_item_conflicts;
-        }
+    const struct life *life = life_find(verb);
+    if (!life)
+        return;
+    bulk->words = life->words;
+    if (str_eq(verb, "update")) { /* or only looked, which its items tell */
+        bulk->words.done = "done";
+        bulk->item = show_item_conflicts;
     }
-}
-
-static int run_start(struct cli *cli, const struct args *a, struct err *err)
-{
-    return run_life(cli, a, &life_start, err);
 }
 
 #define LIFE_USAGE "VE... | --all | --label K=V"
@@ -286,15 +292,10 @@ command_row cmd_start = {
     .summary = "start VEs",
     LIFE,
     .options = life_options,
-    .run = run_start,
+    .run = run_life,
     .detail = LIFE_DETAIL,
     .examples = {"terem start web1 web2", "terem start --label tier=web"},
 };
-
-static int run_stop(struct cli *cli, const struct args *a, struct err *err)
-{
-    return run_life(cli, a, &life_stop, err);
-}
 
 static const struct option_spec stop_options[] = {
     OPT_ALL,
@@ -312,69 +313,49 @@ command_row cmd_stop = {
     .summary = "shut VEs down",
     LIFE,
     .options = stop_options,
-    .run = run_stop,
+    .run = run_life,
     .detail = "Asks the VE's init to power off, and kills what is left when the time is "
               "over. With --all or --label a start of many that is under way begins none of "
               "those VEs any more.\n\n" LIFE_DETAIL,
     .examples = {"terem stop web1", "terem stop --all --timeout 2m", "terem stop --all --fast"},
 };
 
-static int run_restart(struct cli *cli, const struct args *a, struct err *err)
-{
-    return run_life(cli, a, &life_restart, err);
-}
-
 command_row cmd_restart = {
     .name = "restart",
     .summary = "shut VEs down and start them again",
     LIFE,
     .options = stop_options,
-    .run = run_restart,
+    .run = run_life,
     .detail = LIFE_DETAIL,
     .examples = {"terem restart web1"},
 };
-
-static int run_kill(struct cli *cli, const struct args *a, struct err *err)
-{
-    return run_life(cli, a, &life_kill, err);
-}
 
 command_row cmd_kill = {
     .name = "kill",
     .summary = "kill every process of VEs at once",
     LIFE,
     .options = life_options,
-    .run = run_kill,
+    .run = run_life,
     .detail = "Like pulling the plug: nothing inside is asked.\n\n" LIFE_DETAIL,
     .examples = {"terem kill web1"},
 };
-
-static int run_pause(struct cli *cli, const struct args *a, struct err *err)
-{
-    return run_life(cli, a, &life_pause, err);
-}
 
 command_row cmd_pause = {
     .name = "pause",
     .summary = "freeze VEs where they stand",
     LIFE,
     .options = life_options,
-    .run = run_pause,
+    .run = run_life,
     .detail = "The processes keep their memory and get no processor time.\n\n" LIFE_DETAIL,
     .examples = {"terem pause web1"},
 };
-
-static int run_resume(struct cli *cli, const struct args *a, struct err *err)
-{
-    return run_life(cli, a, &life_resume, err);
-}
 
 command_row cmd_resume = {
     .name = "resume",
     .summary = "let paused VEs go on",
     LIFE,
     .options = life_options,
-    .run = run_resume,
+    .run = run_life,
     .detail = LIFE_DETAIL,
     .examples = {"terem resume web1"},
 };
@@ -389,7 +370,7 @@ static int run_squeeze(struct cli *cli, const struct args *a, struct err *err)
             return err_set(err, ERR_USAGE, "%s is a size and no VE; use --to %s", a->pos[i],
                            a->pos[i]);
     }
-    return run_life(cli, a, &life_squeeze, err);
+    return run_life(cli, a, err);
 }
 
 static const struct option_spec squeeze_options[] = {
@@ -417,11 +398,6 @@ command_row cmd_squeeze = {
     .examples = {"terem squeeze web1", "terem squeeze --all --to 64M"},
 };
 
-static int run_destroy(struct cli *cli, const struct args *a, struct err *err)
-{
-    return run_life(cli, a, &life_destroy, err);
-}
-
 static const struct option_spec destroy_options[] = {
     OPT_ALL,
     OPT_LABEL,
@@ -437,21 +413,12 @@ command_row cmd_destroy = {
     .summary = "delete VEs with all their files",
     LIFE,
     .options = destroy_options,
-    .run = run_destroy,
+    .run = run_life,
     .detail = "There is no way back. On a terminal it asks first, in a pipe it does not. A VE "
               "that runs is refused without --force; --all and --label mean those that are "
               "stopped or broken, with --force all.\n\n" LIFE_DETAIL,
     .examples = {"terem destroy web1", "terem destroy --label tier=test --force --yes"},
 };
-
-static int run_update(struct cli *cli, const struct args *a, struct err *err)
-{
-    return run_life(cli, a,
-                    args_has(a, "check")     ? &life_update_check
-                    : args_has(a, "restart") ? &life_update
-                                             : &life_update,
-                    err);
-}
 
 static const struct option_spec update_options[] = {
     OPT_ALL,
@@ -471,7 +438,7 @@ command_row cmd_update = {
     .summary = "move VEs to the present revision of their template",
     LIFE,
     .options = update_options,
-    .run = run_update,
+    .run = run_life,
     .detail =
         "A VE stays on the layers that its template had when it was made. After terem template "
         "update this moves it to the new ones, or with --to to those of another template; what it "

@@ -92,13 +92,7 @@ static int follow(struct cli *cli, const char *name, const char *log_path, struc
     int r = cli_ve_path(&path, name, "/console", err);
     if (r < 0)
         return r;
-    struct request rq = {
-        .method = "GET", .path = str_c(&path), .upgrade = true, .deadline = CLIENT_DEADLINE};
-    r = client_open(&cli->place, &rq, &c, err);
-    if (r == 0)
-        r = client_head(c, err);
-    if (r == 0 && !http_upgraded(&c->http))
-        r = err_set(err, ERR_CORRUPT, "teremd did not begin the session");
+    r = client_upgrade(&cli->place, "GET", str_c(&path), NULL, &c, err);
     if (r == 0)
         r = print_log(cli, log_path, sink, err);
     if (r < 0)

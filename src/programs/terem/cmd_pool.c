@@ -11,14 +11,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static void size_cell(struct text_table *t, const json_t *pool, const char *key)
-{
-    char buf[NUMBER_TEXT];
-    const json_t *v = json_object_get(pool, key);
-    text_cell(t,
-              json_is_integer(v) ? number_format_size((uint64_t)json_integer_value(v), buf) : "-");
-}
-
 /* "space, files", "space", "no" */
 static const char *limits_of(const json_t *pool)
 {
@@ -37,8 +29,8 @@ static void add_pool(struct text_table *t, const json_t *pool)
     text_cell(t, cli_text(pool, "name"));
     text_cell(t, cli_text(pool, "state"));
     text_cell(t, cli_text(pool, "driver"));
-    size_cell(t, pool, "size");
-    size_cell(t, pool, "free");
+    cli_size_cell(t, pool, "size");
+    cli_size_cell(t, pool, "free");
     text_cellf(t, "%zu", json_array_size(json_object_get(pool, "ves")));
     text_cell(t, limits_of(pool));
 }
@@ -164,16 +156,10 @@ static int check_size(const char *text, struct err *err)
     return number_parse_size(text, &size, err) < 0 ? err_wrap(err, "the size") : 0;
 }
 
-/* teremd opens it by itself: relative paths are made absolute against our directory. */
 static int put_path(json_t *body, const char *key, const char *path, struct err *err)
 {
-    auto_free char *cwd = *path == '/' ? NULL : getcwd(NULL, 0);
-    if (*path != '/' && !cwd)
-        return err_sys(err, "cannot tell the current directory");
-    auto_free char *absolute = cwd ? str_format("%s/%s", cwd, path) : strdup(path);
-    if (!absolute || json_object_set_new(body, key, json_string(absolute)) < 0)
-        return err_set(err, ERR_USAGE, "the value of --%s is not valid UTF-8", key);
-    return 0;
+    auto_free char *absolute = cli_absolute(path, err);
+    return absolute ? cli_text_put(body, key, absolute, err) : -err->kind;
 }
 
 static int run_pool_create(struct cli *cli, const struct args *a, struct err *err)
@@ -185,8 +171,8 @@ static int run_pool_create(struct cli *cli, const struct args *a, struct err *er
     if (r < 0 || (size && (r = check_size(size, err)) < 0))
         return err_wrap(err, "pool");
     auto_json json_t *body = json_pack("{s:s}", "name", name);
-    if (driver && json_object_set_new(body, "driver", json_string(driver)) < 0)
-        return err_set(err, ERR_USAGE, "the value of --driver is not valid UTF-8");
+    if ((r = cli_text_put(body, "driver", driver, err)) < 0)
+        return r;
     if (size)
         json_object_set_new(body, "size", json_string(size));
     for (size_t i = 0; i < ARRAY_SIZE(paths); i++)

@@ -11,11 +11,6 @@
 #define PRIVATE "/v1/network/private"
 #define NOUN    "private network"
 
-static void range_cell(struct text_table *t, const json_t *network, const char *key)
-{
-    text_cell(t, cli_is_null(network, key) ? "-" : cli_text(network, key));
-}
-
 void private_cells(struct text_table *t, const json_t *network)
 {
     auto_str struct str members = str_init(TEXT_MAX);
@@ -27,9 +22,9 @@ void private_cells(struct text_table *t, const json_t *network)
         text_add(&members, cli_text(m, "ve"));
     }
     text_cell(t, cli_text(network, "name"));
-    range_cell(t, network, "range4");
-    range_cell(t, network, "range6");
-    range_cell(t, network, "owner");
+    text_cell(t, cli_text_or(network, "range4", "-"));
+    text_cell(t, cli_text_or(network, "range6", "-"));
+    text_cell(t, cli_text_or(network, "owner", "-"));
     text_cell(t, *str_c(&members) ? str_c(&members) : "-");
 }
 

@@ -21,13 +21,6 @@ enum { OWN_FAILURE = 125, CANNOT_RUN = 126, NOT_FOUND = 127 };
 
 #define STDIN_TEXT_MAX ((size_t)1 << 20)
 
-static int put(json_t *o, const char *key, const char *value, struct err *err)
-{
-    if (value && json_object_set_new(o, key, json_string(value)) < 0)
-        return err_set(err, ERR_USAGE, "the value of --%s is not valid UTF-8", key);
-    return 0;
-}
-
 static int build_request(const struct args *a, const char *const *words, size_t n, bool tty,
                          json_t *request, struct err *err)
 {
@@ -41,9 +34,9 @@ static int build_request(const struct args *a, const char *const *words, size_t 
         json_object_set_new(request, "env", json_pack("{s:s}", "TERM", term));
     int r = cli_env_put(request, a, err);
     if (r == 0)
-        r = put(request, "user", args_get(a, "user"), err);
+        r = cli_text_put(request, "user", args_get(a, "user"), err);
     if (r == 0)
-        r = put(request, "workdir", args_get(a, "workdir"), err);
+        r = cli_text_put(request, "workdir", args_get(a, "workdir"), err);
     json_object_set_new(request, "tty", json_boolean(tty));
     struct winsize ws;
     /* A pty that nobody sized says 0 by 0. */
@@ -53,24 +46,6 @@ static int build_request(const struct args *a, const char *const *words, size_t 
         json_object_set_new(request, "columns", json_integer(ws.ws_col));
     }
     return r;
-}
-
-static int open_stream(struct cli *cli, const char *method, const char *path, const json_t *body,
-                       struct client **ret, struct err *err)
-{
-    auto_client struct client *c = NULL;
-    struct request rq = {
-        .method = method, .path = path, .body = body, .upgrade = true, .deadline = CLIENT_DEADLINE};
-    int r = client_open(&cli->place, &rq, &c, err);
-    if (r == 0)
-        r = client_head(c, err);
-    if (r < 0)
-        return r;
-    if (!http_upgraded(&c->http))
-        return err_set(err, ERR_CORRUPT, "teremd did not begin the session (status %d)",
-                       c->http.status);
-    *ret = steal_ptr(&c);
-    return 0;
 }
 
 /* --json: everything at once, as the API answers it. */
@@ -103,7 +78,7 @@ static int run_in(struct cli *cli, const struct args *a, const char *const *word
         return r;
     if (cli->json)
         return exec_collect(cli, str_c(&path), request, err);
-    r = open_stream(cli, "POST", str_c(&path), request, &c, err);
+    r = client_upgrade(&cli->place, "POST", str_c(&path), request, &c, err);
     if (r < 0)
         return r;
     struct session s = {.client = c, .tty = tty, .detach_key = SESSION_NO_KEY};
@@ -288,7 +263,7 @@ static int run_console(struct cli *cli, const struct args *a, struct err *err)
         return err_set(err, ERR_USAGE, "a terminal has no JSON form; use terem logs --json");
     int r = cli_ve_path(&path, a->pos[0], "/console", err);
     if (r == 0)
-        r = open_stream(cli, "GET", str_c(&path), NULL, &c, err);
+        r = client_upgrade(&cli->place, "GET", str_c(&path), NULL, &c, err);
     if (r < 0)
         return r;
     tell_before(cli, a->pos[0], tty, true);

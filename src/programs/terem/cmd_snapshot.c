@@ -153,14 +153,6 @@ command_row cmd_snapshot_rollback = {
 
 /* ---- list: a tree ---- */
 
-static void add_size(struct text_table *t, const json_t *snapshot, const char *key)
-{
-    char buf[NUMBER_TEXT];
-    const json_t *v = json_object_get(snapshot, key);
-    text_cell(t,
-              json_is_integer(v) ? number_format_size((uint64_t)json_integer_value(v), buf) : "-");
-}
-
 static void add_row(struct text_table *t, const char *lines, const json_t *snapshot)
 {
     auto_str struct str name = str_init(TEXT_MAX), at = str_init(64), note = str_init(4096);
@@ -172,8 +164,8 @@ static void add_row(struct text_table *t, const char *lines, const json_t *snaps
             cli_text(snapshot, "note"));
     text_cell(t, str_c(&name));
     text_cell(t, str_c(&at));
-    add_size(t, snapshot, "own");
-    add_size(t, snapshot, "shared");
+    cli_size_cell(t, snapshot, "own");
+    cli_size_cell(t, snapshot, "shared");
     text_cell(t, cli_text_or(snapshot, "schedule", "-"));
     text_cell(t, str_c(&note));
 }

@@ -256,30 +256,21 @@ command_row cmd_template_prune = {
     .examples = {"terem template prune"},
 };
 
-/* teremd opens the file by itself: relative paths are made absolute against our directory. */
 static char *absolute_source(const char *source, struct err *err)
 {
-    bool oci = str_starts(source, "oci:");
-    const char *path = oci ? source + 4 : source;
-    char *ret;
-    if (*path == '/') {
-        ret = strdup(source);
-    } else {
-        auto_free char *cwd = getcwd(NULL, 0);
-        if (!cwd) {
-            err_sys(err, "cannot tell the current directory");
-            return NULL;
-        }
-        ret = str_format("%s%s/%s", oci ? "oci:" : "", cwd, path);
+    if (str_starts(source, "oci:")) {
+        auto_free char *path = cli_absolute(source + 4, err);
+        char *ret = path ? str_format("oci:%s", path) : NULL;
+        if (path && !ret)
+            err_set(err, ERR_EXHAUSTED, "out of memory");
+        return ret;
     }
-    if (!ret)
-        err_set(err, ERR_EXHAUSTED, "out of memory");
-    else if (!oci && access(ret, F_OK) < 0) {
+    auto_free char *path = cli_absolute(source, err);
+    if (path && access(path, F_OK) < 0) {
         err_sys(err, "cannot open %s", source);
-        free(ret);
         return NULL;
     }
-    return ret;
+    return steal_ptr(&path);
 }
 
 static int run_template_import(struct cli *cli, const struct args *a, struct err *err)

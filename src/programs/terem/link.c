@@ -29,19 +29,11 @@ struct link {
 int link_open(struct cli *cli, const char *path, const json_t *request, struct link **ret,
               struct err *err)
 {
-    struct request rq = {.method = "POST",
-                         .path = path,
-                         .body = request,
-                         .upgrade = true,
-                         .deadline = CLIENT_DEADLINE};
     auto_client struct client *c = NULL;
     const char *rest;
-    int r = client_open(&cli->place, &rq, &c, err);
-    if (r < 0 || (r = client_head(c, err)) < 0)
+    int r = client_upgrade(&cli->place, "POST", path, request, &c, err);
+    if (r < 0)
         return r;
-    if (!http_upgraded(&c->http))
-        return err_set(err, ERR_CORRUPT, "teremd did not begin the transfer (status %d)",
-                       c->http.status);
     struct link *l = calloc(1, sizeof(*l));
     if (!l)
         return err_set(err, ERR_EXHAUSTED, "out of memory");
