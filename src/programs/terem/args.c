@@ -75,7 +75,7 @@ void command_words(struct str *s, const char *group, const char *between)
     }
 }
 
-static int unknown_command(const char *name, struct err *err)
+int command_unknown(const char *name, const char *(*next)(void *ctx, size_t i), struct err *err)
 {
     auto_str struct str s = str_init(256);
     str_escape(&s, name, strnlen(name, 40));
@@ -84,7 +84,11 @@ static int unknown_command(const char *name, struct err *err)
             return err_set(
                 err, ERR_USAGE,
                 "this version of Terem does not have %s yet; terem help lists what it has", name);
-    const char *near = name_suggest(name, next_command, NULL);
+    for (const struct command_elsewhere *e = command_elsewhere; e->word; e++)
+        if (str_eq(e->word, name))
+            return err_set(err, ERR_USAGE, "there is no command %s; terem %s does that", name,
+                           e->here);
+    const char *near = name_suggest(name, next, NULL);
     if (near)
         return err_set(err, ERR_USAGE, "there is no command %s; did you mean %s?", str_c(&s), near);
     return err_set(err, ERR_USAGE, "there is no command %s; terem help lists them", str_c(&s));
@@ -260,7 +264,7 @@ static int command_word(struct args *a, const char *text, struct err *err)
         return a->command ? 0 : unknown_word(outer, text, err);
     }
     a->command = command_find(text);
-    return a->command ? 0 : unknown_command(text, err);
+    return a->command ? 0 : command_unknown(text, next_command, err);
 }
 
 static int word(struct args *a, char **argv, int *i, struct err *err)

@@ -77,6 +77,13 @@ extern const size_t command_table_size;
 extern const struct option_spec command_global_options[]; /* ends with a row without name */
 /* "clone": names of the design that this version does not have; ends with NULL. */
 extern const char *const command_later[];
+/* What users of other systems type, and what does that here; ends with a row without word. */
+struct command_elsewhere {
+    const char *word, *here;
+};
+extern const struct command_elsewhere command_elsewhere[];
+/* Refuses a name that is no command's with what was perhaps meant; next: as for name_suggest(). */
+int command_unknown(const char *name, const char *(*next)(void *ctx, size_t i), struct err *err);
 /* Groups of commands ("template") and what they are about; end with a row without name. */
 struct command_group {
     const char *name, *summary;

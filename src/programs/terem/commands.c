@@ -15,6 +15,17 @@ const struct option_spec command_global_options[] = {
 
 const char *const command_later[] = {"switch", "suspend", "migrate", NULL};
 
+const struct command_elsewhere command_elsewhere[] = {
+    {"attach", "console"}, {"config", "set"},         {"copy", "clone"},
+    {"delete", "destroy"}, {"freeze", "pause"},       {"image", "template list"},
+    {"info", "show"},      {"init", "create"},        {"launch", "create --start"},
+    {"ls", "list"},        {"monitor", "events"},     {"ps", "list"},
+    {"reboot", "restart"}, {"remove", "destroy"},     {"rename", "set VE --name NEW"},
+    {"rm", "destroy"},     {"run", "create --start"}, {"shell", "enter"},
+    {"status", "show"},    {"storage", "pool list"},  {"unfreeze", "resume"},
+    {NULL, NULL},
+};
+
 const struct command_group command_groups[] = {
     {"backup", "a VE's files as one file"},
     {"template", "base systems that VEs are made from"},

@@ -166,7 +166,7 @@ static const char *next_name(void *ctx, size_t i)
 static int find_help(const struct args *a, const struct command **ret_command,
                      const struct command_group **ret_group, struct err *err)
 {
-    auto_str struct str name = str_init(512), shown = str_init(512);
+    auto_str struct str name = str_init(512);
     for (size_t i = 0; i < a->n_pos; i++)
         str_add(&name, "%s%s", i ? " " : "", a->pos[i]);
     *ret_command = command_find(str_c(&name));
@@ -175,20 +175,11 @@ static int find_help(const struct args *a, const struct command **ret_command,
             *ret_group = g;
     if (*ret_command || *ret_group)
         return 0;
-    for (const char *const *later = command_later; *later; later++)
-        if (str_eq(*later, str_c(&name)))
-            return err_set(
-                err, ERR_USAGE,
-                "this version of Terem does not have %s yet; terem help lists what it has", *later);
     if (str_eq(str_c(&name), "parameters"))
         return err_set(err, ERR_USAGE,
                        "parameters are no command; terem params lists them, and terem params KEY "
                        "explains one");
-    text_add(&shown, str_c(&name));
-    const char *near = name_suggest(str_c(&name), next_name, NULL);
-    return err_set(err, ERR_USAGE, "there is no command %s%s%s%s", str_c(&shown),
-                   near ? "; did you mean " : "; terem help lists them", near ? near : "",
-                   near ? "?" : "");
+    return command_unknown(str_c(&name), next_name, err);
 }
 
 /* Also what --help and no command at all lead to. */

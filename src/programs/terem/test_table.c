@@ -207,6 +207,8 @@ static void test_bad_args(void **state)
         {"lst", "did you mean list?"},
         {"strat x", "did you mean start?"},
         {"migrate web1", "does not have migrate yet"},
+        {"ls", "there is no command ls; terem list does that"},
+        {"rename web1 web2", "terem set VE --name NEW does that"},
         {"list --jsn", "did you mean --json?"},
         {"create", "a word is missing"},
         {"create a b", "\"b\" is one word too many; use: terem create [OPTION...] VE ["},
@@ -228,6 +230,22 @@ static void test_bad_args(void **state)
         if (!strstr(err.text, rows[i].says))
             fail_msg("%s: %s", rows[i].line, err.text);
         args_done(&a);
+    }
+}
+
+/* None is a command here, and each leads to one. */
+static void test_elsewhere(void **state)
+{
+    for (const struct command_elsewhere *e = command_elsewhere; e->word; e++) {
+        size_t n = strcspn(e->here, " ");
+        bool there = false;
+        for (size_t i = 0; i < command_table_size; i++) {
+            const char *name = command_table[i]->name;
+            assert_string_not_equal(name, e->word);
+            there |= strcspn(name, " ") == n && strncmp(name, e->here, n) == 0;
+        }
+        if (!there)
+            fail_msg("%s: there is no command %s", e->word, e->here);
     }
 }
 
@@ -501,14 +519,14 @@ static void test_logtext(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_args),        cmocka_unit_test(test_wrapped),
-        cmocka_unit_test(test_bad_args),    cmocka_unit_test(test_events),
-        cmocka_unit_test(test_table),       cmocka_unit_test(test_generated),
-        cmocka_unit_test(test_params_page), cmocka_unit_test(test_width),
-        cmocka_unit_test(test_text_table),  cmocka_unit_test(test_narrow_table),
-        cmocka_unit_test(test_progress),    cmocka_unit_test(test_logtext),
-        cmocka_unit_test(test_exit_words),  cmocka_unit_test(test_wrapped_table),
-        cmocka_unit_test(test_table_fits),
+        cmocka_unit_test(test_args),          cmocka_unit_test(test_wrapped),
+        cmocka_unit_test(test_bad_args),      cmocka_unit_test(test_events),
+        cmocka_unit_test(test_table),         cmocka_unit_test(test_elsewhere),
+        cmocka_unit_test(test_generated),     cmocka_unit_test(test_params_page),
+        cmocka_unit_test(test_width),         cmocka_unit_test(test_text_table),
+        cmocka_unit_test(test_narrow_table),  cmocka_unit_test(test_progress),
+        cmocka_unit_test(test_logtext),       cmocka_unit_test(test_exit_words),
+        cmocka_unit_test(test_wrapped_table), cmocka_unit_test(test_table_fits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
