@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <malloc.h>
 #include <nftables/libnftables.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -47,7 +48,13 @@ static int run_in_context(const char *commands, bool dry, char **ret, struct err
 
 static int run(const char *commands, bool dry, char **ret, struct err *err)
 {
+    /* It takes a wait that a signal ended for the kernel's refusal (libnftables 1.0.6), and a
+     * daemon is told of each child that ends by one. */
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &old);
     int r = run_in_context(commands, dry, ret, err);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
     /* 500 KB of the heap that a daemon would keep for good (libnftables 1.0.6). */
     malloc_trim(0);
     return r;
