@@ -92,7 +92,7 @@ static int inner_add(const struct network_node *n, struct netlink *inner,
                      const struct network_cable *c, const struct network_address *have,
                      struct netlink_ip ip, struct err *err)
 {
-    network_inner_address(inner, c, ip, ip.family == AF_INET ? 32 : 128, RT_SCOPE_UNIVERSE);
+    network_inner_address(inner, c->inner, ip, (uint8_t)network_ip_bits(&ip), RT_SCOPE_UNIVERSE);
     if (is_public(n, &ip))
         network_inner_default(inner, c, gateway_of(ip.family),
                               preferred(n, c, have, ip.family, NULL));
@@ -110,7 +110,7 @@ static void inner_remove(const struct network_node *n, struct netlink *inner,
 {
     struct netlink_address a = {.ifindex = c->inner,
                                 .ip = ip,
-                                .prefix = ip.family == AF_INET ? 32 : 128,
+                                .prefix = (uint8_t)network_ip_bits(&ip),
                                 .scope = RT_SCOPE_UNIVERSE};
     if (is_public(n, &ip))
         network_inner_default(inner, c, gateway_of(ip.family),

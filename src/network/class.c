@@ -169,12 +169,12 @@ uint32_t network_prefixes_class(const struct network_prefixes *list, uint8_t fam
     return 0;
 }
 
-static struct network_prefix of_pool(const struct network_pool *pool)
+struct network_prefix network_prefix_local(const struct netlink_ip *base, unsigned length)
 {
-    struct network_prefix p = {.family = pool->base.family == AF_INET ? 4 : 6,
-                               .length = pool->prefix,
+    struct network_prefix p = {.family = base->family == AF_INET ? 4 : 6,
+                               .length = (uint8_t)length,
                                .class = NETWORK_CLASS_LOCAL};
-    memcpy(p.address, &pool->base.v6, p.family == 4 ? 4 : 16);
+    memcpy(p.address, &base->v6, network_ip_bits(base) / 8);
     return p;
 }
 
@@ -186,9 +186,9 @@ int network_prefixes_local(const struct network_node *n, struct network_prefix *
     if (!list)
         return err_set(err, ERR_EXHAUSTED, "out of memory");
     if (n->pool4.base.family)
-        list[k++] = of_pool(&n->pool4);
+        list[k++] = network_prefix_local(&n->pool4.base, n->pool4.prefix);
     if (n->pool6.base.family)
-        list[k++] = of_pool(&n->pool6);
+        list[k++] = network_prefix_local(&n->pool6.base, n->pool6.prefix);
     for (size_t i = 0; i < n->n_ranges; i++) {
         size_t more = network_range_parts(&n->ranges[i], parts);
         struct network_prefix *p = reallocarray(list, k + more, sizeof(*p));
@@ -207,10 +207,8 @@ int network_prefixes_local(const struct network_node *n, struct network_prefix *
 
 bool network_prefix_holds(const struct network_prefix *wide, const struct network_prefix *p)
 {
-    unsigned whole = wide->length / 8, rest = wide->length % 8;
     return p->family == wide->family && p->length >= wide->length &&
-           memcmp(p->address, wide->address, whole) == 0 &&
-           (rest == 0 || (p->address[whole] ^ wide->address[whole]) >> (8 - rest) == 0);
+           network_bits_same(p->address, wide->address, wide->length);
 }
 
 int network_prefixes_refuse_local(const struct network_node *n, const struct network_prefix *list,

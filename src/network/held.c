@@ -41,7 +41,7 @@ static uint32_t slot_of(const struct network_node *n, int family, const void *ad
     const struct network_pool *p = family == AF_INET ? &n->pool4 : &n->pool6;
     struct netlink_ip ip = {.family = family};
     memcpy(&ip.v6, address, family == AF_INET ? 4 : 16);
-    if (!network_pool_overlaps(p, &ip, family == AF_INET ? 32 : 128))
+    if (!network_pool_overlaps(p, &ip, (uint8_t)network_ip_bits(&ip)))
         return n->owners.slot ? n->owners.slot(n->owners.ctx, &ip) : 0;
     uint32_t offset = low_bits(family, address) - low_bits(family, &p->base.v6);
     return offset < 2 || offset > HELD_SLOTS ? 0 : offset - 1;

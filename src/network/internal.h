@@ -101,6 +101,8 @@ uint8_t *network_ip_bytes(struct netlink_ip *ip);
 struct netlink_ip network_ip_edge(struct netlink_ip ip, unsigned bits, bool last);
 /* The last address of a prefix. */
 struct netlink_ip network_ip_last(const struct netlink_ip *base, uint8_t prefix);
+/* Are the first n bits the same? */
+bool network_bits_same(const uint8_t *a, const uint8_t *b, unsigned n);
 bool network_ip_in(const struct netlink_ip *ip, const struct netlink_ip *base, uint8_t prefix);
 bool network_prefixes_overlap(const struct netlink_ip *a, uint8_t a_prefix,
                               const struct netlink_ip *b, uint8_t b_prefix);
@@ -153,8 +155,8 @@ int network_cable_find(struct netlink *nl, const char *name, struct netlink_link
 /* The route to an address of the VE at the host's end, which has a neighbour there, too. */
 struct netlink_route network_cable_route(const struct network_cable *c, struct netlink_ip dst,
                                          struct netlink_ip src);
-void network_inner_address(struct netlink *nl, const struct network_cable *c, struct netlink_ip ip,
-                           uint8_t prefix, uint8_t scope);
+void network_inner_address(struct netlink *nl, int inner, struct netlink_ip ip, uint8_t prefix,
+                           uint8_t scope);
 /* The default route inside, with a preferred source. */
 void network_inner_default(struct netlink *nl, const struct network_cable *c, struct netlink_ip via,
                            struct netlink_ip src);
@@ -205,7 +207,9 @@ int network_count_renew(struct network_node *n, bool always, struct err *err);
 int network_idle_attach(struct network_node *n, struct netlink *nl, int64_t id, int ifindex,
                         struct err *err);
 void network_idle_detach(struct network_node *n, int ifindex);
-/* class.c: is the other a part of it, or the same? */
+/* class.c: of the class local. */
+struct network_prefix network_prefix_local(const struct netlink_ip *base, unsigned length);
+/* Is the other a part of it, or the same? */
 bool network_prefix_holds(const struct network_prefix *wide, const struct network_prefix *p);
 /* What is local whatever people say: the pools and what never leaves a cable. */
 int network_prefixes_fixed(const struct network_node *n, struct network_prefix **ret, size_t *ret_n,

@@ -65,12 +65,16 @@ struct netlink_ip network_ip_last(const struct netlink_ip *base, uint8_t prefix)
     return network_ip_edge(*base, network_ip_bits(base) - prefix, true);
 }
 
+bool network_bits_same(const uint8_t *a, const uint8_t *b, unsigned n)
+{
+    unsigned whole = n / 8, rest = n % 8;
+    return memcmp(a, b, whole) == 0 && (rest == 0 || (a[whole] ^ b[whole]) >> (8 - rest) == 0);
+}
+
 bool network_ip_in(const struct netlink_ip *ip, const struct netlink_ip *base, uint8_t prefix)
 {
-    const uint8_t *a = ip->v6.s6_addr, *b = base->v6.s6_addr;
-    unsigned whole = prefix / 8, rest = prefix % 8;
-    return ip->family && ip->family == base->family && memcmp(a, b, whole) == 0 &&
-           (rest == 0 || (a[whole] ^ b[whole]) >> (8 - rest) == 0);
+    return ip->family && ip->family == base->family &&
+           network_bits_same(ip->v6.s6_addr, base->v6.s6_addr, prefix);
 }
 
 bool network_prefixes_overlap(const struct netlink_ip *a, uint8_t a_prefix,

@@ -318,7 +318,7 @@ struct netlink_route network_cable_route(const struct network_cable *c, struct n
 {
     return (struct netlink_route){
         .dst = dst,
-        .prefix = dst.family == AF_INET ? 32 : 128,
+        .prefix = (uint8_t)network_ip_bits(&dst),
         .src = src,
         .ifindex = c->host,
         .scope = dst.family == AF_INET ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE,
@@ -385,11 +385,11 @@ void network_inner_default(struct netlink *nl, const struct network_cable *c, st
                                                   .onlink = true});
 }
 
-void network_inner_address(struct netlink *nl, const struct network_cable *c, struct netlink_ip ip,
-                           uint8_t prefix, uint8_t scope)
+void network_inner_address(struct netlink *nl, int inner, struct netlink_ip ip, uint8_t prefix,
+                           uint8_t scope)
 {
     netlink_address_add(nl, &(struct netlink_address){
-                                .ifindex = c->inner,
+                                .ifindex = inner,
                                 .ip = ip,
                                 .prefix = prefix,
                                 .scope = scope,
@@ -410,12 +410,12 @@ static int lay_inner_side(const struct network_cable *c, int netns_fd, struct er
     netlink_link_up(nl, c->inner);
     /* IPv6 first: its addresses take effect in the background while we go on. */
     if (c->v6.family) {
-        network_inner_address(nl, c, c->v6, 128, RT_SCOPE_UNIVERSE);
-        network_inner_address(nl, c, c->link6, 64, RT_SCOPE_LINK);
+        network_inner_address(nl, c->inner, c->v6, 128, RT_SCOPE_UNIVERSE);
+        network_inner_address(nl, c->inner, c->link6, 64, RT_SCOPE_LINK);
         network_inner_default(nl, c, network_gateway6(), c->v6);
     }
     if (c->v4.family) {
-        network_inner_address(nl, c, c->v4, 32, RT_SCOPE_UNIVERSE);
+        network_inner_address(nl, c->inner, c->v4, 32, RT_SCOPE_UNIVERSE);
         network_inner_default(nl, c, network_gateway4(), c->v4);
     }
     netlink_link_addrgen(nl, c->inner, IN6_ADDR_GEN_MODE_EUI64);

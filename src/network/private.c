@@ -60,7 +60,7 @@ bool network_private_overlaps(const struct network_private *a, const struct netw
 
 static uint32_t numbers_of(const struct network_range *r)
 {
-    unsigned bits = (r->base.family == AF_INET ? 32 : 128) - r->prefix;
+    unsigned bits = network_ip_bits(&r->base) - r->prefix;
     if (!r->base.family || bits >= 16)
         return UINT16_MAX - 1;
     return (UINT32_C(1) << bits) - 2; /* the base is nobody's, nor IPv4's broadcast address */
@@ -386,19 +386,6 @@ static int make_pair(struct network_node *n, struct netlink *nl, const struct ne
     return r < 0 ? r : netlink_link_get(nl, name, ret, err);
 }
 
-static void add_inner(struct netlink *nl, int inner, struct netlink_ip ip, uint8_t prefix,
-                      uint8_t scope)
-{
-    if (ip.family)
-        netlink_address_add(nl, &(struct netlink_address){
-                                    .ifindex = inner,
-                                    .ip = ip,
-                                    .prefix = prefix,
-                                    .scope = scope,
-                                    .flags = ip.family == AF_INET6 ? IFA_F_NODAD : 0,
-                                });
-}
-
 /* As with its cable, the VE's side is ready without asking anybody. */
 static int lay_inner(const struct network_member *m, struct netlink *nl, int inner, struct err *err)
 {
@@ -406,11 +393,13 @@ static int lay_inner(const struct network_member *m, struct netlink *nl, int inn
     network_member_mac(m, mac);
     netlink_link_addrgen(nl, inner, IN6_ADDR_GEN_MODE_NONE);
     netlink_link_up(nl, inner);
-    add_inner(nl, inner, network_member_address(m, AF_INET), m->in->v4.prefix, RT_SCOPE_UNIVERSE);
+    if (m->in->v4.base.family)
+        network_inner_address(nl, inner, network_member_address(m, AF_INET), m->in->v4.prefix,
+                              RT_SCOPE_UNIVERSE);
     if (m->in->v6.base.family) {
-        add_inner(nl, inner, network_member_address(m, AF_INET6), m->in->v6.prefix,
-                  RT_SCOPE_UNIVERSE);
-        add_inner(nl, inner, network_mac_link(mac), 64, RT_SCOPE_LINK);
+        network_inner_address(nl, inner, network_member_address(m, AF_INET6), m->in->v6.prefix,
+                              RT_SCOPE_UNIVERSE);
+        network_inner_address(nl, inner, network_mac_link(mac), 64, RT_SCOPE_LINK);
         netlink_link_addrgen(nl, inner, IN6_ADDR_GEN_MODE_EUI64);
     }
     return netlink_commit(nl, err);

@@ -94,13 +94,10 @@ int network_range_link(const struct network_node *n, const struct network_range 
 /* The largest blocks that fit, from the first address on. */
 size_t network_range_parts(const struct network_range *r, struct network_prefix ret[NETWORK_PARTS])
 {
-    uint8_t family = r->base.family == AF_INET ? 4 : 6;
     size_t n = 0;
     struct netlink_ip at = r->first, end;
     if (!r->link) {
-        ret[0] = (struct network_prefix){
-            .family = family, .length = r->prefix, .class = NETWORK_CLASS_LOCAL};
-        memcpy(ret[0].address, &r->base.v6, network_ip_bits(&r->base) / 8);
+        ret[0] = network_prefix_local(&r->base, r->prefix);
         return 1;
     }
     do {
@@ -112,10 +109,7 @@ size_t network_range_parts(const struct network_range *r, struct network_prefix 
                 break;
         }
         end = network_ip_edge(at, bits, true);
-        ret[n] = (struct network_prefix){.family = family,
-                                         .length = (uint8_t)(network_ip_bits(&at) - bits),
-                                         .class = NETWORK_CLASS_LOCAL};
-        memcpy(ret[n++].address, &at.v6, network_ip_bits(&at) / 8);
+        ret[n++] = network_prefix_local(&at, network_ip_bits(&at) - bits);
         at = network_ip_next(end);
     } while (n < NETWORK_PARTS && network_ip_compare(&end, &r->last) < 0);
     return n;
