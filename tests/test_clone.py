@@ -68,7 +68,7 @@ def test_of_a_snapshot(node):
     node.terem("clone", "web1", "web2", "--snapshot", "one")
     assert pull(node, "web2", "/root/x") == b"one" and pull(node, "web1", "/root/x") == b"two"
     copy = node.show("web2")
-    assert copy["snapshots"] == 0 and copy["schedule"] is None and copy["state"] == "stopped"
+    assert copy["snapshots"] == 0 and copy["schedule"] == {"hourly": 2} and copy["state"] == "stopped"
     assert tree(node, "web2") == ({}, None)
     # The two have nothing in common: each snapshot is of one of them.
     take(node, "web2", "one")

@@ -58,6 +58,11 @@ class Clock:
             file.write(f"{round(offset)}")
         os.rename(self.file + ".new", self.file)
 
+    def minute(self):
+        with open(self.file, encoding="ascii") as file:
+            now = datetime.datetime.fromtimestamp(time.time() + int(file.read()), datetime.timezone.utc)
+        return now.strftime("%H:%M")
+
 
 @pytest.fixture
 def clock(tmp_path):
@@ -97,6 +102,22 @@ def test_at_the_full_hour(node, clock):
     [snapshot] = node.ok("GET", "/v1/ves/web1/snapshots")
     assert snapshot["schedule"] == "hourly" and snapshot["current"]
     assert node.state("web1") == "running"
+
+
+def test_a_restored_one_has_it(node, clock, tmp_path):
+    """Its timer is armed though nobody else has a schedule any more."""
+    file = str(tmp_path / "web1.tzst")
+    node.ve("web1", start=False)
+    node.ok("PATCH", "/v1/ves/web1", {"schedule": {"hourly": 2}})
+    node.terem("backup", "web1", file)
+    node.ok("PATCH", "/v1/ves/web1", {"schedule": None})
+    for turn in range(10):
+        clock.set(2026, 11, 21, 20, 59, 50)
+        node.terem("restore", file, f"back{turn}")
+        if clock.minute() == "20:59":  # else it is for the next hour
+            break
+    assert node.show(f"back{turn}")["schedule"] == {"hourly": 2}
+    wait_for(lambda: names(node, f"back{turn}") == ["hourly-20261121-2100"])
 
 
 def restart_at(node, clock, *when):

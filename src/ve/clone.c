@@ -61,15 +61,16 @@ static int new_record(struct ve *source, const struct ve_snapshot *s, const char
     *ve = (struct ve){.node = node, .pidfd = -1, .state = VE_STOPPED};
     ve->rec.want = VE_ABSENT;
     ve->rec.created = ve_now_ms();
-    json_t *spec = json_deep_copy(source->spec);
+    json_t *spec = json_deep_copy(source->spec),
+           *schedule = json_object_get(source->spec, "schedule");
     ve->spec = spec;
     ve->run = json_object();
     str_print(ve->rec.name, sizeof(ve->rec.name), "%s", name);
-    json_object_del(spec, "schedule");
     json_object_del(spec, "scheduled");
     if (s)
         snapshot_put_back(spec, s);
-    if (choose_pool(node, spec, request, err) < 0 || merge(node, spec, request, &params, err) < 0 ||
+    if ((schedule && schedule_set(spec, schedule, err) < 0) || /* from its next hour on */
+        choose_pool(node, spec, request, err) < 0 || merge(node, spec, request, &params, err) < 0 ||
         ve_params_put(ve, &params, err) < 0 ||
         ve_disk_check_new(node, ve_pool_name(ve), ve->params, err) < 0 ||
         ve_guarantee_admit(node, NULL, ve->params, err) < 0 || ve_begin_light(node, err) < 0 ||

@@ -483,6 +483,8 @@ static int done_restore(struct job *job, struct err *err)
     ve_privates_joined(ve);
     ve_guarantee_settle(node);
     ve_disk_settle(node);
+    if (json_object_get(ve->spec, "schedule"))
+        node->schedule_waits = true; /* its timer is armed when this job has ended */
     str_print(job->text, sizeof(job->text), "restored");
     if (!start)
         return 0;

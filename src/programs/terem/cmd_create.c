@@ -258,13 +258,14 @@ command_row cmd_clone = {
     .complete = COMPLETE_VES,
     .options = clone_options,
     .run = run_clone,
-    .detail = "NEW has the parameters, profile, labels and template of VE, and an identity of its "
-              "own: ids, addresses, host name, machine-id, and SSH host keys. It has no snapshots "
-              "and no schedule. VE may run: it is frozen for the moment that the copy takes, and "
-              "its files are of one instant. Where the pool shares blocks (btrfs) the copy takes "
-              "no space until one of them writes. Into another pool (--pool) all its files are "
-              "copied; only where "
-              "the first one shares blocks VE goes on meanwhile.",
+    .detail =
+        "NEW has the parameters, profile, labels, template and schedule of snapshots of VE, and "
+        "an identity of its own: ids, addresses, host name, machine-id, and SSH host keys. It "
+        "has no snapshots. VE may run: it is frozen for the moment that the copy takes, and "
+        "its files are of one instant. Where the pool shares blocks (btrfs) the copy takes "
+        "no space until one of them writes. Into another pool (--pool) all its files are "
+        "copied; only where "
+        "the first one shares blocks VE goes on meanwhile.",
     .examples = {"terem clone web1 web2 --start", "terem clone web1 web3 --pool fast",
                  "terem clone web1 test --snapshot before-upgrade --set memory.limit=256M"},
 };

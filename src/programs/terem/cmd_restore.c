@@ -194,8 +194,9 @@ command_row cmd_restore = {
     .complete_more = COMPLETE_FILES,
     .options = restore_options,
     .run = run_restore,
-    .detail = "NEW gets the files and parameters of the VE that was backed up, and an id and "
-              "addresses of its own. FILE is a full backup, or - for standard input; behind it "
+    .detail = "NEW gets the files, parameters, labels and schedule of snapshots of the VE that was "
+              "backed up, and an id and addresses of its own. FILE is a full backup, or - for "
+              "standard input; behind it "
               "come those that were made --since it, in their order. NEW is there when every byte "
               "was read and found right, and not before.\n\n"
               "The layers that the VE stood on, of that revision of its template, must be on this "
