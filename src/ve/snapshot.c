@@ -390,27 +390,46 @@ int snapshots_load(struct ve_node *node, struct err *err)
     return 0;
 }
 
-static bool is_known(struct ve_node *node, const char *pool, int64_t id)
+static int by_number(const void *a, const void *b)
 {
-    for (size_t i = 0; i < node->n_ves; i++) {
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Numbers of the saved trees that belong to somebody in this pool, in order; freed by the caller.
+ * NULL: out of memory. */
+static int64_t *known_in(const struct ve_node *node, const char *pool, size_t *ret_n)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < node->n_ves; i++)
+        n += node->ves[i]->n_snapshots + node->ves[i]->n_leases;
+    int64_t *list = calloc(n + 1, sizeof(*list));
+    n = 0;
+    for (size_t i = 0; list && i < node->n_ves; i++) {
         const struct ve *ve = node->ves[i];
-        const struct ve_snapshot *lease = backup_lease(ve, id);
-        if ((snapshot_by_id(ve, id) && str_eq(ve_pool_name(ve), pool)) ||
-            (lease && str_eq(backup_lease_pool(ve, lease), pool)))
-            return true;
+        for (size_t k = 0; k < ve->n_snapshots && str_eq(ve_pool_name(ve), pool); k++)
+            list[n++] = ve->snapshots[k].rec.id;
+        for (size_t k = 0; k < ve->n_leases; k++)
+            if (str_eq(backup_lease_pool(ve, &ve->leases[k]), pool))
+                list[n++] = ve->leases[k].rec.id;
     }
-    return false;
+    if (list)
+        qsort(list, n, sizeof(*list), by_number);
+    *ret_n = n;
+    return list;
 }
 
 void snapshots_recover(struct ve_node *node, const char *pool_name, struct storage_pool *pool)
 {
     struct err e = {0};
     auto_free int64_t *ids = NULL;
-    size_t n = 0;
+    size_t n = 0, n_known = 0;
+    auto_free int64_t *known = known_in(node, pool_name, &n_known);
     if (storage_saved_list(pool, &ids, &n, &e) < 0)
         log_error(NULL, 0, "pool %s: %s", pool_name, e.text);
-    for (size_t i = 0; i < n; i++)
-        if (!is_known(node, pool_name, ids[i]) && storage_saved_remove(pool, ids[i], &e) < 0)
+    for (size_t i = 0; known && i < n; i++)
+        if (!bsearch(&ids[i], known, n_known, sizeof(*known), by_number) &&
+            storage_saved_remove(pool, ids[i], &e) < 0)
             log_error(NULL, 0, "pool %s: %s", pool_name, e.text);
     for (size_t i = 0; i < node->n_ves; i++) {
         struct ve *ve = node->ves[i];
