@@ -225,6 +225,54 @@ def test_a_full_disk_does_not_keep_teremd_from_starting(build):
         assert [node.state(name) for name in ("web1", "deaf", "later")] == ["running", "stopped", "running"]
 
 
+def stop_worker(node, job):
+    """Its worker stands still from now on; False: the job has ended before."""
+    def state():
+        return node.ok("GET", f"/v1/jobs/{job}")["state"]
+
+    def words(pid):
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read()
+        return b""
+    while state() in ("queued", "running"):
+        with open(f"/proc/{node.daemon.pid}/task/{node.daemon.pid}/children", encoding="ascii") as file:
+            for pid in file.read().split():
+                if words(pid).startswith(b"terem-worker: rollback"):
+                    os.kill(int(pid), signal.SIGSTOP)
+                    return {state(), state()} == {"running"}  # what it had said before is heard by now
+    return False
+
+
+def test_a_rollback_that_was_cut_off_on_a_full_disk(build):
+    """It is done again, though that cannot be recorded, and recorded when there is room."""
+    with small(build) as (node, filler):
+        os.mkdir(os.path.join(node.root, "roomy"))
+        node.job("POST", "/v1/pools", {"name": "roomy", "driver": "dir", "path": os.path.join(node.root, "roomy")})
+        ve = node.ve("web1", pool="roomy")
+        node.sh("web1", "mkdir /root/many; for i in $(seq 3000); do echo $i >/root/many/$i; done; echo then >/root/x")
+        node.job("POST", "/v1/ves/web1/snapshots", {"name": "then"})
+        file = os.path.join(node.pool("roomy"), str(ve["id"]), "upper/root/x")
+
+        def text():
+            with open(file, encoding="ascii") as now:
+                return now.read()
+        node.job("POST", "/v1/ves/web1/kill")
+        for _ in range(20):
+            with open(file, "w", encoding="ascii") as now:
+                now.write("now\n")
+            if stop_worker(node, node.ok("POST", "/v1/ves/web1/rollback", {"snapshot": "then"})["id"]):
+                break
+        start_full(node, filler)
+        wait_for(lambda: not node.ok("GET", "/v1/jobs"))
+        assert "rollback goes on without its record" in node.words(10000) and text() == "then\n"
+        os.unlink(filler)
+        node.job("POST", "/v1/ves/web1/start")
+        node.sh("web1", "echo later >/root/x")
+        node.kill()
+        node.start()
+        assert node.sh("web1", "cat /root/x") == "later\n"
+
+
 def test_a_job_over_many_that_ended_on_a_full_disk(build):
     """It has ended, though its end is recorded later: it does not go on at the next start."""
     with small(build) as (node, filler):

@@ -254,12 +254,23 @@ void job_run_work(struct job *job)
     }
 }
 
+/* A rollback that recovery begins again: the row of the first one is still there, and begin() only
+ * looks up the snapshot. */
+static bool is_redone(const struct job *job)
+{
+    return str_eq(job->kind->name, job_rollback.name) &&
+           json_is_true(json_object_get(job->options, "redo"));
+}
+
 /* What ends processes and frees space does not wait for a disk that is full: after a crash of
  * teremd the VE would be found, alive or dead, and dealt with. */
 static bool go_on_unrecorded(struct job *job, struct err *err)
 {
     bool many = job->bulk && bulk_unrecorded(job->bulk);
-    if (!many && (!job->ve || job->kind->event != VE_EV_STOP || job->kind->begin))
+    if (!many && !is_redone(job) &&
+        (!job->ve || job->kind->event != VE_EV_STOP || job->kind->begin))
+        return false;
+    if (is_redone(job) && job->kind->begin(job, err) < 0)
         return false;
     log_error(job->rec.subject, 0, "%s goes on without its record: %s", job->rec.kind, err->text);
     err_clear(err);

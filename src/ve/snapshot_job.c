@@ -304,10 +304,16 @@ static int done_rollback(struct job *job, struct err *err)
     ve_trash_later(ve->node);
     ve->rec.want = start ? VE_RUNNING : VE_STOPPED;
     str_print(job->text, sizeof(job->text), "rolled back to %s", s->rec.name);
-    if (!start)
-        return ve_record_save(ve, err);
-    job_continue(job, &job_start);
-    return 1;
+    if (start) {
+        job_continue(job, &job_start);
+        return 1;
+    }
+    if (ve_record_save(ve, err) < 0) { /* the tree is there: no full disk makes that undone */
+        log_error(ve->rec.name, job->rec.id, "%s", err->text);
+        ve_mark_unsaved(ve);
+        err_clear(err);
+    }
+    return 0;
 }
 
 /* Behind the job that ends just now, if there is one. */
@@ -399,8 +405,10 @@ bool snapshot_redo(struct ve *ve)
     bool stopped = ve->state == VE_STOPPED, begun = false;
     ve->redo = NULL;
     if (options && (stopped || ve->state == VE_STOPPING) &&
-        snapshot_find(ve, text_of(options, "snapshot"), &s, &(struct err){0}) == 0)
+        snapshot_find(ve, text_of(options, "snapshot"), &s, &(struct err){0}) == 0) {
+        json_object_set_new(options, "redo", json_true());
         begun = begin_next(ve, stopped ? &job_rollback : &job_rollback_stop, options);
+    }
     json_decref(options);
     return begun;
 }
