@@ -301,13 +301,25 @@ static int nothing_to_change(const struct args *a, size_t names, struct err *err
                    "terem set needs something to change, such as memory.limit=512M");
 }
 
+/* "autostart=on": elsewhere a setting as any other. */
+static int refuse_option(const struct args *a, const char *text, struct err *err)
+{
+    size_t n = strcspn(text, "=");
+    for (const struct option_spec *o = a->command->options; o->name; o++)
+        if (o->arg && strlen(o->name) == n && strncmp(o->name, text, n) == 0)
+            return err_set(err, ERR_USAGE, "%s is no parameter; use --%s %.60s", o->name, o->name,
+                           text + n + 1);
+    return 0;
+}
+
 static int build_changes(const struct args *a, size_t names, json_t *changes, struct err *err)
 {
     const char *text;
     int r = 0;
     json_t *params = json_object();
     for (size_t i = names; r == 0 && i < a->n_pos; i++)
-        r = cli_param_put(params, a->pos[i], true, err);
+        if ((r = refuse_option(a, a->pos[i], err)) == 0)
+            r = cli_param_put(params, a->pos[i], true, err);
     if (json_object_size(params))
         json_object_set(changes, "params", params);
     json_decref(params);
