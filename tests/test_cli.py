@@ -94,6 +94,7 @@ def test_create_start_exec_destroy_by_commands(shared):
     (["exec", "none-such", "--", "true"], None, "none-such"),
     (["logs", "none-such"], 1, "none-such"),
     (["set", "web1", "memory.limit"], 2, "memory.limit needs a value"),
+    (["set", "web1", "autostart=on"], 2, "autostart is no parameter; use --autostart on"),
     (["push", "/none-such", "web1", "/"], 2, "VE: \"/none-such\" is not a usable name"),
     (["params", "no.such"], None, "no.such"),
     (["jobs", "show", "4711"], 1, "there is no job 4711; terem jobs list --all shows them"),
@@ -264,6 +265,15 @@ def test_a_restart_that_fails(node):
     assert "not found" in node.terem("restart", "y", check=False).stderr
     refused = node.terem("exec", "y", "--", "/bin/true", check=False)
     assert "y: it is stopped; start it first" in refused.stderr, refused.stderr
+
+
+def test_whoever_has_just_ended_has_deleted_nothing(node):
+    """Its interfaces go with its namespaces, a moment before its end is known."""
+    node.ve("x", start=False, kind="app", command=["/bin/false"])
+    for _ in range(20):
+        node.job("POST", "/v1/ves/x/start")
+        assert "deleted_interfaces" not in node.show("x")
+        node.wait_state("x", "stopped")
 
 
 def test_how_it_ended(node):

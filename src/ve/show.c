@@ -101,6 +101,16 @@ static json_t *of_networks(const struct showing *s, const char *key)
 }
 
 /* What its root has deleted of its interfaces; is not there when it has them all. */
+/* Has its first process given up its namespaces?  The interfaces go then, before the end of the
+ * process is heard of. */
+static bool is_ending(const struct ve *ve)
+{
+    char path[64], to[64];
+    json_int_t pid = json_integer_value(json_object_get(ve->run, "pid"));
+    str_print(path, sizeof(path), "/proc/%lld/ns/net", (long long)pid);
+    return readlink(path, to, sizeof(to)) < 0;
+}
+
 static json_t *of_deleted(const struct showing *s, const char *key)
 {
     const struct ve *ve = s->ve;
@@ -110,7 +120,7 @@ static json_t *of_deleted(const struct showing *s, const char *key)
     if (ve_cable_deleted(ve))
         json_array_append_new(out, json_string("eth0"));
     ve_privates_deleted(ve, out);
-    if (json_array_size(out))
+    if (json_array_size(out) && !is_ending(ve))
         return out;
     json_decref(out);
     return NULL;
