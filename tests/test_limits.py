@@ -172,6 +172,8 @@ def test_what_waits_for_the_next_start(node):
     make(node, "web1", signals="64")
     done = node.terem("set", "web1", "signals=100", "ptys=5")
     assert "next start" in done.stdout + done.stderr
+    many = node.terem("set", "--all", "signals=100", "cpu.weight=50").stdout
+    assert "signals takes effect at the next start of each VE that runs" in many and "cpu.weight takes" not in many
     shown = node.terem("show", "web1").stdout
     assert "signals=100  (from the next start)" in shown and "(default)" not in shown
     every = node.terem("show", "--all", "web1").stdout

@@ -381,6 +381,19 @@ static void say_own(struct cli *cli, const json_t *ve)
                 cli_text(ve, "name"), cli_text(ve, "profile"), str_c(&s), cli_text(ve, "name"));
 }
 
+/* As say_pending(), of many: which of them run is not asked. */
+static void say_restart(struct cli *cli, const json_t *changes)
+{
+    const char *key;
+    json_t *v;
+    json_object_foreach(json_object_get(changes, "params"), key, v)
+    {
+        const struct param_row *row = param_find(key);
+        if (row && row->flags & PARAM_RESTART)
+            cli_say(cli, "%s takes effect at the next start of each VE that runs", key);
+    }
+}
+
 static int set_many(struct cli *cli, const struct args *a, size_t names, const json_t *changes,
                     struct err *err)
 {
@@ -392,7 +405,10 @@ static int set_many(struct cli *cli, const struct args *a, size_t names, const j
                               .label_option = "select"};
     if (json_object_get(changes, "name"))
         return err_set(err, ERR_USAGE, "many VEs cannot have one name");
-    return bulk_run(cli, a, &bulk, err);
+    int r = bulk_run(cli, a, &bulk, err);
+    if (r == 0 && !cli->json)
+        say_restart(cli, changes);
+    return r;
 }
 
 static int run_set(struct cli *cli, const struct args *a, struct err *err)
