@@ -3,10 +3,12 @@
  * floor — the least that VEs of this kind can cost: the same namespaces, cgroups, veth pair and
  * overlay as Terem's, the same static program as their init, and nothing else.
  *
- * usage: floor COUNT JOBS ROOT WORK NAME PROGRAM [V1-CONTROLLER...]
+ * usage: floor COUNT JOBS ROOT WORK NAME PROGRAM [CONTROLLER...]
  *   ROOT     the overlay's lower tree; PROGRAM is a path in it
  *   WORK     an existing directory for the upper trees
  *   NAME     of the cgroups, and the beginning of the interfaces' names (at most 8 characters)
+ *   CONTROLLER  each has a cgroup in its v1 hierarchy; where there is none, each is handed down to
+ *            the two cgroups that one has in v2
  * Prints "started SECONDS" when all run, waits for a line or the end of stdin, ends and removes
  * all of them, and prints "stopped SECONDS".  The parent cgroups and WORK are the caller's to
  * remove.
@@ -42,6 +44,7 @@
 
 static const char *root, *work, *name, *program;
 static char v2[PATH_LEN];
+static char enable[128];           /* for cgroup.subtree_control; "" where v1 has the controllers */
 static char v1[V1_MOST][PATH_LEN]; /* our parent cgroup in each hierarchy */
 static int n_v1;
 
@@ -53,7 +56,7 @@ __attribute__((noreturn)) static void die(const char *what)
 
 __attribute__((format(printf, 2, 3))) static void put(const char *path, const char *format, ...)
 {
-    char text[64];
+    char text[sizeof(enable)];
     va_list args;
     va_start(args, format);
     int len = vsnprintf(text, sizeof(text), format, args);
@@ -188,12 +191,22 @@ static void make_upper(int i)
             die(path);
 }
 
+static void hand_down(const char *cgroup)
+{
+    char path[PATH_LEN];
+    if (enable[0])
+        put(at(path, "%s/cgroup.subtree_control", cgroup), "%s", enable);
+}
+
 static pid_t make(int i, int netlink)
 {
     char path[PATH_LEN];
     int go[2];
     make_upper(i);
-    if (mkdir(at(path, "%s/%d", v2, i), 0755) < 0 || mkdir(at(path, "%s/%d/ve", v2, i), 0755) < 0)
+    if (mkdir(at(path, "%s/%d", v2, i), 0755) < 0)
+        die(path);
+    hand_down(path);
+    if (mkdir(at(path, "%s/%d/ve", v2, i), 0755) < 0)
         die(path);
     int cgroup = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (cgroup < 0 || pipe2(go, O_CLOEXEC) < 0)
@@ -303,7 +316,10 @@ static void find_parents(int n, char *const *controllers)
     at(v2, "/sys/fs/cgroup/%s%s", hybrid ? "unified/" : "", name);
     if (mkdir(v2, 0755) < 0 && errno != EEXIST)
         die(v2);
-    for (n_v1 = 0; n_v1 < n && n_v1 < V1_MOST; n_v1++) {
+    for (int i = 0; !hybrid && i < n; i++)
+        snprintf(enable + strlen(enable), sizeof(enable) - strlen(enable), "+%s ", controllers[i]);
+    hand_down(v2);
+    for (n_v1 = 0; hybrid && n_v1 < n && n_v1 < V1_MOST; n_v1++) {
         at(v1[n_v1], "/sys/fs/cgroup/%s/%s", controllers[n_v1], name);
         if (mkdir(v1[n_v1], 0755) < 0 && errno != EEXIST)
             die(v1[n_v1]);
@@ -317,7 +333,7 @@ int main(int argc, char **argv)
     int told[2], stop[2];
     char byte, line[8];
     if (argc < 7) {
-        fprintf(stderr, "usage: floor COUNT JOBS ROOT WORK NAME PROGRAM [V1-CONTROLLER...]\n");
+        fprintf(stderr, "usage: floor COUNT JOBS ROOT WORK NAME PROGRAM [CONTROLLER...]\n");
         return 2;
     }
     int count = atoi(argv[1]), jobs = atoi(argv[2]), left = 0;

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Memory of the machine for each VE: idle ones beside the floor (floor.c), crun and lxc, and small servers.
 
-Taken is MemTotal - MemFree - the page cache that can be given back (active and inactive files),
-before and after COUNT starts, each time when all that can be dropped was dropped (drop_caches,
-empty slabs) and MemFree stood still; divided by COUNT.  What the kernel alone has (Slab, Percpu,
+Taken is MemTotal - MemFree - what processors keep free - the page cache that can be given back
+(active and inactive files), before and after COUNT starts, each time when all that can be dropped
+was dropped (drop_caches, empty slabs) and what is free stood still; divided by COUNT.  What the kernel alone has (Slab, Percpu,
 KernelStack, PageTables) stands beside it: other programs of the machine disturb it least.
 
 A memory cgroup has memory for each superblock that the machine ever had at once: compare on a
@@ -11,7 +11,8 @@ machine that has just booted.  There the floor is measured first, since those th
 leave it more than they found.
 
 --mass N: how many idle VEs (200); --servers N: busybox VEs with init, dropbear and httpd (200); --systems N:
-Debian 12 VEs with systemd, nginx and sshd, beside lxc's (0: they take minutes).  The whole is 1000, 1000 and 300."""
+Debian 12 VEs with systemd, nginx and sshd, beside lxc's (0: they take minutes).  The whole is 1000, 1000 and 300.
+--booted N: idle VEs in machines of QEMU that have just booted (booted.py; 0: it takes half an hour)."""
 import concurrent.futures
 import glob
 import os
@@ -32,8 +33,12 @@ SCRIPTS = {"10-sshd": "exec /usr/sbin/dropbear -R -r /etc/dropbear/key", "20-htt
 # ---- the machine ----
 
 def meminfo():
+    """KB of each, and Idle: free pages that the processors keep for themselves (zoneinfo), which
+    MemFree does not count; up to some tens of megabytes."""
     with open("/proc/meminfo", encoding="ascii") as file:
-        return {line.split(":")[0]: int(line.split()[1]) for line in file}
+        m = {line.split(":")[0]: int(line.split()[1]) for line in file}
+    with open("/proc/zoneinfo", encoding="ascii") as file:
+        return {**m, "Idle": 4 * sum(int(line.split()[1]) for line in file if line.split()[0] == "count:")}
 
 
 def settled():
@@ -51,14 +56,14 @@ def settled():
                 pass
         time.sleep(1)
         now = meminfo()
-        if last is not None and abs(now["MemFree"] - last) < 512:
+        if last is not None and abs(now["MemFree"] + now["Idle"] - last) < 512:
             break
-        last = now["MemFree"]
+        last = now["MemFree"] + now["Idle"]
     return now
 
 
 def taken(m):
-    return m["MemTotal"] - m["MemFree"] - m["Active(file)"] - m["Inactive(file)"]
+    return m["MemTotal"] - m["MemFree"] - m["Idle"] - m["Active(file)"] - m["Inactive(file)"]
 
 
 def kernel(m):
@@ -89,9 +94,9 @@ def weigh_peer(bench, peer):
     return weight
 
 
-def bulk(node, verb, **options):
+def bulk(node, verb, timeout=900, **options):
     at = time.monotonic()
-    job = node.job("POST", "/v1/bulk", {"verb": verb, "options": options, "all": True}, timeout=900)
+    job = node.job("POST", "/v1/bulk", {"verb": verb, "options": options, "all": True}, timeout=timeout)
     if job["state"] != "done" or job["result"]["failed"]:
         raise RuntimeError(f"{verb}: {job}")
     return time.monotonic() - at
@@ -307,3 +312,6 @@ def run(bench):
         part_servers(bench, bench.options.servers)
     if bench.options.systems:
         part_systems(bench, bench.options.systems)
+    if bench.options.booted:
+        import booted  # pylint: disable=import-outside-toplevel # it weighs with what stands here
+        booted.run(bench, bench.options.booted)

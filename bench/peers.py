@@ -70,7 +70,8 @@ def remove_cgroups(pattern):
 def compile_own(work, source, *flags):
     """A program of this directory, built in `work`; returns its path."""
     program = os.path.join(work, os.path.splitext(source)[0])
-    call(["cc", "-O2", *flags, "-o", program, os.path.join(os.path.dirname(__file__), source)])
+    if not os.path.exists(program):
+        call(["cc", "-O2", *flags, "-o", program, os.path.join(os.path.dirname(__file__), source)])
     return program
 
 
@@ -91,13 +92,14 @@ class Floor:
     measured inside; each object is used once."""
 
     V1 = ("cpu", "cpuacct", "cpuset", "memory", "blkio", "pids")  # where a VE of Terem has a cgroup
+    V2 = ("cpu", "cpuset", "memory", "io", "pids")  # what its two cgroups have where there is no v1
 
     def __init__(self, work, name, count, root, init="/sbin/init"):
         self.name, self.folder = name, os.path.join(work, name)
         os.makedirs(self.folder)
         hybrid = [one for one in self.V1 if os.path.isdir(f"/sys/fs/cgroup/{one}")]
         self.argv = [compile_own(work, "floor.c"), str(count), str(os.cpu_count()), root, self.folder, name,
-                     init, *hybrid]
+                     init, *(hybrid or self.V2)]
         self.process = None
 
     def start(self):

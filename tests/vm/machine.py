@@ -7,7 +7,8 @@
 It boots once; a snapshot of the running machine is kept beside the image, and every later machine
 begins there, about a second after it was asked for.  Two ports: the console goes into a file, and
 the other one carries commands (guest/serve).  Folders of the host are mounted read-only (9p)
-after the snapshot: a machine with such a mount cannot be saved.
+after the snapshot: a machine with such a mount cannot be saved.  The root, which is read-only, has
+places for two of them below /work; others are in /data.
 """
 import json
 import os
@@ -17,15 +18,17 @@ import subprocess
 import tempfile
 import time
 
-MEMORY = "768"
+MEMORY = 768
+PLACES = {"build": "/work/build", "tests": "/work/tests"}
 DISK = 4 << 30
 BOOT_SECONDS, LOAD_SECONDS = 300, 60
 
 
 class Machine:
-    def __init__(self, image, kernel, folders, counted=False):
+    def __init__(self, image, kernel, folders, counted=False, memory=MEMORY):
         """counted: its clock counts instructions, so that what else the host does cannot show in
-        what it measures.  Such a machine begins with a boot."""
+        what it measures.  Such a machine begins with a boot, and so does one of other memory (MB)."""
+        self.memory, self.boots = memory, counted or memory != MEMORY
         self.counted = ["-icount", "shift=4,sleep=off"] if counted else []
         self.image, self.kernel, self.folders = image, kernel, folders
         self.saved = os.path.join(image.where, kernel, "saved.qcow2")
@@ -40,13 +43,14 @@ class Machine:
                 self.save()
             disk = os.path.join(self.dir, "disk.qcow2")
             subprocess.run(["cp", "--reflink=auto", "--sparse=always", self.saved, disk], check=True)
-            self.start(disk, *(self.counted or ["-loadvm", "ready"]))
+            self.start(disk, self.memory, *(self.counted if self.boots else ["-loadvm", "ready"]))
             self.connect(LOAD_SECONDS)
-            if self.counted:
+            if self.boots:
                 self.wait_line("@@ready", 3 * BOOT_SECONDS)
             for name in self.folders:
-                self.must(f"mount -t 9p -o ro,trans=virtio,msize=262144,cache=loose {name} "
-                          f"/work/{name}")
+                place = PLACES.get(name, f"/data/{name}")
+                self.must(f"mkdir -p {place} && mount -t 9p -o ro,trans=virtio,msize=262144,cache=loose "
+                          f"{name} {place}")
             self.must(f"date -s @{int(time.time())}")
             return self
         except BaseException:
@@ -64,7 +68,7 @@ class Machine:
         subprocess.run(["mkfs.ext4", "-q", "-F", "-m0", "-O", "quota,project", raw], check=True)
         subprocess.run(["qemu-img", "convert", "-O", "qcow2", raw, disk], check=True)
         os.unlink(raw)
-        self.start(disk)
+        self.start(disk, MEMORY)
         self.connect(5)
         self.wait_line("@@ready", BOOT_SECONDS)
         self.must("sync; echo 2 >/proc/sys/vm/drop_caches")
@@ -81,11 +85,11 @@ class Machine:
         shutil.move(disk, new)
         os.rename(new, self.saved)
 
-    def start(self, disk, *more):
+    def start(self, disk, memory, *more):
         # Both processors in one thread: with one each, QEMU 7.2 now and then runs an instruction
         # that the other one is just changing (static keys of Linux 6.12), and the kernel panics.
         argv = ["setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-accel", "tcg,thread=single", "-machine", "pc", "-cpu",
-                "qemu64,+rdrand,+rdtscp,+ssse3,+sse4.1,+sse4.2,+popcnt", "-smp", "2", "-m", MEMORY,
+                "qemu64,+rdrand,+rdtscp,+ssse3,+sse4.1,+sse4.2,+popcnt", "-smp", "2", "-m", str(memory),
                 "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
                 "-kernel", self.image.kernel(self.kernel),
                 "-initrd", self.image.initramfs(self.kernel), "-append",
