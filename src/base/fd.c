@@ -227,6 +227,15 @@ int fd_set_nonblock(int fd, struct err *err)
     return 0;
 }
 
+DIR *fd_list(int dir)
+{
+    auto_fd int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    if (d)
+        fd = -1; /* closedir() closes it */
+    return d;
+}
+
 const char *fd_path(int fd, char buf[FD_PATH_MAX])
 {
     str_print(buf, FD_PATH_MAX, "/proc/self/fd/%d", fd);

@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 
+#include <dirent.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -36,6 +37,9 @@ ssize_t fd_recv(int sock, void *buf, size_t size, int *fds, size_t *n_fds, struc
 /* Closes everything above 2 except the n descriptors in keep (any order). */
 void fd_close_others(const int *keep, size_t n);
 int fd_set_nonblock(int fd, struct err *err);
+/* A directory that is open, to be read from its beginning: by a descriptor of its own, since a
+ * shared one shares its position, even across fork.  NULL: errno says why. */
+DIR *fd_list(int dir);
 /* /proc/self/fd/N of a descriptor, for calls that take only paths. */
 #define FD_PATH_MAX 32
 const char *fd_path(int fd, char buf[FD_PATH_MAX]);

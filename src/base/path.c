@@ -2,6 +2,7 @@
 #include "base/path.h"
 
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/str.h"
 
 #include <dirent.h>
@@ -128,13 +129,9 @@ int path_remove_tree_at(int dirfd, const char *name, struct err *err)
     auto_fd int here = dup(top);
     unsigned depth = 0;
     for (;;) {
-        int dup_fd = openat(here, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        auto_dir DIR *d = dup_fd >= 0 ? fdopendir(dup_fd) : NULL;
-        if (!d) {
-            if (dup_fd >= 0)
-                close(dup_fd);
+        auto_dir DIR *d = fd_list(here);
+        if (!d)
             return err_sys(err, "cannot list a directory in %s", name);
-        }
         int down = -1;
         struct dirent *e;
         while (down < 0 && (e = readdir(d))) {

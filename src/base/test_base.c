@@ -192,6 +192,28 @@ static void test_fd_pass(void **state)
     close(sv[1]);
 }
 
+static size_t names_in(int dir)
+{
+    auto_dir DIR *d = fd_list(dir);
+    size_t n = 0;
+    assert_non_null(d);
+    while (readdir(d))
+        n++;
+    return n;
+}
+
+/* Each time from the beginning, and the descriptor stays. */
+static void test_fd_list(void **state)
+{
+    auto_fd int dir = open("/proc/self", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    size_t n = names_in(dir);
+    assert_true(n > 2);
+    assert_int_equal(names_in(dir), n);
+    assert_true(fcntl(dir, F_GETFD) >= 0);
+    assert_null(fd_list(-1));
+    assert_int_equal(errno, EBADF);
+}
+
 static void test_place(void **state)
 {
     struct place p;
@@ -211,6 +233,7 @@ int main(void)
         cmocka_unit_test(test_strings), cmocka_unit_test(test_names),
         cmocka_unit_test(test_conf),    cmocka_unit_test(test_tree),
         cmocka_unit_test(test_fd_pass), cmocka_unit_test(test_place),
+        cmocka_unit_test(test_fd_list),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -116,15 +116,12 @@ static int merge(const struct place *at, const char *name, const struct containe
 
 static int merge_each(const struct place *at, const struct container_file *file, struct err *err)
 {
-    int fd = openat(at->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *list = fd < 0 ? NULL : fdopendir(fd);
+    DIR *list = fd_list(at->dir);
     char names[EACH_MAX][NAME_MAX + 1];
     size_t n = 0;
     struct stat st;
-    if (!list) {
-        cleanup_fd(&fd);
+    if (!list)
         return err_sys(err, "cannot list %s", at->path);
-    }
     for (const struct dirent *d; n < EACH_MAX && (d = readdir(list));)
         if (fstatat(at->dir, d->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode))
             str_print(names[n++], sizeof(names[0]), "%s", d->d_name);

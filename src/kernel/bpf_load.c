@@ -17,6 +17,7 @@
 #include "kernel/bpf_load.h"
 
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/str.h"
 
 #include <bpf/bpf.h>
@@ -144,12 +145,10 @@ static void remove_dir(int parent, const char *name)
 
 void bpf_load_remove_others(int bpffs, const char *part, const char *keep)
 {
-    auto_fd int fd = openat(bpffs, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    auto_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    auto_dir DIR *dir = fd_list(bpffs);
     size_t len = strlen(part);
     if (!dir)
         return;
-    steal_fd(&fd);
     for (struct dirent *e; (e = readdir(dir));)
         if (str_starts(e->d_name, part) && e->d_name[len] == '-' &&
             !str_starts(e->d_name + len, "-maps-") && !str_eq(e->d_name, keep))
@@ -474,11 +473,9 @@ int counts_quotas(struct counts *c, bool on, struct err *err)
 
 static bool is_any_there(const struct counts *c)
 {
-    auto_fd int fd = openat(c->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    auto_dir DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    auto_dir DIR *dir = fd_list(c->dir);
     if (!dir)
         return false;
-    steal_fd(&fd);
     for (struct dirent *e; (e = readdir(dir));)
         for (size_t i = 0; i < ARRAY_SIZE(ways); i++)
             if (str_starts(e->d_name, parts[ways[i]].name) &&

@@ -2,6 +2,7 @@
 #include "kernel/cgroup.h"
 
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/number.h"
 #include "base/str.h"
 
@@ -272,12 +273,9 @@ int cgroup_each_process(int fd, int (*item)(void *ctx, pid_t pid), void *ctx, st
 int cgroup_each_child(int fd, int (*item)(void *ctx, int fd, const char *name, struct err *err),
                       void *ctx, struct err *err)
 {
-    /* A descriptor of its own: a shared one would share its position, even across fork. */
-    auto_fd int own = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    auto_dir DIR *dir = own < 0 ? NULL : fdopendir(own);
+    auto_dir DIR *dir = fd_list(fd);
     if (!dir)
         return errno == ENOENT ? 0 : err_sys(err, "cannot list a cgroup");
-    own = -1; /* `dir` closes it */
     for (;;) {
         errno = 0;
         struct dirent *e = readdir(dir);

@@ -104,11 +104,9 @@ static int add_device(int sys, unsigned maj, unsigned min, struct disk *ret, siz
 /* Every device of a directory of links to devices (slaves/, btrfs's devices/). */
 static int add_each(int sys, int list, struct disk *ret, size_t *n, struct err *err)
 {
-    auto_fd int own = openat(list, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    auto_dir DIR *dir = own < 0 ? NULL : fdopendir(own);
+    auto_dir DIR *dir = fd_list(list);
     if (!dir)
         return err_sys(err, "cannot list devices in sysfs");
-    own = -1; /* `dir` closes it */
     for (struct dirent *e; (e = readdir(dir));) {
         char name[280];
         unsigned maj, min;

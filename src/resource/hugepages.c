@@ -7,6 +7,7 @@
  * fails with ENOMEM before (hugetlb.*.rsvd.*, since Linux 5.7).
  */
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/str.h"
 #include "resource/node.h"
 
@@ -23,11 +24,9 @@ bool huge_owns(const struct param_row *row)
 /* Which files there are is the same in every cgroup: listing each costs more than reading it. */
 void huge_list(struct resource_node *node, const struct controller *c)
 {
-    auto_fd int own = openat(node->branch[c->branch].fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    auto_dir DIR *dir = own < 0 ? NULL : fdopendir(own);
+    auto_dir DIR *dir = fd_list(node->branch[c->branch].fd);
     if (!dir)
         return; /* then there are none: huge_check() says so */
-    own = -1;   /* `dir` closes it */
     for (struct dirent *e; (e = readdir(dir)) && node->n_huge < ARRAY_SIZE(node->huge);)
         if (str_starts(e->d_name, "hugetlb.") &&
             str_print(node->huge[node->n_huge], sizeof(node->huge[0]), "%s", e->d_name) == 0)

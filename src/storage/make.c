@@ -3,6 +3,7 @@
  * make — how a pool comes into being, grows, and goes.
  */
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/path.h"
 #include "base/str.h"
 #include "storage/driver.h"
@@ -84,12 +85,10 @@ static int check_empty(struct storage_pool *p, struct err *err)
 
 static int remove_spares(struct storage_pool *p, struct err *err)
 {
-    auto_fd int own = openat(p->spare, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    auto_dir DIR *d = own < 0 ? NULL : fdopendir(own);
+    auto_dir DIR *d = fd_list(p->spare);
     int r = 0;
     if (!d)
         return err_sys(err, "cannot list the spare trees");
-    own = -1; /* `d` closes it */
     for (struct dirent *e; r == 0 && (e = readdir(d));)
         if (e->d_name[0] != '.')
             r = p->ops->remove(p, p->spare, e->d_name, err);

@@ -3,6 +3,7 @@
  * pool — opening a pool, the names in it, its spare trees and its trash.
  */
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/number.h"
 #include "base/path.h"
 #include "base/str.h"
@@ -202,18 +203,9 @@ int pool_open_tree(int dir, const char *name, int *ret_fd, struct err *err)
     return 0;
 }
 
-static DIR *list(int dirfd)
-{
-    int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
-    if (!d && fd >= 0)
-        close(fd);
-    return d;
-}
-
 int pool_list(int dir, int64_t **ret, size_t *ret_n, struct err *err)
 {
-    auto_dir DIR *d = list(dir);
+    auto_dir DIR *d = fd_list(dir);
     if (!d)
         return err_sys(err, "cannot list the pool");
     auto_free int64_t *ids = NULL;
@@ -401,7 +393,7 @@ int storage_empty_trash(struct storage_pool *p, struct err *err)
 {
     struct err own = {0}; /* err_wrap() keeps the kind only where there is a struct err */
     err = err ? err : &own;
-    auto_dir DIR *d = list(p->trash);
+    auto_dir DIR *d = fd_list(p->trash);
     if (!d)
         return err_sys(err, "cannot list the trash");
     int worst = 0;
@@ -432,7 +424,7 @@ int storage_empty_trash(struct storage_pool *p, struct err *err)
 
 bool storage_has_trash(struct storage_pool *p)
 {
-    auto_dir DIR *d = list(p->trash);
+    auto_dir DIR *d = fd_list(p->trash);
     struct dirent *e;
     while (d && (e = readdir(d)))
         if (!str_eq(e->d_name, ".") && !str_eq(e->d_name, "..") && !being_made(e->d_name))
@@ -494,7 +486,7 @@ static bool upper_ok(struct storage_pool *p, const struct statfs *fs)
     if (fsetxattr(p->trash, "user.terem.probe", "y", 1, 0) < 0)
         return false;
     fremovexattr(p->trash, "user.terem.probe");
-    auto_dir DIR *d = list(p->dir);
+    auto_dir DIR *d = fd_list(p->dir);
     struct dirent *e;
     while (d && (e = readdir(d)))
         if (str_eq(e->d_name, ".trash"))

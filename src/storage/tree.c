@@ -6,6 +6,7 @@
  * rename is made durable.  A power cut leaves the old state or the new one, and at most trash.
  */
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/number.h"
 #include "base/str.h"
 #include "storage/driver.h"
@@ -200,13 +201,11 @@ int storage_settle(struct storage_pool *p, int64_t id, struct err *err)
 
 int tree_settle_all(struct storage_pool *p, struct err *err)
 {
-    int fd = openat(p->spare, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
-    auto_dir DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+    auto_dir DIR *d = fd_list(p->spare);
     struct dirent *e;
-    if (!d) {
-        cleanup_fd(&fd);
+    int r = 0;
+    if (!d)
         return err_sys(err, "cannot list the pool");
-    }
     while (r == 0 && (e = readdir(d)))
         if (str_starts(e->d_name, ASIDE))
             r = settle(p, e->d_name + strlen(ASIDE), err);

@@ -2,6 +2,7 @@
 #include "storage/walk.h"
 
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/str.h"
 
 #include <dirent.h>
@@ -71,12 +72,9 @@ static bool keep_name(struct level *l, const char *name)
 /* Hands out what is not a directory and keeps the names of those that are. */
 static int read_level(const struct walk *w, int dir, struct level *l, struct err *err)
 {
-    int own = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    auto_dir DIR *d = own >= 0 ? fdopendir(own) : NULL;
-    if (!d) {
-        cleanup_fd(&own);
+    auto_dir DIR *d = fd_list(dir);
+    if (!d)
         return err_sys(err, "cannot list a directory");
-    }
     for (;;) {
         errno = 0;
         struct dirent *e = readdir(d);

@@ -65,20 +65,11 @@ void template_names_free(char **names, size_t n)
     free(names);
 }
 
-static DIR *list_dir(int dirfd)
-{
-    auto_fd int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
-    if (d)
-        fd = -1;
-    return d;
-}
-
 /* The names in a directory that `accept` takes, sorted; each may be cut by it. */
 static int list_names(int dirfd, bool (*accept)(char *name), char ***ret, size_t *ret_n,
                       struct err *err)
 {
-    auto_dir DIR *d = list_dir(dirfd);
+    auto_dir DIR *d = fd_list(dirfd);
     if (!d)
         return err_sys(err, "cannot list the templates");
     char **names = NULL;
