@@ -3,8 +3,6 @@
 
 #include "registry/db.h"
 
-#include <stdlib.h>
-
 int registry_class_insert(struct registry *r, int64_t first, const char *name, const char *prefixes,
                           int64_t *ret_id, struct err *err)
 {
@@ -38,18 +36,5 @@ int registry_class_each(struct registry *r,
                                     struct err *err),
                         void *ctx, struct err *err)
 {
-    sqlite3_stmt *s;
-    int res = db_stmt(r, SQL_CLASS_EACH, &s, err);
-    if (res < 0)
-        return res;
-    while (db_next(r, s, &res, err)) {
-        char name[NAME_SIZE], *prefixes = NULL;
-        res = db_text_fixed(r, s, 1, name, sizeof(name), err);
-        if (res == 0)
-            res = db_text(s, 2, &prefixes, err);
-        if (res == 0)
-            res = item(ctx, sqlite3_column_int64(s, 0), name, prefixes, err);
-        free(prefixes);
-    }
-    return res;
+    return db_each_numbered(r, SQL_CLASS_EACH, item, ctx, err);
 }

@@ -132,6 +132,11 @@ int db_write_named(struct registry *r, enum registry_sql which, const char *noun
 int db_each_named(struct registry *r, enum registry_sql which,
                   int (*item)(void *ctx, const char *name, const char *text, struct err *err),
                   void *ctx, struct err *err);
+/* The same with a number before them. */
+int db_each_numbered(struct registry *r, enum registry_sql which,
+                     int (*item)(void *ctx, int64_t id, const char *name, const char *text,
+                                 struct err *err),
+                     void *ctx, struct err *err);
 
 /* migrate.c: brings the database from its version to `target` (0: the newest), each step in a
  * transaction of its own.  The test of upgrades uses the middle targets. */

@@ -23,18 +23,5 @@ int registry_private_each(struct registry *r,
                                       struct err *err),
                           void *ctx, struct err *err)
 {
-    sqlite3_stmt *s;
-    int res = db_stmt(r, SQL_PRIVATE_EACH, &s, err);
-    if (res < 0)
-        return res;
-    while (db_next(r, s, &res, err)) {
-        char name[NAME_SIZE], *spec = NULL;
-        res = db_text_fixed(r, s, 1, name, sizeof(name), err);
-        if (res == 0)
-            res = db_text(s, 2, &spec, err);
-        if (res == 0)
-            res = item(ctx, sqlite3_column_int64(s, 0), name, spec, err);
-        free(spec);
-    }
-    return res;
+    return db_each_numbered(r, SQL_PRIVATE_EACH, item, ctx, err);
 }

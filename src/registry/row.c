@@ -67,3 +67,24 @@ int db_each_named(struct registry *r, enum registry_sql which,
     }
     return res;
 }
+
+int db_each_numbered(struct registry *r, enum registry_sql which,
+                     int (*item)(void *ctx, int64_t id, const char *name, const char *text,
+                                 struct err *err),
+                     void *ctx, struct err *err)
+{
+    sqlite3_stmt *s;
+    int res = db_stmt(r, which, &s, err);
+    if (res < 0)
+        return res;
+    while (db_next(r, s, &res, err)) {
+        char name[NAME_SIZE], *text = NULL;
+        res = db_text_fixed(r, s, 1, name, sizeof(name), err);
+        if (res == 0)
+            res = db_text(s, 2, &text, err);
+        if (res == 0)
+            res = item(ctx, sqlite3_column_int64(s, 0), name, text, err);
+        free(text);
+    }
+    return res;
+}
