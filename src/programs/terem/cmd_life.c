@@ -284,6 +284,10 @@ void life_bulk(const char *verb, struct bulk *bulk)
     "SIGINT (Ctrl-C) ends the waiting, not the work: terem jobs wait waits for it "               \
     "again, and terem jobs cancel ends it."
 
+#define NO_MORE_STARTS                                                              \
+    "With --all or --label a start of many that is under way begins none of those " \
+    "VEs any more."
+
 static const struct option_spec life_options[] = {OPT_ALL, OPT_LABEL, OPT_STOP_ON_FAILURE,
                                                   OPT_NO_WAIT, END};
 
@@ -315,8 +319,7 @@ command_row cmd_stop = {
     .options = stop_options,
     .run = run_life,
     .detail = "Asks the VE's init to power off, and kills what is left when the time is "
-              "over. With --all or --label a start of many that is under way begins none of "
-              "those VEs any more.\n\n" LIFE_DETAIL,
+              "over. " NO_MORE_STARTS "\n\n" LIFE_DETAIL,
     .examples = {"terem stop web1", "terem stop --all --timeout 2m", "terem stop --all --fast"},
 };
 
@@ -336,7 +339,7 @@ command_row cmd_kill = {
     LIFE,
     .options = life_options,
     .run = run_life,
-    .detail = "Like pulling the plug: nothing inside is asked.\n\n" LIFE_DETAIL,
+    .detail = "Like pulling the plug: nothing inside is asked. " NO_MORE_STARTS "\n\n" LIFE_DETAIL,
     .examples = {"terem kill web1"},
 };
 
