@@ -10,21 +10,14 @@
 #include "keep/server.h"
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "kernel/seccomp.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
-#include <time.h>
 
 #define PASS_ON_MAX 32 /* of one listener in one round */
-
-static int64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 /* True: nobody else will answer. */
 static bool ours(struct server *s)
@@ -106,7 +99,7 @@ static void look_later(struct server *s)
         return;
     s->turns = s->serving ? atomic_load(&s->serving->turns) : 0;
     s->pending = any_pending(s);
-    s->look_at = now_ms() + STAND_IN_MS;
+    s->look_at = clock_ms() + STAND_IN_MS;
 }
 
 static void wait_for_teremd(struct server *s, struct filter *f)
@@ -134,7 +127,7 @@ void filter_event(struct server *s, struct filter *f)
 
 int filter_timeout(const struct server *s)
 {
-    int64_t left = s->look_at - now_ms();
+    int64_t left = s->look_at - clock_ms();
     return !s->look_at ? -1 : left > 0 ? (int)left : 0;
 }
 

@@ -2,6 +2,7 @@
 #include "keep/keep.h"
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/str.h"
 #include "keep/protocol.h"
@@ -14,7 +15,6 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
-#include <time.h>
 
 #define START_MS  5000  /* for terem-keep to take a connection */
 #define READY_MS  20000 /* and to begin: a machine may be busy, or emulated */
@@ -27,13 +27,6 @@ struct keep {
     bool stalled;     /* a deadline has passed, and nothing has come since */
     int64_t probe_at; /* while it is stalled: nobody waits before then */
 };
-
-static int64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 static int open_socket(const char *path, int *ret, struct err *err)
 {
@@ -79,9 +72,9 @@ static int wait_ready(int pipe, const char *program, struct err *err)
 {
     char text[256];
     size_t len = 0;
-    int64_t end = now_ms() + READY_MS;
+    int64_t end = clock_ms() + READY_MS;
     for (;;) {
-        int64_t left = end - now_ms();
+        int64_t left = end - clock_ms();
         struct pollfd p = {.fd = pipe, .events = POLLIN};
         int r = poll(&p, 1, left > 0 ? (int)left : 0);
         if (r < 0 && errno == EINTR)
@@ -181,7 +174,7 @@ static int gone(struct err *err)
 static int stall(struct keep *k, const char *what, struct err *err)
 {
     k->stalled = true;
-    k->probe_at = now_ms() + PROBE_MS;
+    k->probe_at = clock_ms() + PROBE_MS;
     return err_set(err, ERR_UNAVAILABLE, "terem-keep %s", what);
 }
 
@@ -222,7 +215,7 @@ static int look_for_life(struct keep *k, struct err *err)
         close_all(fds, n);
         k->stalled = false;
     }
-    if (k->stalled && now_ms() < k->probe_at)
+    if (k->stalled && clock_ms() < k->probe_at)
         return err_set(err, ERR_UNAVAILABLE, "terem-keep does not answer");
     return 0;
 }
@@ -231,9 +224,9 @@ static int look_for_life(struct keep *k, struct err *err)
 static int await(struct keep *k, const struct keep_request *q, struct keep_answer *a, int *fds,
                  size_t *n_fds, struct err *err)
 {
-    int64_t end = now_ms() + ANSWER_MS;
+    int64_t end = clock_ms() + ANSWER_MS;
     for (;;) {
-        int64_t left = end - now_ms();
+        int64_t left = end - clock_ms();
         struct pollfd p = {.fd = k->sock, .events = POLLIN};
         int r = poll(&p, 1, left > 0 ? (int)left : 0);
         if (r < 0 && errno == EINTR)

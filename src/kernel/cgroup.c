@@ -2,6 +2,7 @@
 #include "kernel/cgroup.h"
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/number.h"
 #include "base/str.h"
@@ -17,13 +18,6 @@
 #define RETRY_FIRST_NS 50000
 #define RETRY_MAX_NS   2000000
 #define NOTIFY_LATE_NS 20000000
-
-static int64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 /* A file that is not there means a controller that is not there, unless the cgroup itself went. */
 static int missing(int fd, const char *file, struct err *err)
@@ -213,7 +207,7 @@ int cgroup_wait_event(int fd, const char *key, bool want, int timeout_ms, struct
     auto_fd int f = openat(fd, "cgroup.events", O_RDONLY | O_CLOEXEC);
     if (f < 0)
         return file_error(fd, "cgroup.events", "open", err);
-    int64_t deadline = now_ms() + timeout_ms;
+    int64_t deadline = clock_ms() + timeout_ms;
     struct timespec step = {.tv_nsec = RETRY_FIRST_NS};
     for (;;) {
         /* Reading arms the notification: a change after it wakes ppoll() with POLLPRI. */
@@ -222,7 +216,7 @@ int cgroup_wait_event(int fd, const char *key, bool want, int timeout_ms, struct
             return err_set(err, ERR_UNSUPPORTED, "cgroup.events does not tell \"%s\"", key);
         if (v == want)
             return 0;
-        int64_t left = deadline - now_ms();
+        int64_t left = deadline - clock_ms();
         if (left <= 0)
             return err_set(err, ERR_TIMEOUT, "it is not %s%s after %d ms", want ? "" : "un", key,
                            timeout_ms);
@@ -329,7 +323,7 @@ static int remove_tree(struct removal *r, int parent, const char *name, struct e
             return status;
         if (unlinkat(parent, name, AT_REMOVEDIR) == 0 || errno == ENOENT)
             return 0;
-        if (now_ms() >= r->deadline)
+        if (clock_ms() >= r->deadline)
             return err_set(err, ERR_BUSY, "cannot remove cgroup %s: there are processes in it",
                            name);
         nanosleep(&pause, NULL);
@@ -340,6 +334,6 @@ static int remove_tree(struct removal *r, int parent, const char *name, struct e
 
 int cgroup_remove_tree(int parent, const char *name, int timeout_ms, struct err *err)
 {
-    struct removal r = {.deadline = now_ms() + timeout_ms};
+    struct removal r = {.deadline = clock_ms() + timeout_ms};
     return remove_tree(&r, parent, name, err);
 }

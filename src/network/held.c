@@ -2,6 +2,7 @@
 /* What is looked up only when somebody asks: connections of VEs, rules of their firewalls; and
  * what the kernel tells by itself: that somebody deleted our table, that a VE was refused. */
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/fd.h"
 #include "network/internal.h"
 
@@ -10,18 +11,10 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #define HELD_FRESH_MS 250
 #define HELD_REST     20 /* a look at a large table takes long: not more than this part of the time */
 #define HELD_SLOTS    (1u << 20) /* 4 MiB of numbers, whatever addresses outsiders claim */
-
-static int64_t now_ms(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
 
 static uint32_t low_bits(int family, const void *address)
 {
@@ -82,7 +75,7 @@ static int count_any(void *ctx, const struct nfnl_connection *c, struct err *err
 static void look(struct network_node *n, struct network_held *h, int family)
 {
     struct nfnl *nf;
-    int64_t began = now_ms();
+    int64_t began = clock_ms();
     if (h->at && began - h->at <= HELD_FRESH_MS + HELD_REST * h->cost)
         return;
     if (h->held)
@@ -90,7 +83,7 @@ static void look(struct network_node *n, struct network_held *h, int family)
     h->known =
         network_nfnl(n, &nf, NULL) == 0 &&
         nfnl_connection_each(nf, &(struct nfnl_side){.family = family}, count_any, n, NULL) == 0;
-    h->at = now_ms();
+    h->at = clock_ms();
     h->cost = h->at - began;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* life — kill, freeze, count, list and remove what lives in a VE's cgroups. */
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/number.h"
 #include "base/str.h"
@@ -12,13 +13,6 @@
 
 #define LEAVE_MS 200 /* for processes that are dying already when a VE is removed */
 #define PAUSE_NS 200000
-
-static int64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 /* The VE's v2 cgroup; 0 with *ret_fd -1 when it is not there. */
 static int open_if_there(const struct resource_node *node, size_t branch, int64_t id, int *ret_fd,
@@ -41,11 +35,11 @@ static int wait_empty(const struct resource_node *node, size_t branch, int64_t i
     int r = open_if_there(node, branch, id, &fd, err);
     if (r < 0 || fd < 0)
         return r;
-    int64_t left = deadline - now_ms();
+    int64_t left = deadline - clock_ms();
     if (branch == 0)
         return cgroup_wait_event(fd, "populated", false, left > 0 ? (int)left : 0, err);
     while (cgroup_populated(fd, false)) { /* v1 does not tell when it empties */
-        if (now_ms() >= deadline)
+        if (clock_ms() >= deadline)
             return err_set(err, ERR_TIMEOUT, "there are still processes");
         nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
     }
@@ -76,7 +70,7 @@ static int kill_process(void *ctx, pid_t pid)
 
 int resource_kill(struct resource_node *node, int64_t id, int timeout_ms, struct err *err)
 {
-    int64_t deadline = now_ms() + timeout_ms;
+    int64_t deadline = clock_ms() + timeout_ms;
     for (size_t i = 0; i < node->n_branches; i++) {
         auto_fd int fd = -1;
         int r = open_if_there(node, i, id, &fd, err);
@@ -143,7 +137,7 @@ bool resource_populated(struct resource_node *node, int64_t id)
 
 int resource_remove(struct resource_node *node, int64_t id, struct err *err)
 {
-    int64_t deadline = now_ms() + LEAVE_MS;
+    int64_t deadline = clock_ms() + LEAVE_MS;
     char name[VE_NAME_SIZE];
     ve_name(id, name);
     /* Nothing is removed while anything lives: a running VE must not lose its empty children. */

@@ -10,6 +10,7 @@
  * the first one among them, and more than one needs (seen on 6.1).
  */
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/number.h"
 #include "base/str.h"
@@ -29,13 +30,6 @@
 #define PAUSE_NS  2000000
 #define DEPTH_MAX 32      /* of what a VE may make inside */
 #define ADJ_NEVER (-1000) /* OOM_SCORE_ADJ_MIN */
-
-static int64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 /* What a VE needs to live: what cannot be given back, and some to work with. */
 static uint64_t with_spare(uint64_t kept)
@@ -361,7 +355,7 @@ int memory_force(const struct resource_node *node, int64_t id, int fd, const str
                  uint64_t limit, int (*again)(void *ctx, struct err *err), void *ctx,
                  struct err *err)
 {
-    int64_t deadline = now_ms() + FORCE_MS;
+    int64_t deadline = clock_ms() + FORCE_MS;
     for (bool first = true;; first = false) {
         struct choice c = {.limit = limit};
         struct err e = {0};
@@ -388,7 +382,7 @@ int memory_force(const struct resource_node *node, int64_t id, int fd, const str
         }
         if (!c.any)
             return force_over(row, &c, err);
-        if (now_ms() >= deadline)
+        if (clock_ms() >= deadline)
             return err_set(err, ERR_TIMEOUT,
                            "cannot lower %s: it did not fit within %d ms of killing processes; try "
                            "again",

@@ -2,6 +2,7 @@
 #include "storage/copy.h"
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/number.h"
 #include "base/path.h"
@@ -42,13 +43,6 @@ struct copy {
     char value[XATTR_SIZE_MAX];
 };
 
-static int64_t now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 static int tell(struct copy *c, struct err *err)
 {
     char size[NUMBER_TEXT], text[96];
@@ -65,9 +59,9 @@ static int tell(struct copy *c, struct err *err)
 
 static int report(struct copy *c, struct err *err)
 {
-    if (!c->step || !c->step->progress || now_ms() - c->reported_ms < REPORT_MS)
+    if (!c->step || !c->step->progress || clock_ms() - c->reported_ms < REPORT_MS)
         return 0;
-    c->reported_ms = now_ms();
+    c->reported_ms = clock_ms();
     return tell(c, err);
 }
 
@@ -359,7 +353,7 @@ int copy_tree(int from, int to, int above, uint64_t expect, const struct storage
     c->bytes = c->files = 0;
     c->expect = expect;
     c->step = step;
-    c->reported_ms = now_ms();
+    c->reported_ms = clock_ms();
     c->buffer = NULL;
     if (c->to < 0)
         return err_sys(err, "cannot open a directory");
