@@ -217,6 +217,22 @@ def test_a_crash_brings_back_nothing_that_was_cancelled(node, many):
     assert list(states(node).values()).count("running") <= done + 1
 
 
+def test_a_crash_starts_nothing_that_was_to_be_stopped(node, many):
+    """A stop that came while many were started is what was asked last, also where teremd ends with both."""
+    def asked(path, body=None):
+        node.ok("POST", "/v1/bulk", {"verb": "start", "all": True})
+        node.ok("POST", path, body)
+        wait_for(lambda: "stop" in (kinds := {job["kind"] for job in node.ok("GET", "/v1/jobs")}) or not kinds)
+        node.kill()
+        node.start()
+        wait_for(lambda: not node.ok("GET", "/v1/jobs"))
+    for _ in range(3):
+        asked("/v1/bulk", {"verb": "stop", "all": True})
+        assert set(states(node).values()) == {"stopped"}
+    asked("/v1/ves/v00/stop")
+    assert states(node) == {name: "stopped" if name == "v00" else "running" for name in many}
+
+
 def test_cancelled_in_the_middle_of_a_stop_and_killed(node):
     """What had begun is told as it ended, the job stays cancelled."""
     node.template()

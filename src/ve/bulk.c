@@ -247,7 +247,9 @@ void bulk_resume(struct ve_node *node, const struct registry_job *rec, bool boot
         b->resumed = true;
         b->ordered = is_true(request, BOOT);
         b->stop = is_true(request, BULK_CANCELLED);
-        job_resume_bulk(node, &job_bulk, rec, steal_ptr(&b), request, &e);
+        struct bulk *at = b;
+        if (job_resume_bulk(node, &job_bulk, rec, steal_ptr(&b), request, &e) == 0)
+            bulk_forgo_stopped(at);
     }
     if (e.kind) {
         struct registry_job failed = *rec;

@@ -59,6 +59,8 @@ void bulk_boot(struct ve_node *node);
 void bulk_run(struct job *job); /* .run of job_bulk */
 /* Those of that label, or all, that a start of many has not begun are not started. */
 void bulk_forgo_starts(struct ve_node *node, const char *label);
+/* After a crash: a stop was asked for while this one was at work on their starts. */
+void bulk_forgo_stopped(struct bulk *b);
 void bulk_cancel(struct bulk *b);
 void bulk_kill(struct bulk *b);    /* commands that did not listen to that */
 #define BULK_CANCELLED "cancelled" /* in the request of one that was cancelled */

@@ -497,7 +497,7 @@ void bulk_cancel(struct bulk *b)
     step_later(b);
 }
 
-static void forgo(struct bulk *b, const char *label)
+static void forgo(struct bulk *b, const char *label, bool stopped)
 {
     struct ve_node *node = b->job->node;
     struct err e = {0};
@@ -505,7 +505,8 @@ static void forgo(struct bulk *b, const char *label)
     for (size_t i = 0; i < b->n; i++) {
         struct bulk_item *item = &b->items[i];
         const struct ve *ve = ve_by_id(node, item->row.ve);
-        if (item->at_work || item->row.state != JOB_QUEUED || !ve || !ve_has_label(ve, label))
+        if (item->at_work || item->row.state != JOB_QUEUED || !ve || !ve_has_label(ve, label) ||
+            (stopped && !ve->stop_waited))
             continue;
         struct err why;
         err_set(&why, ERR_CANCELLED, "%s: not started: it was to be stopped meanwhile",
@@ -527,8 +528,14 @@ void bulk_forgo_starts(struct ve_node *node, const char *label)
     for (size_t i = 0; i < node->n_open; i++) {
         struct bulk *b = node->open[i]->bulk;
         if (b && str_eq(b->verb->name, "start"))
-            forgo(b, label);
+            forgo(b, label, false);
     }
+}
+
+void bulk_forgo_stopped(struct bulk *b)
+{
+    if (str_eq(b->verb->name, "start"))
+        forgo(b, NULL, true);
 }
 
 void bulk_kill(struct bulk *b)

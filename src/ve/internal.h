@@ -85,6 +85,7 @@ struct ve {
     unsigned transfers;      /* files going in or out while it is stopped: it must not start */
     bool gone;               /* that process has ended */
     bool asked;              /* a job of somebody was at work on it when teremd ended */
+    bool stop_waited;        /* for a start that teremd's end cut off: it stays stopped */
     bool limits_lost;        /* its network's, by who deleted the table while it started */
     uint64_t net_told[NETWORK_ROWS]; /* refusals of its network that events have told */
     unsigned restarts;               /* in a row, for the restart policy's delay */

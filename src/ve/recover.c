@@ -84,8 +84,10 @@ static void keep_waiting_stop(struct ve_node *node, const struct registry_job *j
 {
     struct ve *ve = ve_by_id(node, j->ve);
     if (ve && !j->started && ve->rec.want == VE_RUNNING &&
-        (str_eq(j->kind, job_stop.name) || str_eq(j->kind, job_kill.name)))
+        (str_eq(j->kind, job_stop.name) || str_eq(j->kind, job_kill.name))) {
         ve->rec.want = VE_STOPPED;
+        ve->stop_waited = true;
+    }
 }
 
 /* A disk that is full keeps nobody from their daemon: what cannot be recorded is told, and recorded
