@@ -95,6 +95,8 @@ def test_moved_meanwhile(node, tmp_path):
             with open(os.path.join(upper(node, "web2"), "root/x"), encoding="ascii") as text:
                 assert text.read() == "then\n"
         else:
+            refused = node.terem("pool", "remove", here, check=False)
+            assert "a backup of web1 that was cut off" in refused.stderr, refused
             node.terem("destroy", "--force", "web1")
         assert leases(node, "default") == leases(node, "other") == []
 

@@ -10,6 +10,7 @@
 #include "ve/internal.h"
 #include "ve/jobs.h"
 #include "ve/pools.h"
+#include "ve/saved.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -335,6 +336,19 @@ static size_t names_in(const struct ve_node *node, const struct ve_pool *p, stru
     return n;
 }
 
+/* What a backup can be resumed from stays where it is when its VE moves. */
+static int refuse_kept(const struct ve_node *node, const struct ve_pool *p, struct err *err)
+{
+    for (size_t i = 0; i < node->n_ves; i++)
+        for (size_t k = 0; k < node->ves[i]->n_leases; k++)
+            if (str_eq(backup_lease_pool(node->ves[i], &node->ves[i]->leases[k]), p->name))
+                return err_set(err, ERR_STATE,
+                               "pool %s cannot be removed: it has what a backup of %s that was cut "
+                               "off is resumed from, for a day; end that by terem backup --resume",
+                               p->name, node->ves[i]->rec.name);
+    return 0;
+}
+
 /* A job that is on its way into it. */
 static const struct job *job_into(const struct ve_node *node, const char *pool)
 {
@@ -359,6 +373,8 @@ static int check_remove(struct ve_node *node, const char *name, const json_t *op
                        "pool %s cannot be removed: it has the files and snapshots of %s; move them "
                        "(terem pool move), or destroy them",
                        name, str_c(&names));
+    if (refuse_kept(node, p, err) < 0)
+        return -err->kind;
     const struct job *into = job_into(node, name);
     if (into)
         return err_set(err, ERR_BUSY,
