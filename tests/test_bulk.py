@@ -557,3 +557,21 @@ def test_stop_behind_starts(node, many):
         node.ok("POST", f"/v1/ves/v00/{verb}")
     wait_for(lambda: not node.ok("GET", "/v1/jobs"))
     assert node.state("v00") == "stopped"
+
+
+def test_stop_behind_restarts(node):
+    """What is on its way down to come up again comes down for good, all of them and one by itself."""
+    for name in ("slow0", "slow1"):
+        node.trapping(name, "trap 'sleep 2; exit 0' TERM")
+    def restart():
+        node.ok("POST", "/v1/bulk", {"verb": "restart", "all": True})
+        wait_for(lambda: "stopping" in states(node).values() or not node.ok("GET", "/v1/jobs"))
+    restart()
+    assert counts(bulk(node, "stop", all=True)) == (2, 0, 0)
+    wait_for(lambda: not node.ok("GET", "/v1/jobs"))
+    assert states(node) == {"slow0": "stopped", "slow1": "stopped"}
+    bulk(node, "start", all=True)
+    restart()
+    node.job("POST", "/v1/ves/slow0/stop")
+    wait_for(lambda: not node.ok("GET", "/v1/jobs"))
+    assert states(node) == {"slow0": "stopped", "slow1": "running"}

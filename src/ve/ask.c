@@ -115,7 +115,8 @@ static int check_busy(struct ve *ve, const struct job_kind *kind, struct err *er
         return err_set(err, ERR_BUSY, "%s: busy: files are copied; try again when that has ended",
                        ve->rec.name);
     /* A stop waits until its VE is up; where that fails it finds it stopped. */
-    bool waits = kind == &job_stop && ve->job && ve->job->kind == &job_start && !ve->next_job;
+    bool comes_up = ve->job && (ve->job->kind == &job_start || ve->job->kind == &job_restart);
+    bool waits = kind == &job_stop && comes_up && !ve->next_job;
     if (!ve->job || waits || (kind == &job_kill && make_way(ve)))
         return 0;
     return ve_refuse_busy(ve, err);
@@ -139,6 +140,8 @@ static int check_ve_job(struct ve *ve, const struct job_kind *kind, const json_t
     if (kind->event == VE_EVENT__COUNT)
         return 0;
     if (kind->event == VE_EV_STOP && ve->restart_timer) /* it waits to be restarted by policy */
+        return 0;
+    if (kind == &job_stop && ve->job && ve->job->kind == &job_restart)
         return 0;
     return ve_state_check(ve->rec.name, ve->state, kind->event, kind->name, err);
 }

@@ -73,8 +73,8 @@ static unsigned states_of(const struct bulk_verb *verb, const json_t *options)
 
 static bool verb_fits(const struct bulk_verb *verb, const json_t *options, const struct ve *ve)
 {
-    bool waits = verb->ends && ve->restart_timer; /* to be restarted by policy */
-    return ((states_of(verb, options) & IN(ve->state)) || waits) &&
+    bool restarts = ve->restart_timer /* by policy */ || (ve->job && ve->job->kind == &job_restart);
+    return ((states_of(verb, options) & IN(ve->state)) || (verb->ends && restarts)) &&
            (verb->repair || !ve_in_repair(ve));
 }
 
