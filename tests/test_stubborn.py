@@ -384,6 +384,16 @@ def test_lxcfs_comes_back_among_many_clients(node):
             client.close()
 
 
+def test_lxcfs_that_died_with_teremd(node):
+    """The files of the one that the next teremd starts are put into the VEs that run."""
+    node.ve("web1")
+    node.kill()
+    with open(os.path.join(node.root, "run/lxcfs.pid"), encoding="ascii") as file:
+        os.kill(int(file.read()), signal.SIGKILL)
+    node.start()
+    wait_for(lambda: "MemTotal" in node.sh("web1", "cat /proc/meminfo", check=False))
+
+
 def test_others_are_served_while_lxcfs_starts(build, tmp_path):
     """One that takes its time, and then one that always ends at once: both are told."""
     hold, fail, program = (tmp_path / name for name in ("hold", "fail", "lxcfs"))

@@ -39,8 +39,9 @@ void inside_unwatch(struct ve *ve);
 
 /* lxcfs.c */
 int lxcfs_begin(struct ve_node *node, struct err *err);
-int lxcfs_dir(struct ve_node *node);   /* descriptor of its mount, or -1 */
-pid_t lxcfs_pid(struct ve_node *node); /* 0: it does not run */
+void lxcfs_recovered(struct ve_node *node); /* the VEs are known: a new one serves them, too */
+int lxcfs_dir(struct ve_node *node);        /* descriptor of its mount, or -1 */
+pid_t lxcfs_pid(struct ve_node *node);      /* 0: it does not run */
 void lxcfs_end(struct ve_node *node, bool stop);
 bool lxcfs_child_ended(struct ve_node *node, pid_t pid);
 const char *lxcfs_state(struct ve_node *node); /* NULL: */

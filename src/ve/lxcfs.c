@@ -37,6 +37,7 @@ struct lxcfs {
     uv_timer_t *timer, *look; /* until it is started again; while it has not mounted its files */
     int64_t began, due;
     unsigned restarts;
+    bool is_new; /* none was found when teremd began */
 };
 
 static bool mounted(const char *dir)
@@ -298,13 +299,19 @@ int lxcfs_begin(struct ve_node *node, struct err *err)
         return 0;
     umount2(l->dir, MNT_DETACH); /* what a dead one left */
     if (path_make_dirs(l->dir, 0755, err) == 0 && spawn(node, err) == 0) {
-        put_back(node);
+        l->is_new = true;
         return 0;
     }
     struct err first = *err;
     lxcfs_end(node, true);
     *err = first;
     return -err->kind;
+}
+
+void lxcfs_recovered(struct ve_node *node)
+{
+    if (node->lxcfs && node->lxcfs->is_new)
+        put_back(node);
 }
 
 void lxcfs_end(struct ve_node *node, bool stop)

@@ -272,6 +272,7 @@ static int open_all(struct ve_node *node, struct err *err)
     }
     if (answer_begin(node, err) < 0 || ve_recover(node, err) < 0)
         return -err->kind;
+    lxcfs_recovered(node);
     ve_netlimit_begin(node);
     ve_pool_watch(node);
     ve_netcount_begin(node);
