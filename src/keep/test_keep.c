@@ -181,7 +181,7 @@ static off_t size_of(const char *name)
 static void test_log(void **state)
 {
     struct ve v = make_ve(5);
-    flood(v.slave, 5 << 20);
+    flood(v.slave, (5 << 20) + (1 << 19)); /* so that the last file is half full */
     say(v.slave, "the end\r\n");
     struct client *c = attach(5);
     expect(c, "the end\r\n");
