@@ -82,7 +82,7 @@ def test_only_what_is_asked_for(node):
     assert up["usage"]["pids"] > 0 < up["usage"]["memory"] and down["usage"] is None
     assert set(up["disk"]) == {"space", "inodes"} == set(down["disk"])
     for name in whole["a"]["usage"]:
-        assert set(node.ok("GET", f"/v1/ves?fields=usage.{name}&label=tier")[0]["usage"]) == {name}
+        assert set(node.ok("GET", f"/v1/ves?fields=usage.{name}&label=tier=web")[0]["usage"]) == {name}
     assert not opened(node, lambda: node.ok("GET", "/v1/ves?fields=name,state,labels,pending"))
     assert opened(node, lambda: node.ok("GET", "/v1/ves"))
     for wrong, right in (("stat", "state"), ("usage.memry", "memory"), ("usage.", ""), ("", "")):

@@ -3,12 +3,16 @@
 #include "base/fd.h"
 #include "ve/beside.h"
 #include "ve/internal.h"
+#include "ve/jobs.h"
 #include "ve/pools.h"
 #include "ve/rows.h"
 #include "ve/sleep.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/utsname.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static void check(json_t *list, const char *name, bool ok, const char *found, const char *costs,
                   const char *hint)
@@ -55,11 +59,42 @@ static void check_cgroups(json_t *list, struct ve_node *node)
     }
 }
 
+struct probed {
+    struct container_support s;
+    struct err error;
+};
+
+/* In a child of fork(2), which has one thread: what the probe makes by clone3(2) would be born with
+ * the lock of malloc that another of our threads holds just then, and wait for it for ever. */
+static int probe(struct ve_node *node, struct container_support *ret, struct err *err)
+{
+    struct probed p = {0};
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return err_sys(err, "cannot make a pipe");
+    pid_t pid = ve_fork(node, &ends[1], 1, true);
+    if (pid == 0) {
+        container_probe(node->config.place.state, &p.s, &p.error);
+        _exit(write(ends[1], &p, sizeof(p)) != sizeof(p));
+    }
+    close(ends[1]);
+    ssize_t n = pid < 0 ? -1 : read(ends[0], &p, sizeof(p));
+    close(ends[0]);
+    while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+    if (n != sizeof(p))
+        return err_set(err, ERR_SYSTEM, "what the kernel can do could not be tried");
+    *ret = p.s;
+    if (p.error.kind != ERR_NONE)
+        *err = p.error;
+    return p.error.kind == ERR_NONE ? 0 : -p.error.kind;
+}
+
 static void check_container(json_t *list, struct ve_node *node)
 {
     struct container_support s = {0};
     struct err e = {0};
-    if (container_probe(node->config.place.state, &s, &e) < 0) {
+    if (probe(node, &s, &e) < 0) {
         check(list, "containers", false, e.text, "no VE can start", "see the reason");
         return;
     }
