@@ -205,9 +205,6 @@ static pid_t make(int i, int netlink)
     make_upper(i);
     if (mkdir(at(path, "%s/%d", v2, i), 0755) < 0)
         die(path);
-    hand_down(path);
-    if (mkdir(at(path, "%s/%d/ve", v2, i), 0755) < 0)
-        die(path);
     int cgroup = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (cgroup < 0 || pipe2(go, O_CLOEXEC) < 0)
         die("pipe");
@@ -247,7 +244,6 @@ static void take_away(int i, pid_t pid)
 {
     char path[PATH_LEN];
     waitpid(pid, NULL, 0);
-    remove_cgroup(at(path, "%s/%d/ve", v2, i));
     remove_cgroup(at(path, "%s/%d", v2, i));
     for (int k = 0; k < n_v1; k++)
         remove_cgroup(at(path, "%s/%d", v1[k], i));

@@ -118,11 +118,16 @@ int resource_freeze_begin(struct resource_node *node, int64_t id, bool frozen, s
     return r < 0 ? r : cgroup_freeze(fd, frozen, err);
 }
 
-/* The VE's own are below the one that has the host's word. */
+/* The file is the host's; of a VE that an older Terem has started it is one above. */
 bool resource_is_frozen(const struct resource_cgroups *c)
 {
-    auto_free char *text = NULL;
-    return fd_read_file_at(c->v2, "../cgroup.freeze", 16, &text, NULL, NULL) == 0 && *text == '1';
+    static const char *const files[] = {"cgroup.freeze", "../cgroup.freeze"};
+    for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+        auto_free char *text = NULL;
+        if (fd_read_file_at(c->v2, files[i], 16, &text, NULL, NULL) == 0 && *text == '1')
+            return true;
+    }
+    return false;
 }
 
 bool resource_populated(struct resource_node *node, int64_t id)

@@ -187,22 +187,18 @@ bool memory_bounds_protection(const char *v2_file)
            str_eq(v2_file, "memory.high");
 }
 
-/* Protection counts only where everyone above has it, unless cgroup2 is mounted with
- * memory_recursiveprot: the inner cgroup claims it.  Not all when a limit is as low: what is
- * protected inside is not reclaimed at the VE's own limit either, and a process would be killed
- * for memory that page cache holds. */
-int memory_protect_inner(int fd, const char *inner, const struct param_set *set, struct err *err)
+/* Not all when a limit is as low: Linux before 6.2 may leave what is protected alone at the VE's
+ * own limit, too, and a process would be killed for memory that page cache holds. */
+int memory_protect(int fd, const struct param_set *set, struct err *err)
 {
     static const char *const limits[] = {"memory.limit", "memory.soft"};
     uint64_t n = param_set_get(set, "memory.guarantee").n;
-    char file[64];
     for (size_t i = 0; i < ARRAY_SIZE(limits); i++) {
         struct param_value v = param_set_get(set, limits[i]);
         if (!v.unlimited && v.n - v.n / 8 < n)
             n = v.n - v.n / 8;
     }
-    str_print(file, sizeof(file), "%s/" MEMORY_PROTECTION, inner);
-    return cgroup_write(fd, file, err, "%" PRIu64 "\n", n);
+    return cgroup_write(fd, MEMORY_PROTECTION, err, "%" PRIu64 "\n", n);
 }
 
 /* ---- by force ---- */

@@ -86,12 +86,11 @@ void huge_list(struct resource_node *node, const struct controller *c); /* when 
  * that the VE can live with. */
 int memory_refuse(const struct param_row *row, struct param_value v, uint64_t kept,
                   struct err *err);
+#define MEMORY_RECLAIM    "memory.reclaim"
 #define MEMORY_PROTECTION "memory.min"
-/* Of the inner cgroup: above it what is protected is left alone. */
-#define MEMORY_RECLAIM "ve/memory.reclaim"
 bool memory_bounds_protection(const char *v2_file);
-/* v2: what the inner cgroup (a name in fd) claims of memory.guarantee. */
-int memory_protect_inner(int fd, const char *inner, const struct param_set *set, struct err *err);
+/* v2: what the VE has of memory.guarantee beside its own limits. */
+int memory_protect(int fd, const struct param_set *set, struct err *err);
 /* v1: TCP's buffers get the lower one of memory.sockets and memory.limit. */
 #define MEMORY_TCP "memory.kmem.tcp.limit_in_bytes"
 int memory_write_tcp(int fd, const struct param_set *set, struct err *err);

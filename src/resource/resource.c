@@ -10,8 +10,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <sys/stat.h>
 
-#define INNER          "ve"   /* where the VE's processes live, delegated to its root */
+#define INNER_OLD      "ve"   /* see open_v2() */
 #define PERIOD_US      100000 /* of cpu.limit: the kernel's default */
 #define UNDO_MS        50
 #define SHARES_DEFAULT 1024 /* cpu.shares of v1, where v2's cpu.weight is 100 */
@@ -172,10 +173,13 @@ static int write_row(const struct resource_node *node, const struct param_row *r
         return many->write(node, row, c, fd, set->v[param_index(row)], err);
     if (resource_partly(node, row))
         return 0;
-    if (c->where == RESOURCE_V2 && row->v2_file && memory_bounds_protection(row->v2_file))
-        memory_protect_inner(fd, INNER, set, NULL); /* not made yet at birth */
     if (c->where == RESOURCE_V1 && str_eq(row->v1_file, MEMORY_TCP))
         return memory_write_tcp(fd, set, err);
+    if (c->where == RESOURCE_V2 && row->v2_file && str_eq(row->v2_file, MEMORY_PROTECTION))
+        return memory_protect(fd, set, err);
+    if (c->where == RESOURCE_V2 && row->v2_file && memory_bounds_protection(row->v2_file) &&
+        param_set_get(set, "memory.guarantee").n > 0)
+        memory_protect(fd, set, NULL);
     int r = write_value(row, c, fd, set, err);
     if (r < 0 || c->where != RESOURCE_V1 || !str_eq(row->v1_file, "memory.limit_in_bytes"))
         return r;
@@ -264,7 +268,7 @@ static int write_new(const struct resource_node *node, size_t branch, int fd,
     return 0;
 }
 
-/* What cgroup-v2.rst, "Delegation", gives to a delegatee, and no limit of the VE itself. */
+/* What cgroup-v2.rst, "Delegation", gives to a delegatee: the files of limits stay the host's. */
 static int delegate(int fd, uid_t uid, gid_t gid, struct err *err)
 {
     static const char *const files[] = {"cgroup.procs", "cgroup.threads", "cgroup.subtree_control"};
@@ -276,32 +280,29 @@ static int delegate(int fd, uid_t uid, gid_t gid, struct err *err)
     return 0;
 }
 
-static bool protects(const struct resource_node *node, const struct param_set *set)
+/* Another descriptor of it. */
+static int open_same(int fd, int *ret, struct err *err)
 {
-    return resource_controller(node, "memory") == RESOURCE_V2 &&
-           param_set_get(set, "memory.guarantee").n > 0;
+    int own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    if (own < 0)
+        return err_sys(err, "cannot open a cgroup again");
+    *ret = own;
+    return 0;
 }
 
+/* The VE's processes live in the cgroup that has its limits, and its root may make others below:
+ * one more between the two would be another memory cgroup for each VE (docs/density.md). */
 static int fill_v2(const struct resource_node *node, int fd, const struct param_set *set, uid_t uid,
-                   gid_t gid, int *ret_inner, struct err *err)
+                   gid_t gid, int *ret, struct err *err)
 {
-    auto_fd int inner = -1;
     int r = write_new(node, 0, fd, set, err);
     if (r == 0)
         r = cgroup_write(fd, "cgroup.max.descendants", err, "%d", DESCENDANTS_MAX);
     if (r == 0)
         r = cgroup_write(fd, "cgroup.max.depth", err, "%d", DEPTH_MAX);
-    if (r == 0 && node->enable[0])
-        r = cgroup_write(fd, "cgroup.subtree_control", err, "%s", node->enable);
     if (r == 0)
-        r = cgroup_make(fd, INNER, &inner, err);
-    if (r == 0 && protects(node, set))
-        r = memory_protect_inner(inner, ".", set, err);
-    if (r == 0)
-        r = delegate(inner, uid, gid, err);
-    if (r == 0)
-        *ret_inner = steal_fd(&inner);
-    return r;
+        r = delegate(fd, uid, gid, err);
+    return r < 0 ? r : open_same(fd, ret, err);
 }
 
 static int open_procs(int fd, struct resource_cgroups *c, struct err *err)
@@ -367,6 +368,17 @@ static int open_branch(const struct resource_node *node, size_t branch, int64_t 
     return 0;
 }
 
+/* A VE that an older Terem has started lives in one below, and the upper one is the host's. */
+static int open_v2(int fd, int *ret, struct err *err)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return err_sys(err, "cannot look at a cgroup");
+    if (st.st_uid == 0 && cgroup_open(fd, INNER_OLD, ret, NULL) == 0)
+        return 0;
+    return open_same(fd, ret, err);
+}
+
 int resource_open(struct resource_node *node, int64_t id, struct resource_cgroups *ret,
                   struct err *err)
 {
@@ -376,7 +388,7 @@ int resource_open(struct resource_node *node, int64_t id, struct resource_cgroup
         auto_fd int fd = -1;
         r = open_branch(node, i, id, &fd, err);
         if (r == 0 && fd >= 0)
-            r = i == 0 ? cgroup_open(fd, INNER, &c.v2, err) : open_procs(fd, &c, err);
+            r = i == 0 ? open_v2(fd, &c.v2, err) : open_procs(fd, &c, err);
     }
     if (r < 0) {
         resource_cgroups_done(&c);

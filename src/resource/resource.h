@@ -9,8 +9,9 @@
  * in its v1 hierarchy, else absent; then a row that needs it is refused with that reason.  Every
  * VE has a v2 cgroup in any case, for kill, freeze and events.
  *
- * Layout: <v2>/terem/ve-<id>/ holds no process itself and carries the limits; the VE's processes
- * live in <v2>/terem/ve-<id>/ve (delegated to the VE's root).  v1: <controller>/terem/ve-<id>.
+ * Layout: <v2>/terem/ve-<id> and <controller>/terem/ve-<id> of v1 carry the limits and hold the
+ * VE's processes.  That of v2 is delegated to the VE's root, which may make others below it; the
+ * files of its limits stay the host's.
  *
  * Cgroup names come from the VE's id, never from its name.
  */
@@ -59,7 +60,7 @@ enum resource_where resource_controller(const struct resource_node *node, const 
 const char *resource_why_absent(const struct resource_node *node, const char *name);
 
 /* Makes the VE's cgroups with every limit of the set written, before any process is in them.
- * uid/gid: the host ids of the VE's root, to whom the inner v2 cgroup is delegated.
+ * uid/gid: the host ids of the VE's root, to whom the v2 cgroup is delegated.
  * A row that was not given, and whose controller is absent, is left out.  There already:
  * ERR_EXISTS, and nothing is changed.  On failure nothing is left. */
 int resource_create(struct resource_node *node, int64_t id, const struct param_set *set, uid_t uid,

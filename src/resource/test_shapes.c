@@ -51,17 +51,18 @@ static void test_v2_only(void **state)
     expect("cg/terem/ve-7/cpu.max", "150000 100000");
     expect("cg/terem/ve-7/memory.max", "536870912");
     expect("cg/terem/ve-7/pids.max", "50");
-    expect("cg/terem/ve-7/cgroup.subtree_control", "+cpu +cpuset +memory +pids +io");
-    expect("cg/terem/ve-7/ve/memory.max", "max"); /* limits stand above what is delegated */
-    expect("cg/terem/ve-7/ve/cgroup.subtree_control", "");
+    expect("cg/terem/ve-7/cgroup.subtree_control", ""); /* the VE's to write */
     if (geteuid() == 0) {
         assert_int_equal(fstat(c.v2, &st), 0);
         assert_int_equal(st.st_uid, 1000);
         assert_int_equal(st.st_gid, 1001);
         assert_int_equal(fstatat(c.v2, "cgroup.subtree_control", &st, 0), 0);
         assert_int_equal(st.st_uid, 1000);
-        assert_int_equal(fstatat(c.v2, "memory.max", &st, 0), 0);
-        assert_int_equal(st.st_uid, 0);
+        static const char *const ours[] = {"memory.max", "pids.max", "cgroup.max.descendants"};
+        for (size_t i = 0; i < ARRAY_SIZE(ours); i++) { /* limits stay the host's */
+            assert_int_equal(fstatat(c.v2, ours[i], &st, 0), 0);
+            assert_int_equal(st.st_uid, 0);
+        }
         assert_int_equal(fstatat(c.v2, "..", &st, 0), 0);
         assert_int_equal(st.st_uid, 0);
     }
@@ -76,6 +77,39 @@ static void test_v2_only(void **state)
     assert_int_equal(resource_node_remove(node, NULL), 0);
     expect_gone("cg/terem");
     resource_cgroups_done(&c);
+    resource_node_close(node);
+}
+
+static bool lives_in(struct resource_node *node, int64_t id, const char *name)
+{
+    struct resource_cgroups c;
+    struct stat st, want;
+    assert_int_equal(resource_open(node, id, &c, NULL), 0);
+    assert_int_equal(fstat(c.v2, &st), 0);
+    bool same = fstatat(c.v2, name, &want, 0) == 0 && st.st_ino == want.st_ino;
+    resource_cgroups_done(&c);
+    return same;
+}
+
+/* VEs that were started by a Terem that delegated a cgroup below the one with the limits. */
+static void test_older(void **state)
+{
+    struct resource_node *node;
+    struct resource_cgroups c;
+    struct param_set set = set_of(NULL, NULL, NULL);
+    make_top("cg", true, "cpu memory pids");
+    open_node("1 1 0:1 / @/cg rw - cgroup2 cgroup2 rw\n", &node);
+    for (int64_t id = 7; id < 9; id++) { /* 7: of a root on the host, as the upper one was */
+        if (id == 8 && geteuid() != 0)
+            break;
+        assert_int_equal(resource_create(node, id, &set, id == 7 ? geteuid() : 1000, 0, &c, NULL),
+                         0);
+        assert_true(lives_in(node, id, "."));
+        assert_int_equal(mkdirat(c.v2, "ve", 0755), 0);
+        resource_cgroups_done(&c);
+    }
+    assert_true(geteuid() != 0 || lives_in(node, 7, "../ve"));
+    assert_true(geteuid() != 0 || lives_in(node, 8, "../ve-8")); /* its own doing */
     resource_node_close(node);
 }
 
@@ -95,7 +129,7 @@ static void test_v2_memory_in_use(void **state)
                         "memory.limit 512M is below the 599M in use, which cannot be given back: "
                         "processes inside would be killed until it fits; set it with --force, or "
                         "choose at least 750M");
-    expect("cg/terem/ve-8/ve/memory.reclaim", "91226112"); /* it tried */
+    expect("cg/terem/ve-8/memory.reclaim", "91226112"); /* it tried */
     expect("cg/terem/ve-8/memory.max", "1073741824");
     expect("cg/terem/ve-8/cpu.max", "50000 100000"); /* was 20000 meanwhile */
     expect("cg/terem/ve-8/pids.max", "50");
@@ -326,23 +360,20 @@ static void test_guarantees(void **state)
     param_set_init(&none);
     assert_int_equal(resource_create(node, 7, &set, 0, 0, &c, NULL), 0);
     expect("cg/terem/ve-7/memory.min", "67108864");
-    expect("cg/terem/ve-7/ve/memory.min", "67108864"); /* all of what stands above */
-    expect("cg/terem/ve-7/cpu.weight", "100");         /* derived by ve/, not written here */
+    expect("cg/terem/ve-7/cpu.weight", "100"); /* derived by ve/, not written here */
     param_set_init(&near);
     assert_int_equal(param_set_parse(&near, "memory.guarantee=64M", NULL), 0);
     assert_int_equal(param_set_parse(&near, "memory.limit=64M", NULL), 0);
     assert_int_equal(resource_apply(node, 7, &set, &near, false, NULL), 0);
-    expect("cg/terem/ve-7/memory.min", "67108864");
-    expect("cg/terem/ve-7/ve/memory.min", "58720256"); /* at its own limit it gives cache back */
+    expect("cg/terem/ve-7/memory.min", "58720256"); /* at its own limit it gives cache back */
     assert_int_equal(resource_apply(node, 7, &near, &set, false, NULL), 0);
-    expect("cg/terem/ve-7/ve/memory.min", "67108864");
+    expect("cg/terem/ve-7/memory.min", "67108864");
     assert_int_equal(resource_rewrite(node, 7, "cpu.weight", &weight, NULL), 0);
     expect("cg/terem/ve-7/cpu.weight", "777");
     assert_int_equal(resource_protect(node, 123456, NULL), 0);
     expect("cg/terem/memory.min", "123456");
     assert_int_equal(resource_apply(node, 7, &set, &none, false, NULL), 0);
     expect("cg/terem/ve-7/memory.min", "0");
-    expect("cg/terem/ve-7/ve/memory.min", "0");
     assert_int_equal(resource_rewrite(node, 8, "cpu.weight", &weight, NULL), -ERR_NOT_FOUND);
     resource_cgroups_done(&c);
     resource_node_close(node);
@@ -380,7 +411,6 @@ static void test_hugepages(void **state)
     expect("cg/terem/ve-7/hugetlb.2MB.max", "6291456");
     expect("cg/terem/ve-7/hugetlb.2MB.rsvd.max", "6291456");
     expect("cg/terem/ve-7/hugetlb.1GB.max", "6291456");
-    expect("cg/terem/ve-7/ve/hugetlb.2MB.max", "max");
     assert_int_equal(resource_apply(node, 7, &set, &none, false, NULL), 0);
     expect("cg/terem/ve-7/hugetlb.1GB.rsvd.max", "max");
     resource_cgroups_done(&c);
@@ -555,6 +585,7 @@ int main(void)
 #define EACH(f) cmocka_unit_test_setup_teardown(f, tree_setup, tree_teardown)
     const struct CMUnitTest tests[] = {
         EACH(test_v2_only),
+        EACH(test_older),
         EACH(test_v2_memory_in_use),
         EACH(test_room),
         EACH(test_v1_with_cpuacct_apart),
