@@ -92,6 +92,8 @@ def test_create_start_exec_destroy_by_commands(shared):
     (["show", "none-such"], 1, "none-such"),
     (["start", "none-such"], 1, "none-such"),
     (["exec", "none-such", "--", "true"], None, "none-such"),
+    (["exec", "web1", "--label", "tier=web", "--", "true"], 125, "a name, or --all, or --label: not more than one"),
+    (["exec", "--label", "tier=web", "true"], 125, "behind --: terem exec --label K=V -- true"),
     (["logs", "none-such"], 1, "none-such"),
     (["set", "web1", "memory.limit"], 2, "memory.limit needs a value"),
     (["set", "web1", "autostart=on"], 2, "autostart is no parameter; use --autostart on"),

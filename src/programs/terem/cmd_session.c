@@ -131,10 +131,12 @@ static int exec_many(struct cli *cli, const struct args *a, struct err *err)
 {
     struct bulk bulk = exec_bulk;
     auto_json json_t *request = json_object();
+    if (a->n_pos && a->n_rest)
+        return err_set(err, ERR_USAGE, "give a name, or --all, or --label: not more than one");
     if (a->n_pos)
         return err_set(err, ERR_USAGE,
-                       "with --all or --label the command stands behind --: terem exec --all -- %s",
-                       a->pos[0]);
+                       "with --all or --label the command stands behind --: terem exec %s -- %s",
+                       args_has(a, "all") ? "--all" : "--label K=V", a->pos[0]);
     if (args_has(a, "tty"))
         return err_set(err, ERR_USAGE, "a command in many VEs has no terminal");
     int r = build_request(a, a->rest, a->n_rest, false, request, err);
