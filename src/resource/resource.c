@@ -368,15 +368,14 @@ static int open_branch(const struct resource_node *node, size_t branch, int64_t 
     return 0;
 }
 
-/* A VE that an older Terem has started lives in one below, and the upper one is the host's. */
+/* A VE that an older Terem has started lives in one below, and the upper one is the host's; so is
+ * one that was not made to its end. */
 static int open_v2(int fd, int *ret, struct err *err)
 {
     struct stat st;
     if (fstat(fd, &st) < 0)
         return err_sys(err, "cannot look at a cgroup");
-    if (st.st_uid == 0 && cgroup_open(fd, INNER_OLD, ret, NULL) == 0)
-        return 0;
-    return open_same(fd, ret, err);
+    return st.st_uid == 0 ? cgroup_open(fd, INNER_OLD, ret, err) : open_same(fd, ret, err);
 }
 
 int resource_open(struct resource_node *node, int64_t id, struct resource_cgroups *ret,

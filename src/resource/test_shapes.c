@@ -104,7 +104,8 @@ static void test_older(void **state)
             break;
         assert_int_equal(resource_create(node, id, &set, id == 7 ? geteuid() : 1000, 0, &c, NULL),
                          0);
-        assert_true(lives_in(node, id, "."));
+        if (id == 8)
+            assert_true(lives_in(node, id, "."));
         assert_int_equal(mkdirat(c.v2, "ve", 0755), 0);
         resource_cgroups_done(&c);
     }
