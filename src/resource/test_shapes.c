@@ -220,7 +220,7 @@ static void test_v1_with_cpuacct_apart(void **state)
               "1 1 0:3 / @/unified rw - cgroup2 cgroup2 rw\n",
               &node);
     struct param_set set = set_of("cpu.limit=12.5", NULL, NULL), none = set_of(0, 0, 0);
-    assert_int_equal(resource_create(node, 9, &set, 0, 0, &c, NULL), 0);
+    assert_int_equal(resource_create(node, 9, &set, 1000, 1000, &c, NULL), 0);
     assert_int_equal(c.n_v1, 2);
     resource_cgroups_done(&c);
     /* A VE of an older Terem lacks it: that must not keep it from commands and new values. */
