@@ -254,6 +254,79 @@ const char *network_private_lack(struct network_node *n)
                                         : NULL;
 }
 
+/* ---- what is nobody's ---- */
+
+/* Of an object, as nft lists it: "chain ve7.1". */
+typedef char listed_name[48];
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
+
+/* Sorted.  Four for each member at most, some of them twice. */
+static listed_name *wanted_of(const struct network_member *list, size_t count, size_t *ret_n)
+{
+    listed_name *wanted = calloc(4 * count + 1, sizeof(*wanted));
+    size_t n = 0;
+    for (size_t i = 0; wanted && i < count; i++) {
+        str_print(wanted[n++], sizeof(*wanted), "chain ve%" PRId64 ".%u", list[i].id, list[i].port);
+        str_print(wanted[n++], sizeof(*wanted), "counter ve%" PRId64 "-packets", list[i].id);
+        for (size_t w = 0; w < ARRAY_SIZE(ways) && list[i].packets != NETWORK_UNLIMITED; w++)
+            str_print(wanted[n++], sizeof(*wanted), "limit ve%" PRId64 "-%s", list[i].id, ways[w]);
+    }
+    if (wanted)
+        qsort(wanted, n, sizeof(*wanted), compare_names);
+    *ret_n = n;
+    return wanted;
+}
+
+/* Each line of a list that names an object of a member which is none any more. */
+static void drop_listed(struct str *s, const char *table, char *text, const listed_name *wanted,
+                        size_t n)
+{
+    for (char *save = NULL, *line = strtok_r(text, "\n", &save); line && !str_eq(line, "}");
+         line = strtok_r(NULL, "\n", &save)) {
+        listed_name name = "";
+        const char *object = strchr(line, ' ');
+        char *end = strstr(line, " {");
+        if (line[0] != '\t' || !end || !str_starts(object, " ve"))
+            continue;
+        *end = '\0';
+        if (str_print(name, sizeof(name), "%s", line + 1) < 0 ||
+            bsearch(name, wanted, n, sizeof(*wanted), compare_names))
+            continue;
+        if (str_starts(name, "chain "))
+            str_add(s, "flush chain bridge %s%s\n", table, object);
+        str_add(s, "delete %.*s bridge %s%s\n", (int)strcspn(name, " "), name, table, object);
+    }
+}
+
+/* What a crash, or a refusal of the kernel, has left; the maps that led to it are empty by now. */
+static int drop_unwanted(struct str *s, const char *table, const struct network_member *list,
+                         size_t count, struct err *err)
+{
+    /* Of chains it lists those of all tables. */
+    static const char *const kinds[] = {"chains bridge", "counters table bridge ",
+                                        "limits table bridge "};
+    size_t n;
+    auto_free listed_name *wanted = wanted_of(list, count, &n);
+    if (!wanted)
+        return err_set(err, ERR_EXHAUSTED, "out of memory");
+    for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+        auto_free char *text = NULL;
+        char command[64], head[64];
+        str_print(command, sizeof(command), "list %s%s", kinds[i], i > 0 ? table : "");
+        str_print(head, sizeof(head), "table bridge %s {", table);
+        if (nft_list(command, &text, NULL) < 0)
+            return 0; /* it has not been laid yet */
+        char *mine = strstr(text, head);
+        if (mine)
+            drop_listed(s, table, mine + strlen(head), wanted, n);
+    }
+    return 0;
+}
+
 static int lay(struct network_node *n, bool anew, const struct network_member *list, size_t count,
                struct err *err)
 {
@@ -267,6 +340,8 @@ static int lay(struct network_node *n, bool anew, const struct network_member *l
         str_add(&s, "flush chain bridge %s %s\n", names.table, chains[i]);
     for (size_t i = 0; i < ARRAY_SIZE(maps); i++)
         str_add(&s, "flush map bridge %s %s\n", names.table, maps[i]);
+    if (!anew && drop_unwanted(&s, names.table, list, count, err) < 0)
+        return -err->kind;
     str_add(&s, rules_text, names.table, n->name);
     for (size_t i = 0; i < count; i++) {
         if (names_of(n, &list[i], &names, err) < 0)

@@ -3,6 +3,7 @@
 #include "network/private.h"
 
 #include "base/cleanup.h"
+#include "kernel/nft.h"
 #include "network/test_stage.h"
 
 #include <arpa/inet.h>
@@ -504,6 +505,27 @@ static void test_leaves_nothing(void **state)
     assert_string_equal(after, before);
 }
 
+/* A crash between the registry's word and the kernel's leaves rules of members that are none. */
+static void test_left(void **state)
+{
+    struct stage *s = *state;
+    lay(s);
+    struct network_member left = members[1];
+    left.packets = 20;
+    ok(network_members_limit(s->node, &left, 1, false, err));
+    ok(nft_run("table bridge terem_77 {\n counter ve2-packets {\n }\n chain ve2.1 {\n }\n}", err));
+    ok(network_privates_lay(s->node, &back_net, 1, members, 1, err));
+    auto_free char *table = nft_text("list table bridge terem_7");
+    assert_null(strstr(table, "ve2"));
+    assert_null(strstr(table, "ve1.2"));
+    assert_non_null(strstr(table, "chain ve1.1"));
+    assert_non_null(strstr(table, "counter ve1-packets"));
+    auto_free char *other = nft_text("list table bridge terem_77");
+    assert_non_null(strstr(other, "counter ve2-packets"));
+    assert_non_null(strstr(other, "chain ve2.1"));
+    ok(nft_run("delete table bridge terem_77", err));
+}
+
 /* eth1 is there already: one sentence, and nothing stays. */
 static void test_taken(void **state)
 {
@@ -592,10 +614,9 @@ int main(void)
         return 0;
 #define stage_test(t) cmocka_unit_test_setup_teardown(t, stage_up, stage_down)
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_numbers),  cmocka_unit_test(test_names),
-        stage_test(test_reach),          stage_test(test_host),
-        stage_test(test_spoof),          stage_test(test_limit),
-        stage_test(test_leaves_nothing), stage_test(test_taken),
+        cmocka_unit_test(test_numbers),  cmocka_unit_test(test_names), stage_test(test_reach),
+        stage_test(test_host),           stage_test(test_spoof),       stage_test(test_limit),
+        stage_test(test_leaves_nothing), stage_test(test_taken),       stage_test(test_left),
         stage_test(test_learns_nothing), stage_test(test_learned),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
