@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* events: one line for each thing that happens. */
 #include "base/cleanup.h"
+#include "base/name.h"
 #include "base/number.h"
 #include "cli.h"
 #include "command.h"
@@ -309,52 +310,92 @@ static void words_lost(struct str *s, const json_t *e)
             cli_int(e, "count"));
 }
 
-/* Types that are not here are told by their name. */
+/* What is told by its name: "created". */
+static void words_type(struct str *s, const json_t *e)
+{
+    const char *type = cli_text(e, "type");
+    text_add(s, strchr(type, '.') ? strchr(type, '.') + 1 : type);
+}
+
+/* Every type that teremd emits, and before those of a group the group: what --type takes, and how
+ * it is told. */
+#define EVENT_TYPES(X)                            \
+    X("ve", words_type)                           \
+    X("ve.created", words_created)                \
+    X("ve.destroyed", words_type)                 \
+    X("ve.state", words_state)                    \
+    X("ve.exit", words_type)                      \
+    X("ve.updated", words_updated)                \
+    X("ve.moved", words_moved)                    \
+    X("ve.asleep", words_asleep)                  \
+    X("ve.awake", words_awake)                    \
+    X("ve.warning", words_warning)                \
+    X("ve.refused", words_refused)                \
+    X("ve.oom", words_oom)                        \
+    X("ve.disk_soft", words_disk)                 \
+    X("ve.disk_held", words_disk)                 \
+    X("ve.disk_ok", words_disk)                   \
+    X("job", words_job)                           \
+    X("snapshot", words_type)                     \
+    X("snapshot.created", words_snapshot)         \
+    X("snapshot.updated", words_snapshot)         \
+    X("snapshot.deleted", words_snapshot)         \
+    X("snapshot.rolled-back", words_snapshot)     \
+    X("snapshot.failed", words_snapshot_failed)   \
+    X("template", words_type)                     \
+    X("template.created", words_type)             \
+    X("template.updated", words_type)             \
+    X("template.removed", words_type)             \
+    X("profile", words_type)                      \
+    X("profile.created", words_profile)           \
+    X("profile.updated", words_profile)           \
+    X("profile.removed", words_type)              \
+    X("pool", words_type)                         \
+    X("pool.created", words_type)                 \
+    X("pool.grown", words_grown)                  \
+    X("pool.full", words_full)                    \
+    X("pool.removed", words_type)                 \
+    X("class", words_type)                        \
+    X("class.changed", words_class)               \
+    X("class.removed", words_type)                \
+    X("address-pool", words_type)                 \
+    X("address-pool.created", words_address_pool) \
+    X("address-pool.removed", words_address_pool) \
+    X("address", words_type)                      \
+    X("address.added", words_address)             \
+    X("address.moved", words_address)             \
+    X("address.removed", words_address)           \
+    X("address.reserved", words_address)          \
+    X("address.released", words_address)          \
+    X("address.updated", words_address)           \
+    X("private-network", words_type)              \
+    X("private-network.created", words_private)   \
+    X("private-network.removed", words_private)   \
+    X("private-network.joined", words_private)    \
+    X("private-network.left", words_private)      \
+    X("port", words_type)                         \
+    X("port.published", words_port)               \
+    X("port.unpublished", words_port)             \
+    X("node", words_type)                         \
+    X("node.recovered", words_recovered)          \
+    X("lxcfs", words_type)                        \
+    X("lxcfs.restarted", words_lxcfs)             \
+    X("events", words_type)                       \
+    X("events.lost", words_lost)
+
 static const struct {
     const char *type;
     void (*words)(struct str *s, const json_t *e);
 } sentences[] = {
-    {"ve.state", words_state},
-    {"ve.refused", words_refused},
-    {"ve.oom", words_oom},
-    {"job", words_job},
-    {"profile.created", words_profile},
-    {"profile.updated", words_profile},
-    {"ve.warning", words_warning},
-    {"ve.created", words_created},
-    {"ve.updated", words_updated},
-    {"ve.disk_soft", words_disk},
-    {"ve.disk_held", words_disk},
-    {"ve.disk_ok", words_disk},
-    {"ve.asleep", words_asleep},
-    {"ve.awake", words_awake},
-    {"class.changed", words_class},
-    {"address.added", words_address},
-    {"address.moved", words_address},
-    {"address.removed", words_address},
-    {"address.reserved", words_address},
-    {"address.released", words_address},
-    {"address.updated", words_address},
-    {"address-pool.created", words_address_pool},
-    {"private-network.created", words_private},
-    {"private-network.removed", words_private},
-    {"private-network.joined", words_private},
-    {"private-network.left", words_private},
-    {"port.published", words_port},
-    {"port.unpublished", words_port},
-    {"address-pool.removed", words_address_pool},
-    {"node.recovered", words_recovered},
-    {"lxcfs.restarted", words_lxcfs},
-    {"snapshot.created", words_snapshot},
-    {"snapshot.updated", words_snapshot},
-    {"snapshot.deleted", words_snapshot},
-    {"snapshot.rolled-back", words_snapshot},
-    {"snapshot.failed", words_snapshot_failed},
-    {"ve.moved", words_moved},
-    {"pool.grown", words_grown},
-    {"pool.full", words_full},
-    {"events.lost", words_lost},
+#define ROW(type, words) {type, words},
+    EVENT_TYPES(ROW)
+#undef ROW
 };
+
+const char *event_type(void *ctx, size_t i)
+{
+    return i < ARRAY_SIZE(sentences) ? sentences[i].type : NULL;
+}
 
 static void add_subject(struct str *s, const json_t *e)
 {
@@ -382,8 +423,7 @@ void event_text(struct str *s, const json_t *e)
     if (i < ARRAY_SIZE(sentences))
         sentences[i].words(s, e);
     else
-        text_add(s,
-                 strchr(type, '.') && !str_starts(type, "events.") ? strchr(type, '.') + 1 : type);
+        words_type(s, e);
     if (json_is_object(last)) {
         str_add(s, ": ");
         ve_text_exit(s, last);
@@ -465,6 +505,24 @@ static int on_event(void *ctx, json_t *event, struct err *err)
     return r;
 }
 
+static int check_type(const char *type, struct err *err)
+{
+    auto_str struct str s = str_init(256);
+    const char *known;
+    for (size_t i = 0; type && (known = event_type(NULL, i)); i++)
+        if (str_eq(known, type))
+            return 0;
+    if (!type)
+        return 0;
+    str_escape(&s, type, strnlen(type, 40));
+    known = name_suggest(type, event_type, NULL);
+    if (known)
+        return err_set(err, ERR_USAGE, "there is no event type %s; did you mean %s?", str_c(&s),
+                       known);
+    return err_set(err, ERR_USAGE, "there is no event type %s; terem help events lists them",
+                   str_c(&s));
+}
+
 static int run_events(struct cli *cli, const struct args *a, struct err *err)
 {
     auto_client struct client *c = NULL;
@@ -473,7 +531,9 @@ static int run_events(struct cli *cli, const struct args *a, struct err *err)
     struct watch w = {.cli = cli, .args = a};
     const char *span;
     ssize_t n;
-    int r = client_open(&cli->place, &rq, &c, err);
+    int r = check_type(args_get(a, "type"), err);
+    if (r == 0)
+        r = client_open(&cli->place, &rq, &c, err);
     if (r == 0)
         r = client_head(c, err);
     if (r < 0)
@@ -490,13 +550,13 @@ static int run_events(struct cli *cli, const struct args *a, struct err *err)
 
 static const struct option_spec events_options[] = {
     {"ve", 0, "NAME", "only what happens to this VE", COMPLETE_VES},
-    {"type", 0, "TYPE", "only events of this type, or of this group: ve.state, ve", COMPLETE_WORDS,
-     "ve job template profile class port address address-pool private-network snapshot pool node "
-     "lxcfs"},
+    {"type", 0, "TYPE", "only events of this type, or of this group: ve.state, ve",
+     COMPLETE_EVENTS},
     {"progress", 0, NULL, "also each step of a job"},
     END,
 };
 
+#define NAME(type, words) " " type
 command_row cmd_events = {
     .name = "events",
     .summary = "watch what happens on the node",
@@ -505,7 +565,8 @@ command_row cmd_events = {
     .run = run_events,
     .detail =
         "Prints each event from now on, until Ctrl-C, a sentence each: what happened and why, "
-        "as far as the event tells. With --json one object a line, with all steps of jobs.",
+        "as far as the event tells. With --json one object a line, with all steps of jobs.\n\n"
+        "The types, each group of them behind the name that takes them all:" EVENT_TYPES(NAME) ".",
     .examples = {"terem events", "terem events --ve web1 --type ve.refused",
                  "terem events --json | jq 'select(.type == \"ve.exit\")'"},
 };

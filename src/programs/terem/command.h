@@ -32,6 +32,7 @@ enum complete {
     COMPLETE_POOLS,
     COMPLETE_VES_AND_POOLS,
     COMPLETE_JOBS,
+    COMPLETE_EVENTS, /* types of them */
     COMPLETE_PARAMS,
     COMPLETE_ASSIGNMENTS, /* key= of a parameter */
     COMPLETE_LABELS,      /* key=value */

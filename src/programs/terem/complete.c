@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "cli.h"
 #include "command.h"
+#include "event_text.h"
 #include "help.h"
 #include "param/param.h"
 #include "text.h"
@@ -147,6 +148,10 @@ static int run_complete(struct cli *cli, const struct args *a, struct err *err)
         assignments(cli, &out);
         if (!out.len) /* teremd does not answer */
             params(&out);
+    } else if (str_eq(what, "events")) {
+        const char *type;
+        for (size_t i = 0; (type = event_type(NULL, i)); i++)
+            str_add(&out, "%s\n", type);
     } else if (str_eq(what, "commands")) {
         for (size_t i = 0; i < command_table_size; i++)
             if (!help_hidden(command_table[i]))
@@ -160,9 +165,9 @@ static int run_complete(struct cli *cli, const struct args *a, struct err *err)
 command_row cmd_complete = {
     .name = "_complete",
     .summary = "print the words that may stand here",
-    .usage =
-        "ves|templates|bases|profiles|classes|pools|address-pools|private-networks|ports|"
-        "addresses|destinations|jobs|params|assignments|labels|commands|words [GROUP]|snapshots VE",
+    .usage = "ves|templates|bases|profiles|classes|pools|address-pools|private-networks|ports|"
+             "addresses|destinations|jobs|events|params|assignments|labels|commands|words "
+             "[GROUP]|snapshots VE",
     .min = 1,
     .max = 3,
     .run = run_complete,

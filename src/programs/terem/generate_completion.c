@@ -10,6 +10,7 @@ static const char *const asked[] = {
     [COMPLETE_VES] = "ves",
     [COMPLETE_TEMPLATES] = "templates",
     [COMPLETE_JOBS] = "jobs",
+    [COMPLETE_EVENTS] = "events",
     [COMPLETE_PROFILES] = "profiles",
     [COMPLETE_POOLS] = "pools",
     [COMPLETE_PARAMS] = "params",
