@@ -169,18 +169,17 @@ def test_exec(node, many):
     assert "100%" not in told
 
 
-def cancelled(node, verb):
-    """A job over all that was cancelled in the middle of its work; all may be over where we wait for our turn."""
+def cancelled(node):
+    """A start of all that was cancelled in the middle of its work; all may be over where we wait for our turn."""
     for _ in range(20):
-        begun = node.ok("POST", "/v1/bulk", {"verb": verb, "all": True})
+        begun = node.ok("POST", "/v1/bulk", {"verb": "start", "all": True})
         assert begun["state"] == "running"
         wait_for(lambda number=begun["id"]: (node.ok("GET", f"/v1/jobs/{number}")["percent"] or 0) > 0)
         node.api("DELETE", f"/v1/jobs/{begun['id']}")
         job = node.ok("GET", f"/v1/jobs/{begun['id']}?wait=true")
-        if job["state"] == "cancelled" and counts(job)[2]:
+        if job["state"] == "cancelled" and "not begun" in job["error"]["message"]:
             break
-        if verb == "start":
-            bulk(node, "kill", all=True)
+        bulk(node, "kill", all=True)
     return job
 
 
@@ -188,11 +187,16 @@ def test_cancel(node, many):
     """What has not begun is not begun; what is at work is cancelled."""
     for name in many:
         node.ok("PATCH", f"/v1/ves/{name}", {"labels": {"x": "y"}})
-    begun = job = cancelled(node, "start")
+    begun = job = cancelled(node)
     done, failed, rest = counts(job)
     assert job["state"] == "cancelled" and failed == 0 and done + rest == MANY and rest, job
     assert list(states(node).values()).count("running") == done
     assert not node.ok("GET", "/v1/jobs")
+    # Whoever waits is told what was left out.
+    said = job["error"]["message"]
+    assert said.startswith(f"cancelled: {done} of {MANY} were done") and said.endswith(" were not begun"), said
+    again = node.terem("jobs", "wait", str(begun["id"]), check=False)
+    assert again.returncode == 1 and again.stderr.splitlines()[-1] == f"terem: {said}", again
     # It stands above those that it began; what is over without being done is not called done.
     listed = node.terem("jobs", "list", "--all", "--limit", "1")
     assert listed.stdout.splitlines()[1].split()[:2] == [str(begun["id"]), "bulk"], listed
@@ -234,7 +238,7 @@ def test_a_crash_starts_nothing_that_was_to_be_stopped(node, many):
 
 
 def test_cancelled_in_the_middle_of_a_stop_and_killed(node):
-    """What had begun is told as it ended, the job stays cancelled."""
+    """What had begun is told as it ended."""
     node.template()
     for n in range(6):
         node.trapping(f"deaf{n}", "trap '' TERM")
@@ -247,14 +251,17 @@ def test_cancelled_in_the_middle_of_a_stop_and_killed(node):
     node.start()
     node.terem("stop", "--all", "--force")
     job = node.ok("GET", f"/v1/jobs/{begun['id']}?wait=true")
-    assert job["state"] == "cancelled" and counts(job) == (6, 0, 0), job
+    assert job["state"] == "done" and counts(job) == (6, 0, 0), job  # nothing was left out
     assert set(states(node).values()) == {"stopped"}
 
 
 def test_cancelled_restarts_leave_nobody_stopped(node, many):
     bulk(node, "start", all=True)
-    job = cancelled(node, "restart")
-    assert job["state"] == "cancelled" and counts(job)[1] == 0, job
+    begun = node.ok("POST", "/v1/bulk", {"verb": "restart", "all": True})
+    wait_for(lambda: (said := node.ok("GET", f"/v1/jobs/{begun['id']}"))["percent"] or said["ended"])
+    node.api("DELETE", f"/v1/jobs/{begun['id']}")
+    job = node.ok("GET", f"/v1/jobs/{begun['id']}?wait=true")
+    assert counts(job)[1] == 0 and job["state"] == ("cancelled" if counts(job)[2] else "done"), job
     assert set(states(node).values()) == {"running"}
 
 
@@ -494,7 +501,23 @@ def test_a_cancelled_job_is_no_success(node):
         node.terem("jobs", "cancel", str(number))
         node.terem("kill", *states(node))
         said, errors = stop.communicate(timeout=PATIENCE)
-    assert stop.returncode == 1 and "terem: 3 of 3 were cancelled" in errors, (said, errors)
+    assert stop.returncode == 1, (said, errors)
+    assert "terem: cancelled: 0 of 3 were done, 3 were cancelled at work\n" in errors, errors
+
+
+def test_cancelled_too_late(node):
+    """Nothing was left out: it is done, as its command says."""
+    make_deaf(node, "deaf0", "deaf1")
+    with waiting(node, "stop", "--all", "--timeout", "600") as stop:
+        wait_for(lambda: set(states(node).values()) == {"stopping"})
+        [number] = [job["id"] for job in node.ok("GET", "/v1/jobs") if job["kind"] == "bulk"]
+        node.terem("jobs", "cancel", str(number))
+        for name in ("deaf0", "deaf1"):
+            os.kill(node.show(name)["pid"], 9)
+        said, errors = stop.communicate(timeout=PATIENCE)
+    assert stop.returncode == 0 and errors == "", (said, errors)
+    assert sorted(said.splitlines()) == ["deaf0: stopped", "deaf1: stopped"]
+    assert node.ok("GET", f"/v1/jobs/{number}")["state"] == "done"
 
 
 def test_waiting_again(node):

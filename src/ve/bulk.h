@@ -21,7 +21,8 @@ struct bulk_item { /* what it does to one VE */
     struct registry_bulk row; /* state: JOB_QUEUED until it has ended; of exec also JOB_RUNNING */
     json_t *result;           /* of its job, or NULL */
     bool at_work;
-    bool waits; /* for the end of what recovery does to its VE, before it is begun */
+    bool unbegun; /* was cancelled while its job waited for a worker */
+    bool waits;   /* for the end of what recovery does to its VE, before it is begun */
 };
 
 struct bulk {
@@ -30,6 +31,7 @@ struct bulk {
     const json_t *options; /* borrowed from the job's request */
     struct bulk_item *items;
     size_t n, next, at_work, ended, failed, cancelled;
+    size_t unbegun; /* of those that were cancelled; known at its end */
     size_t before;  /* that had ended when it was begun, or begun again */
     size_t matched; /* VEs of those names, of that label, or all */
     size_t left;    /* of them those that an update without a restart passes over */

@@ -55,12 +55,15 @@ static void tell_result(struct bulk *b)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < b->n; i++) {
-        if (b->items[i].row.state == JOB_QUEUED) {
-            b->items[i].row.state = JOB_CANCELLED;
+        struct bulk_item *item = &b->items[i];
+        if (item->row.state == JOB_QUEUED) {
+            item->row.state = JOB_CANCELLED;
+            item->unbegun = true;
             b->cancelled++;
             b->ended++;
         }
-        json_array_append_new(list, item_json(&b->items[i]));
+        b->unbegun += item->unbegun && item->row.state == JOB_CANCELLED;
+        json_array_append_new(list, item_json(item));
     }
     tell_progress(b);
     json_object_set_new(b->job->answer, "items", list);
@@ -354,6 +357,21 @@ static void begin_item(struct bulk_item *item)
 
 /* ---- the job ---- */
 
+/* Of one that was cancelled, and has left some out; that came too late where it has not. */
+static void tell_cancelled(const struct bulk *b, struct err *err)
+{
+    auto_str struct str s = str_init(sizeof(err->text));
+    size_t at_work = b->cancelled - b->unbegun;
+    str_add(&s, "cancelled: %zu of %zu were done", b->n - b->failed - b->cancelled, b->n);
+    if (b->failed)
+        str_add(&s, ", %zu failed", b->failed);
+    if (at_work)
+        str_add(&s, ", %zu were cancelled at work", at_work);
+    if (b->unbegun)
+        str_add(&s, ", %zu were not begun", b->unbegun);
+    err_set(err, ERR_CANCELLED, "%s", str_c(&s));
+}
+
 static void end(struct bulk *b)
 {
     struct job *job = b->job;
@@ -361,9 +379,8 @@ static void end(struct bulk *b)
     size_t begun = b->ended;
     life_settle(job->node);
     tell_result(b);
-    if (job->cancelled)
-        err_set(&e, ERR_CANCELLED, "cancelled: %zu of %zu were done",
-                b->ended - b->failed - b->cancelled, b->n);
+    if (job->cancelled && b->cancelled)
+        tell_cancelled(b, &e);
     for (size_t i = 0; i < b->n && b->failed && !e.kind; i++)
         if (b->items[i].row.state == JOB_FAILED)
             err_set(&e, (enum err_kind)b->items[i].row.error_kind, "%zu of %zu failed%s; first %s",
@@ -475,6 +492,11 @@ static void save_cancelled(struct bulk *b)
     }
 }
 
+static bool job_has_begun(const struct job *job)
+{
+    return job->state != JOB_QUEUED && (!job->kind->crewed || job->begun);
+}
+
 void bulk_cancel(struct bulk *b)
 {
     struct ve_node *node = b->job->node;
@@ -489,6 +511,7 @@ void bulk_cancel(struct bulk *b)
         bool goes_on = b->verb->ends || str_eq(b->verb->name, "restart");
         for (size_t k = 0; item->at_work && !goes_on && k < node->n_open; k++)
             if (node->open[k]->item == item) {
+                item->unbegun = !job_has_begun(node->open[k]);
                 ve_job_cancel(node, node->open[k]->rec.id, &e); /* or it goes on to its end */
                 break;
             }

@@ -96,9 +96,10 @@ static void tell_none(struct cli *cli, const char *verb, const char *label)
 }
 
 /* What became of all, where the lines have not told it. */
-static void tell_all(struct cli *cli, const struct bulk *bulk, const char *label,
-                     const json_t *result)
+static void tell_all(struct cli *cli, const struct bulk *bulk, const char *label, const json_t *job)
 {
+    const json_t *result = json_object_get(job, "result");
+    const char *why = cli_text(json_object_get(job, "error"), "message");
     size_t total = count(result, "total"), failed = count(result, "failed"), left;
     size_t cancelled = count(result, "cancelled");
     if (total == 0 && label && count(result, "matched") == 0) {
@@ -114,6 +115,8 @@ static void tell_all(struct cli *cli, const struct bulk *bulk, const char *label
                 left == 1 ? "it" : "them");
     if (total == 0)
         tell_none(cli, bulk->verb, label);
+    else if (str_eq(cli_text(job, "state"), "cancelled") && *why)
+        cli_complain("%s", why); /* how many were done, and how many not begun */
     else if (failed && cancelled)
         cli_complain("%zu of %zu failed, and %zu were cancelled", failed, total, cancelled);
     else if (failed)
@@ -163,11 +166,10 @@ static int watch(struct showing *s, const char *path, json_t *request, const cha
     w->item = on_item;
     w->ctx = s;
     int r = work_run(cli, w, 1, &s->bulk->words, false, no_wait, err);
-    const json_t *result = json_object_get(w->doc, "result");
-    if (w->ended && !no_wait && json_object_get(result, "items")) {
+    if (w->ended && !no_wait && json_object_get(json_object_get(w->doc, "result"), "items")) {
         show_missed(s, w->doc);
         if (!cli->json)
-            tell_all(cli, s->bulk, label, result);
+            tell_all(cli, s->bulk, label, w->doc);
         if (r < 0) /* each was told */
             r = -ERR_SYSTEM;
         err_clear(err);

@@ -218,7 +218,10 @@ command_row cmd_jobs_cancel = {
     .max = 1,
     .complete = COMPLETE_JOBS,
     .run = run_jobs_cancel,
-    .detail = "What the job has half done is undone. A job that is faster ends as done.",
+    .detail =
+        "What the job has half done is undone. A job that is faster ends as done. Of one over "
+        "many VEs no more are begun: it tells at its end how many were done and how many were "
+        "not begun, and where none was left out it ends as if it had not been cancelled.",
     .examples = {"terem jobs cancel 12"},
 };
 
