@@ -291,14 +291,31 @@ static int put_label(json_t *changes, const char *text, struct err *err)
     return put_text(labels, key, strchr(text, '=') + 1, "--label", err);
 }
 
-/* No word has a "=": did one of them want it? */
+/* "memory.limit 64M" is two words, and none of them a VE's name.  sure: nor can a parameter without
+ * a '.' be one here. */
+static int refuse_apart(const struct args *a, size_t names, bool sure, struct err *err)
+{
+    for (size_t i = 0; i < names; i++) {
+        const char *key = a->pos[i];
+        size_t next = i + 1 < a->n_pos && str_eq(a->pos[i + 1], "=") ? i + 2 : i + 1;
+        auto_str struct str value = str_init(256);
+        if (!param_find(key) || !(sure || strchr(key, '.')))
+            continue;
+        if (next >= a->n_pos || (next == i + 1 && strchr(a->pos[next], '=')))
+            return err_set(err, ERR_USAGE, "%s needs a value: %s=VALUE", key, key);
+        str_escape(&value, a->pos[next], strnlen(a->pos[next], 40));
+        return err_set(err, ERR_USAGE, "%s and its value must be one word: write %s=%s", key, key,
+                       str_c(&value));
+    }
+    return 0;
+}
+
 static int nothing_to_change(const struct args *a, size_t names, struct err *err)
 {
-    for (size_t i = 0; i < names; i++)
-        if (param_find(a->pos[i]))
-            return err_set(err, ERR_USAGE, "%s needs a value: %s=VALUE", a->pos[i], a->pos[i]);
-    return err_set(err, ERR_USAGE,
-                   "terem set needs something to change, such as memory.limit=512M");
+    int r = refuse_apart(a, names, true, err);
+    return r < 0 ? r
+                 : err_set(err, ERR_USAGE,
+                           "terem set needs something to change, such as memory.limit=512M");
 }
 
 /* "autostart=on": elsewhere a setting as any other. */
@@ -418,7 +435,9 @@ static int run_set(struct cli *cli, const struct args *a, struct err *err)
     size_t names = 0;
     while (names < a->n_pos && !strchr(a->pos[names], '='))
         names++;
-    int r = bulk_is_meant(a, names, "select", err);
+    int r = refuse_apart(a, names, args_has(a, "all") || args_has(a, "select"), err);
+    if (r == 0)
+        r = bulk_is_meant(a, names, "select", err);
     bool many = r > 0;
     if (r >= 0)
         r = build_changes(a, names, changes, err);
