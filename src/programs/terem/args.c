@@ -16,11 +16,6 @@ const struct command *command_find(const char *name)
     return NULL;
 }
 
-static const char *next_command(void *ctx, size_t i)
-{
-    return i < command_table_size ? command_table[i]->name : NULL;
-}
-
 const struct command_group *command_group_find(const char *name)
 {
     for (const struct command_group *g = command_groups; g->name; g++)
@@ -75,36 +70,55 @@ void command_words(struct str *s, const char *group, const char *between)
     }
 }
 
-int command_unknown(const char *name, const char *(*next)(void *ctx, size_t i), struct err *err)
+/* Word i of those that stand one behind the other, the last one empty. */
+static const char *next_word(void *ctx, size_t i)
 {
-    auto_str struct str s = str_init(256);
-    str_escape(&s, name, strnlen(name, 40));
-    for (const char *const *later = command_later; *later; later++)
-        if (str_eq(*later, name))
-            return err_set(
-                err, ERR_USAGE,
-                "this version of Terem does not have %s yet; terem help lists what it has", name);
-    for (const struct command_elsewhere *e = command_elsewhere; e->word; e++)
-        if (str_eq(e->word, name))
-            return err_set(err, ERR_USAGE, "there is no command %s; terem %s does that", name,
-                           e->here);
-    const char *near = name_suggest(name, next, NULL);
-    if (near)
-        return err_set(err, ERR_USAGE, "there is no command %s; did you mean %s?", str_c(&s), near);
-    return err_set(err, ERR_USAGE, "there is no command %s; terem help lists them", str_c(&s));
+    const char *word = ctx;
+    while (i-- && *word)
+        word += strlen(word) + 1;
+    return *word ? word : NULL;
 }
 
-static int unknown_word(const char *group, const char *word, struct err *err)
+/* The word of the group that is nearest, or NULL; it points into words. */
+static const char *near_word(struct str *words, const char *group, const char *word)
 {
-    auto_str struct str names = str_init(512);
-    auto_str struct str full = str_init(512);
-    str_add(&full, "%s ", group);
+    command_words(words, group, " ");
+    str_add(words, " ");
+    for (size_t i = 0; i < words->len; i++)
+        if (words->buf[i] == ' ')
+            words->buf[i] = '\0';
+    return name_suggest(word, next_word, words->buf);
+}
+
+int command_unknown(const char *group, const char *word, struct err *err)
+{
+    auto_str struct str s = str_init(512), words = str_init(4096), names = str_init(4096);
+    for (const char *const *later = command_later; !group && *later; later++)
+        if (str_eq(*later, word))
+            return err_set(
+                err, ERR_USAGE,
+                "this version of Terem does not have %s yet; terem help lists what it has", word);
+    for (const struct command_elsewhere *e = command_elsewhere; !group && e->word; e++)
+        if (str_eq(e->word, word))
+            return err_set(err, ERR_USAGE, "there is no command %s; terem %s does that", word,
+                           e->here);
+    const char *in = group ? group : "", *space = group ? " " : "";
+    str_add(&s, "there is no command %s%s", in, space);
+    str_escape(&s, word, strnlen(word, 40));
+    const char *near = near_word(&words, group, word);
+    if (near)
+        return err_set(err, ERR_USAGE, "%s; did you mean %s%s%s?", str_c(&s), in, space, near);
+    if (!group)
+        return err_set(err, ERR_USAGE, "%s; terem help lists them", str_c(&s));
     command_words(&names, group, ", ");
-    if (!word)
-        return err_set(err, ERR_USAGE, "terem %s needs one of: %s", group, str_c(&names));
-    str_escape(&full, word, strnlen(word, 40));
-    return err_set(err, ERR_USAGE, "there is no command %s; use one of: %s", str_c(&full),
-                   str_c(&names));
+    return err_set(err, ERR_USAGE, "%s; use one of: %s", str_c(&s), str_c(&names));
+}
+
+static int word_missing(const char *group, struct err *err)
+{
+    auto_str struct str names = str_init(4096);
+    command_words(&names, group, ", ");
+    return err_set(err, ERR_USAGE, "terem %s needs one of: %s", group, str_c(&names));
 }
 
 /* "GROUP WORD"; NULL when there is none such. */
@@ -227,7 +241,7 @@ static int check_count(const struct args *a, struct err *err)
 {
     const struct command *c = a->command;
     if (!c && a->group && !args_has(a, "help"))
-        return unknown_word(a->group, NULL, err);
+        return word_missing(a->group, err);
     if (!c || args_has(a, "help") || (a->n_pos >= c->min && a->n_pos <= c->max))
         return 0;
     auto_str struct str use = str_init(512);
@@ -261,10 +275,10 @@ static int command_word(struct args *a, const char *text, struct err *err)
         a->command = c ? c : itself; /* "backup verify FILE", and "backup VE FILE" */
         if (!c && itself)
             a->pos[a->n_pos++] = text;
-        return a->command ? 0 : unknown_word(outer, text, err);
+        return a->command ? 0 : command_unknown(outer, text, err);
     }
     a->command = command_find(text);
-    return a->command ? 0 : command_unknown(text, next_command, err);
+    return a->command ? 0 : command_unknown(NULL, text, err);
 }
 
 static int word(struct args *a, char **argv, int *i, struct err *err)

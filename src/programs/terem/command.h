@@ -83,8 +83,9 @@ struct command_elsewhere {
     const char *word, *here;
 };
 extern const struct command_elsewhere command_elsewhere[];
-/* Refuses a name that is no command's with what was perhaps meant; next: as for name_suggest(). */
-int command_unknown(const char *name, const char *(*next)(void *ctx, size_t i), struct err *err);
+/* Refuses a word that is none of the group's, or with NULL begins no command, with what was perhaps
+ * meant. */
+int command_unknown(const char *group, const char *word, struct err *err);
 /* Groups of commands ("template") and what they are about; end with a row without name. */
 struct command_group {
     const char *name, *summary;

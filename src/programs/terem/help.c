@@ -158,9 +158,22 @@ static int print_json(const struct cli *cli, const struct command *c, const stru
     return cli_out_json(cli, doc, err);
 }
 
-static const char *next_name(void *ctx, size_t i)
+/* The first word that leads nowhere. */
+static int no_help(const struct args *a, struct err *err)
 {
-    return i < command_table_size ? command_table[i]->name : NULL;
+    auto_str struct str group = str_init(512), name = str_init(512);
+    size_t i = 0;
+    for (; i < a->n_pos; i++) {
+        str_add(&name, "%s%s", i ? " " : "", a->pos[i]);
+        if (!command_group_find(str_c(&name)))
+            break;
+        str_clear(&group);
+        str_add(&group, "%s", str_c(&name));
+    }
+    if (command_find(str_c(&name)))
+        return err_set(err, ERR_USAGE, "one word too many; terem help %s explains that command",
+                       str_c(&name));
+    return command_unknown(group.len ? str_c(&group) : NULL, a->pos[i], err);
 }
 
 static int find_help(const struct args *a, const struct command **ret_command,
@@ -179,7 +192,7 @@ static int find_help(const struct args *a, const struct command **ret_command,
         return err_set(err, ERR_USAGE,
                        "parameters are no command; terem params lists them, and terem params KEY "
                        "explains one");
-    return command_unknown(str_c(&name), next_name, err);
+    return no_help(a, err);
 }
 
 /* Also what --help and no command at all lead to. */
