@@ -227,6 +227,11 @@ int fd_set_nonblock(int fd, struct err *err)
     return 0;
 }
 
+int fd_again(int fd)
+{
+    return fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+}
+
 DIR *fd_list(int dir)
 {
     auto_fd int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

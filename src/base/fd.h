@@ -37,6 +37,8 @@ ssize_t fd_recv(int sock, void *buf, size_t size, int *fds, size_t *n_fds, struc
 /* Closes everything above 2 except the n descriptors in keep (any order). */
 void fd_close_others(const int *keep, size_t n);
 int fd_set_nonblock(int fd, struct err *err);
+/* Another descriptor of what fd is one of, above the standard streams; -1: errno says why. */
+int fd_again(int fd);
 /* A directory that is open, to be read from its beginning: by a descriptor of its own, since a
  * shared one shares its position, even across fork.  NULL: errno says why. */
 DIR *fd_list(int dir);

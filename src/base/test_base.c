@@ -214,6 +214,19 @@ static void test_fd_list(void **state)
     assert_int_equal(errno, EBADF);
 }
 
+/* Also of a caller without standard input. */
+static void test_fd_again(void **state)
+{
+    auto_fd int of = open("/proc/self", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    close(STDIN_FILENO);
+    auto_fd int again = fd_again(of);
+    assert_true(again > STDERR_FILENO);
+    assert_int_equal(fcntl(again, F_GETFD), FD_CLOEXEC);
+    assert_int_equal(fd_again(-1), -1);
+    assert_int_equal(errno, EBADF);
+    assert_int_equal(open("/dev/null", O_RDWR | O_CLOEXEC), STDIN_FILENO);
+}
+
 static void test_place(void **state)
 {
     struct place p;
@@ -233,7 +246,7 @@ int main(void)
         cmocka_unit_test(test_strings), cmocka_unit_test(test_names),
         cmocka_unit_test(test_conf),    cmocka_unit_test(test_tree),
         cmocka_unit_test(test_fd_pass), cmocka_unit_test(test_place),
-        cmocka_unit_test(test_fd_list),
+        cmocka_unit_test(test_fd_list), cmocka_unit_test(test_fd_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

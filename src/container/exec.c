@@ -50,8 +50,7 @@ static int open_terminal(const struct container_exec *x, int sock, struct stream
     if (r < 0)
         return r;
     theirs->in = slave;
-    if ((theirs->out = fcntl(slave, F_DUPFD_CLOEXEC, 3)) < 0 ||
-        (theirs->error = fcntl(slave, F_DUPFD_CLOEXEC, 3)) < 0)
+    if ((theirs->out = fd_again(slave)) < 0 || (theirs->error = fd_again(slave)) < 0)
         return err_sys(err, "cannot open a terminal");
     return message_send(sock, MESSAGE_STREAMS, 0, &master, 1, err);
 }

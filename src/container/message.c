@@ -5,7 +5,6 @@
 #include "base/fd.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <sys/socket.h>
 
 #define DIED "its first process died while it was being prepared"
@@ -16,7 +15,7 @@ int message_pair(int ret[2], struct err *err)
         return err_sys(err, "cannot make a socket pair");
     /* A caller without standard streams: the pair must not lie where the child's will be. */
     for (int i = 0; i < 2; i++) {
-        int fd = ret[i] > STDERR_FILENO ? ret[i] : fcntl(ret[i], F_DUPFD_CLOEXEC, 3);
+        int fd = ret[i] > STDERR_FILENO ? ret[i] : fd_again(ret[i]);
         if (fd < 0) {
             err_sys(err, "cannot make a socket pair");
             close(ret[0]);

@@ -43,12 +43,12 @@ int resource_roots_open(const struct resource_node *node, struct resource_roots 
     struct resource_roots r = RESOURCE_ROOTS_NONE;
     r.branches = node->n_branches;
     r.stack = stack_of_thread();
-    r.v2 = fcntl(node->branch[0].fd, F_DUPFD_CLOEXEC, 3);
+    r.v2 = fd_again(node->branch[0].fd);
     if (r.v2 < 0)
         return err_sys(err, "cannot duplicate a descriptor");
     if (memory) {
         r.memory_v2 = memory->where == RESOURCE_V2;
-        r.memory = fcntl(node->branch[memory->branch].fd, F_DUPFD_CLOEXEC, 3);
+        r.memory = fd_again(node->branch[memory->branch].fd);
         if (r.memory < 0) {
             resource_roots_done(&r);
             return err_sys(err, "cannot duplicate a descriptor");

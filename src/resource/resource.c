@@ -3,6 +3,7 @@
 #include "resource/resource.h"
 
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/number.h"
 #include "base/str.h"
 #include "resource/node.h"
@@ -283,7 +284,7 @@ static int delegate(int fd, uid_t uid, gid_t gid, struct err *err)
 /* Another descriptor of it. */
 static int open_same(int fd, int *ret, struct err *err)
 {
-    int own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    int own = fd_again(fd);
     if (own < 0)
         return err_sys(err, "cannot open a cgroup again");
     *ret = own;

@@ -108,7 +108,7 @@ static int open_file(struct backup *b, bool resume, struct err *err)
         if (b->cli->out_tty)
             return err_set(err, ERR_USAGE,
                            "a backup is not for a terminal; name a file, or send it into a pipe");
-        b->fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+        b->fd = fd_again(STDOUT_FILENO);
         return b->fd < 0 ? err_sys(err, "cannot use standard output") : 0;
     }
     b->fd = resume ? open(b->file, O_RDWR | O_CLOEXEC)

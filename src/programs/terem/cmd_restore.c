@@ -56,8 +56,7 @@ static int open_source(struct source *s, const char *name, struct err *err)
 {
     struct stat st;
     *s = (struct source){.name = name, .fd = -1, .head = str_init((size_t)64 << 20)};
-    s->fd = str_eq(name, "-") ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3)
-                              : open(name, O_RDONLY | O_CLOEXEC);
+    s->fd = str_eq(name, "-") ? fd_again(STDIN_FILENO) : open(name, O_RDONLY | O_CLOEXEC);
     if (s->fd < 0 || fstat(s->fd, &st) < 0)
         return err_sys(err, "cannot open %s", name);
     if (S_ISREG(st.st_mode))
@@ -303,8 +302,7 @@ static bool has_id(const json_t *docs, const char *id)
 static int verify_one(struct cli *cli, const char *file, json_t *docs, struct backup_files *files,
                       struct err *err)
 {
-    auto_fd int fd = str_eq(file, "-") ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3)
-                                       : open(file, O_RDONLY | O_CLOEXEC);
+    auto_fd int fd = str_eq(file, "-") ? fd_again(STDIN_FILENO) : open(file, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return err_sys(err, "cannot open %s", file);
     const struct backup_in in = {backup_read_fd, &fd};
