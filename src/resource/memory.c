@@ -183,8 +183,7 @@ int memory_refuse_tcp(int fd, struct param_value v, struct err *err)
 
 bool memory_bounds_protection(const char *v2_file)
 {
-    return str_eq(v2_file, MEMORY_PROTECTION) || str_eq(v2_file, "memory.max") ||
-           str_eq(v2_file, "memory.high");
+    return str_eq(v2_file, "memory.max") || str_eq(v2_file, "memory.high");
 }
 
 /* Not all when a limit is as low: Linux before 6.2 may leave what is protected alone at the VE's

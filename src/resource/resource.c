@@ -176,10 +176,10 @@ static int write_row(const struct resource_node *node, const struct param_row *r
         return 0;
     if (c->where == RESOURCE_V1 && str_eq(row->v1_file, MEMORY_TCP))
         return memory_write_tcp(fd, set, err);
-    if (c->where == RESOURCE_V2 && row->v2_file && str_eq(row->v2_file, MEMORY_PROTECTION))
+    const char *v2_file = c->where == RESOURCE_V2 ? row->v2_file : NULL;
+    if (str_eq(v2_file, MEMORY_PROTECTION))
         return memory_protect(fd, set, err);
-    if (c->where == RESOURCE_V2 && row->v2_file && memory_bounds_protection(row->v2_file) &&
-        param_set_get(set, "memory.guarantee").n > 0)
+    if (memory_bounds_protection(v2_file) && param_set_get(set, "memory.guarantee").n > 0)
         memory_protect(fd, set, NULL);
     int r = write_value(row, c, fd, set, err);
     if (r < 0 || c->where != RESOURCE_V1 || !str_eq(row->v1_file, "memory.limit_in_bytes"))
