@@ -48,9 +48,11 @@ int db_write_named(struct registry *r, enum registry_sql which, const char *noun
     return db_write_row(r, s, noun, name, 0, err);
 }
 
-int db_each_named(struct registry *r, enum registry_sql which,
-                  int (*item)(void *ctx, const char *name, const char *text, struct err *err),
-                  void *ctx, struct err *err)
+/* The name stands in column `at`, the text behind it, and what is before it is the number. */
+static int each(struct registry *r, enum registry_sql which, int at,
+                int (*item)(void *ctx, int64_t id, const char *name, const char *text,
+                            struct err *err),
+                void *ctx, struct err *err)
 {
     sqlite3_stmt *s;
     int res = db_stmt(r, which, &s, err);
@@ -58,14 +60,34 @@ int db_each_named(struct registry *r, enum registry_sql which,
         return res;
     while (db_next(r, s, &res, err)) {
         char name[NAME_SIZE], *text = NULL;
-        res = db_text_fixed(r, s, 0, name, sizeof(name), err);
+        res = db_text_fixed(r, s, at, name, sizeof(name), err);
         if (res == 0)
-            res = db_text(s, 1, &text, err);
+            res = db_text(s, at + 1, &text, err);
         if (res == 0)
-            res = item(ctx, name, text, err);
+            res = item(ctx, at ? sqlite3_column_int64(s, 0) : 0, name, text, err);
         free(text);
     }
     return res;
+}
+
+struct named {
+    int (*item)(void *ctx, const char *name, const char *text, struct err *err);
+    void *ctx;
+};
+
+static int without_number(void *ctx, int64_t id, const char *name, const char *text,
+                          struct err *err)
+{
+    const struct named *n = ctx;
+    return n->item(n->ctx, name, text, err);
+}
+
+int db_each_named(struct registry *r, enum registry_sql which,
+                  int (*item)(void *ctx, const char *name, const char *text, struct err *err),
+                  void *ctx, struct err *err)
+{
+    struct named n = {item, ctx};
+    return each(r, which, 0, without_number, &n, err);
 }
 
 int db_each_numbered(struct registry *r, enum registry_sql which,
@@ -73,18 +95,5 @@ int db_each_numbered(struct registry *r, enum registry_sql which,
                                  struct err *err),
                      void *ctx, struct err *err)
 {
-    sqlite3_stmt *s;
-    int res = db_stmt(r, which, &s, err);
-    if (res < 0)
-        return res;
-    while (db_next(r, s, &res, err)) {
-        char name[NAME_SIZE], *text = NULL;
-        res = db_text_fixed(r, s, 1, name, sizeof(name), err);
-        if (res == 0)
-            res = db_text(s, 2, &text, err);
-        if (res == 0)
-            res = item(ctx, sqlite3_column_int64(s, 0), name, text, err);
-        free(text);
-    }
-    return res;
+    return each(r, which, 1, item, ctx, err);
 }
