@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * test_shapes — every shape of hierarchy, in directories that play cgroup file systems.  That the
- * kernel enforces it is tested in test_resource.c and in a virtual machine.
+ * kernel enforces it is tested in test_rows.c and in a virtual machine.
  */
 #include "base/cleanup.h"
 #include "base/fd.h"
