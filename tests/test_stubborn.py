@@ -394,6 +394,44 @@ def test_lxcfs_that_died_with_teremd(node):
     wait_for(lambda: "MemTotal" in node.sh("web1", "cat /proc/meminfo", check=False))
 
 
+def test_lxcfs_that_hangs_beside_a_new_teremd(node):
+    """It is ended, and another one serves the VEs that run."""
+    node.ve("web1", params={"memory.limit": "64M"})
+    with open(os.path.join(node.root, "run/lxcfs.pid"), encoding="ascii") as file:
+        pid = int(file.read())
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        node.kill()
+        node.start()
+        wait_for(lambda: "65536 kB" in node.sh("web1", "grep MemTotal /proc/meminfo", check=False))
+        assert "lxcfs does not answer" in node.words()
+        wait_for(lambda: not os.path.exists(f"/proc/{pid}"))
+    finally:
+        if os.path.exists(f"/proc/{pid}"):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_ves_that_start_while_lxcfs_comes_back(build, tmp_path):
+    """Some are born of workers that were forked without it, and run after the others got its files."""
+    hold, program = (tmp_path / name for name in ("hold", "lxcfs"))
+    program.write_text(f"#!/bin/sh\nwhile [ -e {hold} ]; do sleep 0.01; done\nexec lxcfs \"$@\"\n")
+    program.chmod(0o755)
+    names = [f"born{i}" for i in range(24)]
+    with Node(build, lxcfs=str(program)) as node:
+        for name in names:
+            node.ve(name, params={"memory.limit": "64M"}, start=False)
+        hold.touch()
+        with open(os.path.join(node.root, "run/lxcfs.pid"), encoding="ascii") as file:
+            os.kill(int(file.read()), signal.SIGKILL)
+        wait_for(lambda: "lxcfs has died" in node.words(), node.words)
+        begun = node.ok("POST", "/v1/bulk", {"verb": "start", "all": True})
+        wait_for(lambda: any(ve["state"] == "running" for ve in node.ok("GET", "/v1/ves")))
+        hold.unlink()
+        assert node.ok("GET", f"/v1/jobs/{begun['id']}?wait=true")["state"] == "done"
+        for name in names:
+            wait_for(lambda name=name: "65536 kB" in node.sh(name, "grep MemTotal /proc/meminfo", check=False), lambda name=name: name)
+
+
 def test_others_are_served_while_lxcfs_starts(build, tmp_path):
     """One that takes its time, and then one that always ends at once: both are told."""
     hold, fail, program = (tmp_path / name for name in ("hold", "fail", "lxcfs"))

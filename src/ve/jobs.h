@@ -49,6 +49,8 @@ struct job_kind {
     const struct job_kind *(*back)(struct job *job);
 };
 
+#define JOB_RESULTS 8 /* numbers that a worker leaves */
+
 struct job {
     struct ve_node *node;
     const struct job_kind *kind;
@@ -77,7 +79,7 @@ struct job {
     uv_timer_t *kill_timer; /* after cancelling: SIGKILL */
     int result_fds[4];
     size_t n_result_fds;
-    int64_t result[7];
+    int64_t result[JOB_RESULTS];
     char said[96];          /* a text that work() leaves to done() */
     int64_t aim;            /* a number that begin() leaves to work() and the rest; 0: none */
     json_t *answer;         /* of a job that tells something at its end, or NULL */

@@ -137,6 +137,7 @@ int life_start(struct job *job, const char *rescue, struct err *err)
     for (size_t i = 0; i < ARRAY_SIZE(s.pts); i++)
         job->result[3 + i] = (int64_t)s.pts[i];
     job->result[6] = s.root;
+    job->result[7] = lxcfs_pid(job->node);
     return 0;
 }
 
@@ -172,6 +173,7 @@ int life_started(struct job *job, struct err *err)
                         json_pack("[I,I,I]", job->result[3], job->result[4], job->result[5]));
     json_object_set_new(ve->run, "started", json_integer(ve_now_ms()));
     json_object_set_new(ve->run, "boot", json_string(node->boot_id));
+    lxcfs_started(ve, (pid_t)job->result[7]);
     json_object_del(ve->run, "broken");
     json_object_del(ve->run, "lost");
     json_object_del(ve->run, "applying");

@@ -37,7 +37,6 @@ struct lxcfs {
     uv_timer_t *timer, *look; /* until it is started again; while it has not mounted its files */
     int64_t began, due;
     unsigned restarts;
-    bool is_new; /* none was found when teremd began */
 };
 
 static bool mounted(const char *dir)
@@ -103,23 +102,53 @@ static int watch(struct ve_node *node, pid_t pid, struct err *err)
     return 0;
 }
 
-/* One that an earlier teremd started and that still serves this mount. */
-static bool adopt(struct ve_node *node)
+/* That an earlier teremd started and that runs; 0: none. */
+static pid_t earlier(const struct lxcfs *l)
 {
-    struct lxcfs *l = node->lxcfs;
     auto_free char *text = NULL, *cmd = NULL;
     char path[64];
     uint64_t pid;
     size_t len = 0;
     struct err e;
-    if (!mounted(l->dir) || fd_read_file_at(AT_FDCWD, l->pidfile, 32, &text, NULL, &e) < 0 ||
+    if (fd_read_file_at(AT_FDCWD, l->pidfile, 32, &text, NULL, &e) < 0 ||
         number_parse(str_trim(text), 2, 4194304, &pid, &e) < 0)
-        return false;
+        return 0;
     str_print(path, sizeof(path), "/proc/%llu/cmdline", (unsigned long long)pid);
     if (fd_read_file_at(AT_FDCWD, path, 4096, &cmd, &len, &e) < 0 ||
         !memmem(cmd, len, l->dir, strlen(l->dir) + 1))
+        return 0;
+    return (pid_t)pid;
+}
+
+/* A process of its own asks: a file system that hangs must not hang teremd.  One that waits for an
+ * answer yet ends when lxcfs does. */
+static bool answers(struct ve_node *node)
+{
+    auto_fd int fd = -1;
+    int status = 1;
+    pid_t pid = ve_fork(node, NULL, 0, true);
+    if (pid == 0)
+        _exit(!mounted(node->lxcfs->dir));
+    return pid > 0 && fd_pidfd_open(pid, &fd, NULL) == 0 &&
+           fd_pidfd_wait_exit(fd, WAIT_MS, NULL) == 0 && waitpid(pid, &status, 0) == pid &&
+           status == 0;
+}
+
+/* One that still serves this mount goes on; one that does not is ended. */
+static bool adopt(struct ve_node *node)
+{
+    struct lxcfs *l = node->lxcfs;
+    struct err e;
+    pid_t pid = earlier(l);
+    if (!pid)
         return false;
-    return watch(node, (pid_t)pid, &e) == 0;
+    if (answers(node))
+        return watch(node, pid, &e) == 0;
+    auto_fd int fd = -1;
+    log_warn(NULL, 0, "lxcfs does not answer; it is ended, and started again");
+    if (fd_pidfd_open(pid, &fd, NULL) == 0 && fd_pidfd_kill(fd, SIGKILL, NULL) == 0)
+        fd_pidfd_wait_exit(fd, WAIT_MS, NULL);
+    return false;
 }
 
 static int launch(struct ve_node *node, struct err *err)
@@ -167,8 +196,8 @@ static int spawn(struct ve_node *node, struct err *err)
     return mounted(l->dir) ? watch(node, l->pid, err) : no_files(node, err);
 }
 
-/* A process of its own does it: a VE that hangs must not hang teremd. */
-static void put_back(struct ve_node *node)
+/* A process of its own does it: a VE that hangs must not hang teremd.  only NULL: all. */
+static void put_back(struct ve_node *node, const struct ve *only)
 {
     if (ve_fork(node, &node->lxcfs->dir_fd, 1, true) != 0)
         return;
@@ -177,7 +206,7 @@ static void put_back(struct ve_node *node)
         struct err e;
         json_int_t pid = json_integer_value(json_object_get(ve->run, "pid"));
         auto_fd int pidfd = -1;
-        if (!ve_state_is_up(ve->state))
+        if (only ? ve != only : !ve_state_is_up(ve->state))
             continue;
         /* Our own copies of the descriptors were closed by the fork; the pids are still held. */
         if (fd_pidfd_open((pid_t)pid, &pidfd, &e) < 0 ||
@@ -204,7 +233,7 @@ static void on_look(uv_timer_t *t)
             not_again(node, &e);
             return;
         }
-        put_back(node);
+        put_back(node, NULL);
         ve_event_emit(node, json_pack("{s:s}", "type", "lxcfs.restarted"));
     } else if (ve_now_ms() - l->began > WAIT_MS) {
         no_files(node, &e);
@@ -298,10 +327,8 @@ int lxcfs_begin(struct ve_node *node, struct err *err)
     if (adopt(node))
         return 0;
     umount2(l->dir, MNT_DETACH); /* what a dead one left */
-    if (path_make_dirs(l->dir, 0755, err) == 0 && spawn(node, err) == 0) {
-        l->is_new = true;
+    if (path_make_dirs(l->dir, 0755, err) == 0 && spawn(node, err) == 0)
         return 0;
-    }
     struct err first = *err;
     lxcfs_end(node, true);
     *err = first;
@@ -310,8 +337,15 @@ int lxcfs_begin(struct ve_node *node, struct err *err)
 
 void lxcfs_recovered(struct ve_node *node)
 {
-    if (node->lxcfs && node->lxcfs->is_new)
-        put_back(node);
+    if (node->lxcfs && node->lxcfs->pid)
+        put_back(node, NULL);
+}
+
+void lxcfs_started(const struct ve *ve, pid_t served_by)
+{
+    pid_t now = lxcfs_pid(ve->node);
+    if (now && now != served_by)
+        put_back(ve->node, ve);
 }
 
 void lxcfs_end(struct ve_node *node, bool stop)

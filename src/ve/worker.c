@@ -25,7 +25,7 @@ struct wire {
     int32_t percent;
     char text[200];
     struct err error;
-    int64_t result[7];
+    int64_t result[JOB_RESULTS];
 };
 
 #define KEEP_MAX (3 * CREW_MAX + 16) /* descriptors that a process is given */
