@@ -42,8 +42,8 @@ int lxcfs_begin(struct ve_node *node, struct err *err);
 void lxcfs_recovered(struct ve_node *node); /* the VEs are known: a new one serves them, too */
 /* The VE runs.  served_by: what lxcfs_pid() was when its start began; another serves it since. */
 void lxcfs_started(const struct ve *ve, pid_t served_by);
-int lxcfs_dir(struct ve_node *node);        /* descriptor of its mount, or -1 */
-pid_t lxcfs_pid(struct ve_node *node);      /* 0: it does not run */
+int lxcfs_dir(struct ve_node *node);   /* descriptor of its mount, or -1 */
+pid_t lxcfs_pid(struct ve_node *node); /* 0: it does not run */
 void lxcfs_end(struct ve_node *node, bool stop);
 bool lxcfs_child_ended(struct ve_node *node, pid_t pid);
 const char *lxcfs_state(struct ve_node *node); /* NULL: */
