@@ -5,7 +5,6 @@ import os
 import re
 import socket
 import subprocess
-import threading
 import time
 
 from node import PATIENCE, Node, memory, traced, wait_for
@@ -245,27 +244,3 @@ def test_what_is_alike_is_each_ones_own(node):
     node.start()
     assert node.show("web2") == told["web2"]
     assert node.show("web1")["labels"] == {"tier": "back"} and node.show("web4")["labels"] == {"tier": "new"}
-
-
-def test_the_doctor_beside_other_threads(node):
-    """What it tries in new namespaces does not wait for a lock that a thread of teremd's held just then."""
-    node.ve("box")
-    ended = threading.Event()
-
-    def ask():
-        line = node.connection(60)
-        while not ended.is_set():
-            node.ok("GET", "/v1/density", connection=line)
-        line.close()
-
-    threads = [threading.Thread(target=ask) for _ in range(4)]
-    for one in threads:
-        one.start()
-    try:
-        for _ in range(100):
-            checks = {c["name"]: c["ok"] for c in node.api("GET", "/v1/doctor", timeout=60).json["checks"]}
-            assert checks["user namespaces"] and checks["overlay in user namespaces"]
-    finally:
-        ended.set()
-        for one in threads:
-            one.join()
