@@ -16,7 +16,7 @@ PROGRAM = "/work/build/src/resource/bench_memory"
 
 
 class Memory(Steps):
-    _helpers = ("hold", "counter")
+    _helpers = ("hold",)
 
     def hold(self, name, megabytes):
         """A process that keeps so much, and does nothing.  Not zeros: Linux 6.12 gives huge pages

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """In the machine: steps of a class, in the order of their definition, as TAP.  Each goes on from
-what the earlier ones left; names that begin with "_" and those in `helpers` are no steps."""
+what the earlier ones left; names that begin with "_" and those in `_helpers` are no steps."""
 import os
 import re
 import shutil
