@@ -8,7 +8,7 @@
  *   WORK     an existing directory for the upper trees
  *   NAME     of the cgroups, and the beginning of the interfaces' names (at most 8 characters)
  *   CONTROLLER  each has a cgroup in its v1 hierarchy; where there is none, each is handed down to
- *            the two cgroups that one has in v2
+ *            the cgroup that one has in v2
  * Prints "started SECONDS" when all run, waits for a line or the end of stdin, ends and removes
  * all of them, and prints "stopped SECONDS".  The parent cgroups and WORK are the caller's to
  * remove.
@@ -191,13 +191,6 @@ static void make_upper(int i)
             die(path);
 }
 
-static void hand_down(const char *cgroup)
-{
-    char path[PATH_LEN];
-    if (enable[0])
-        put(at(path, "%s/cgroup.subtree_control", cgroup), "%s", enable);
-}
-
 static pid_t make(int i, int netlink)
 {
     char path[PATH_LEN];
@@ -307,6 +300,7 @@ static void prepare_cpuset(const char *parent)
 
 static void find_parents(int n, char *const *controllers)
 {
+    char path[PATH_LEN];
     struct stat st;
     bool hybrid = stat("/sys/fs/cgroup/unified", &st) == 0;
     at(v2, "/sys/fs/cgroup/%s%s", hybrid ? "unified/" : "", name);
@@ -314,7 +308,8 @@ static void find_parents(int n, char *const *controllers)
         die(v2);
     for (int i = 0; !hybrid && i < n; i++)
         snprintf(enable + strlen(enable), sizeof(enable) - strlen(enable), "+%s ", controllers[i]);
-    hand_down(v2);
+    if (enable[0])
+        put(at(path, "%s/cgroup.subtree_control", v2), "%s", enable);
     for (n_v1 = 0; hybrid && n_v1 < n && n_v1 < V1_MOST; n_v1++) {
         at(v1[n_v1], "/sys/fs/cgroup/%s/%s", controllers[n_v1], name);
         if (mkdir(v1[n_v1], 0755) < 0 && errno != EEXIST)

@@ -92,7 +92,7 @@ class Floor:
     measured inside; each object is used once."""
 
     V1 = ("cpu", "cpuacct", "cpuset", "memory", "blkio", "pids")  # where a VE of Terem has a cgroup
-    V2 = ("cpu", "cpuset", "memory", "io", "pids")  # what its two cgroups have where there is no v1
+    V2 = ("cpu", "cpuset", "memory", "io", "pids")  # what its cgroup has where there is no v1
 
     def __init__(self, work, name, count, root, init="/sbin/init"):
         self.name, self.folder = name, os.path.join(work, name)
