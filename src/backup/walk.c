@@ -3,6 +3,7 @@
 
 #include "archive/tree.h"
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/str.h"
 
 #include <fcntl.h>
@@ -38,11 +39,9 @@ static int by_bytes(const void *a, const void *b)
 
 static int read_names(int fd, struct names *ret, struct err *err)
 {
-    auto_fd int again = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    auto_dir DIR *d = again >= 0 ? fdopendir(again) : NULL;
+    auto_dir DIR *d = fd_list(fd);
     if (!d)
         return err_sys(err, "cannot read a directory");
-    again = -1; /* the DIR's */
     struct dirent *e;
     for (errno = 0; (e = readdir(d)); errno = 0) {
         if (str_eq(e->d_name, ".") || str_eq(e->d_name, ".."))

@@ -207,8 +207,7 @@ __attribute__((noinline)) static bool same_entry(int a, int b, const char *name,
 
 static bool same_dir(int a, int b)
 {
-    auto_fd int own = openat(a, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    auto_dir DIR *d = own >= 0 ? fdopendir(own) : NULL;
+    auto_dir DIR *d = fd_list(a);
     size_t n = 0;
     for (struct dirent *e; (e = readdir(d));) {
         struct stat s, t;
@@ -227,13 +226,10 @@ static bool same_dir(int a, int b)
         if (!same_dir(x, y))
             return false;
     }
-    own = -1; /* `d` closes it */
-    auto_fd int other = openat(b, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    auto_dir DIR *o = other >= 0 ? fdopendir(other) : NULL;
+    auto_dir DIR *o = fd_list(b);
     size_t m = 0;
     for (struct dirent *e; (e = readdir(o));)
         m += !str_eq(e->d_name, ".") && !str_eq(e->d_name, "..");
-    other = -1;
     return n == m || differs("a directory", "what is in it");
 }
 
