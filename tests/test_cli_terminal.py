@@ -319,7 +319,8 @@ def test_node_stop_counts_what_runs(node):
 
 def test_an_interrupt_leaves_the_job(node):
     node.trapping("slow", "trap '' TERM")
-    with Screen(node, "stop", "--timeout", "1000", "slow", shell='for i in 1 2; do "$@"; echo then $?; done') as screen:
+    again = 'for i in 1 2; do "$@"; echo then $?; done'
+    with Screen(node, "stop", "--timeout", "1000", "slow", shell=again, columns=200) as screen:
         screen.until(b"slow: ")
         screen.type(b"\x03")
         assert screen.end() == -signal.SIGINT and screen.as_before()  # the loop has ended with it
@@ -370,3 +371,14 @@ def test_density_fits(ve, columns):
     assert (columns == 300) == (shown == heads) == ("no room" not in text)
     if columns != 300:
         assert f"For {', '.join(heads[len(shown):])} there is no room here" in text
+
+
+def test_errors_break_between_words(shared):
+    said = shared.terem("template", "frobnicate", check=False).stderr
+    assert said.count("\n") == 1
+    with Screen(shared, "template", "frobnicate", columns=40) as screen:
+        assert screen.end() == 2
+        screen.until(rb"remove\r\n")
+        lines = screen.seen.decode().splitlines()
+    assert len(lines) > 2 and max(map(len, lines)) <= 40
+    assert " ".join(line.strip() for line in lines) == said.strip()

@@ -141,7 +141,9 @@ void cli_complain(const char *fmt, ...)
         text = NULL;
     va_end(ap);
     str_add(&s, "terem: ");
-    text_add(&s, text);
+    /* A terminal would break it within words. */
+    text_add_wrapped(&s, text, strlen("terem: "),
+                     isatty(STDERR_FILENO) ? cli_columns(STDERR_FILENO) : 0);
     str_add(&s, "\n");
     fflush(stdout);
     fd_write_all(STDERR_FILENO, str_c(&s), s.len, NULL);
