@@ -512,6 +512,8 @@ def test_cancelled_too_late(node):
         wait_for(lambda: set(states(node).values()) == {"stopping"})
         [number] = [job["id"] for job in node.ok("GET", "/v1/jobs") if job["kind"] == "bulk"]
         node.terem("jobs", "cancel", str(number))
+        said = "cancelling: 0 of 2 done, 2 at work: deaf0, deaf1"
+        assert said in node.terem("jobs", "list").stdout, node.terem("jobs", "list")
         for name in ("deaf0", "deaf1"):
             os.kill(node.show(name)["pid"], 9)
         said, errors = stop.communicate(timeout=PATIENCE)

@@ -29,19 +29,36 @@ static json_t *item_json(const struct bulk_item *item)
     return out;
 }
 
-/* "412 of 1000 done, 4 at work, 3 failed, 35 s left", and the same in numbers. */
+/* "web1, web2": who is waited for when nothing more is begun. */
+static void add_at_work(struct str *s, const struct bulk *b)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < b->n && n < b->at_work; i++)
+        if (b->items[i].at_work)
+            str_add_name(s, &n, b->items[i].row.name);
+    str_end_names(s, n);
+}
+
+/* "412 of 1000 done, 4 at work, 3 failed, 35 s left", and the same in numbers; of one that was
+ * cancelled "cancelling: 412 of 1000 done, 2 at work: web1, web2". */
 static void tell_progress(struct bulk *b)
 {
     struct job *job = b->job;
-    auto_str struct str s = str_init(sizeof(job->text) - 1);
+    auto_str struct str s = str_init(1024);
+    bool cancelling = job->cancelled && b->at_work;
     double seconds = (double)(ve_now_ms() - b->begun) / 1000;
     size_t since = b->ended - b->before, done = b->ended - b->failed - b->cancelled;
     job->percent = b->n ? (int)(b->ended * 100 / b->n) : 100;
-    str_add(&s, "%zu of %zu done, %zu at work", done, b->n, b->at_work);
+    str_add(&s, "%s%zu of %zu done, %zu at work", cancelling ? "cancelling: " : "", done, b->n,
+            b->at_work);
     if (b->failed)
         str_add(&s, ", %zu failed", b->failed);
     if (seconds >= TIME_LEFT && since && b->ended < b->n && !b->stop)
         str_add(&s, ", %.0f s left", seconds / (double)since * (double)(b->n - b->ended));
+    if (cancelling) {
+        str_add(&s, ": ");
+        add_at_work(&s, b);
+    }
     str_print(job->text, sizeof(job->text), "%s", str_c(&s));
     json_decref(job->answer);
     job->answer = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "total", (json_int_t)b->n, "done",
@@ -517,6 +534,8 @@ void bulk_cancel(struct bulk *b)
             }
     }
     b->stepping = false;
+    tell_progress(b);
+    ve_event_job(b->job, false);
     step_later(b);
 }
 
