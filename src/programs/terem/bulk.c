@@ -3,6 +3,7 @@
 
 #include "base/cleanup.h"
 #include "base/name.h"
+#include "text.h"
 
 #include <string.h>
 
@@ -24,11 +25,49 @@ int bulk_is_meant(const struct args *a, size_t names, const char *label_option, 
 struct showing {
     struct cli *cli;
     const struct bulk *bulk;
-    json_t *told; /* of whom: names */
+    json_t *told;     /* of whom: names */
+    json_t *failures; /* cause: list of names, in the order in which they came */
     struct err err;
 };
 
-/* "web1: started", or why not. */
+/* Hundreds may fail for one cause, which is said once, of all of them (tell_failures). */
+static void note_failure(struct showing *s, const char *name, const char *text)
+{
+    size_t n = strlen(name);
+    const char *cause = text;
+    if (str_starts(text, name) && text[n] == ':')
+        cause = text + n + 1 + (text[n + 1] == ' ');
+    json_t *names = json_object_get(s->failures, cause);
+    if (!names)
+        json_object_set_new(s->failures, cause, names = json_array());
+    json_array_append_new(names, json_string(name));
+}
+
+/* "web1, web2 and 3 more: it is running already". */
+static void tell_failures(struct showing *s, const json_t *job)
+{
+    const char *cause;
+    json_t *names;
+    bool cut = false;
+    json_object_foreach(s->failures, cause, names)
+    {
+        auto_str struct str list = str_init(TEXT_MAX);
+        size_t n = 0, i, count = json_array_size(names);
+        const json_t *name;
+        json_array_foreach(names, i, name) str_add_name(&list, &n, json_string_value(name));
+        str_end_names(&list, n);
+        cut |= count > STR_NAMES;
+        if (count == 1 && str_starts(cause, str_c(&list)) && cause[list.len] == ' ')
+            cli_complain("%s", cause); /* it names the VE */
+        else
+            cli_complain("%s: %s", str_c(&list), cause);
+    }
+    if (cut && cli_int(job, "id") > 0)
+        cli_complain("terem jobs show %" JSON_INTEGER_FORMAT " --json names each of them",
+                     cli_int(job, "id"));
+}
+
+/* "web1: started"; why not is told at the end. */
 static void show_item(struct showing *s, const json_t *job, const json_t *item)
 {
     const json_t *error = json_object_get(item, "error");
@@ -38,7 +77,6 @@ static void show_item(struct showing *s, const json_t *job, const json_t *item)
     if (json_object_get(s->told, name))
         return;
     json_object_set_new(s->told, name, json_true());
-    size_t n = strlen(name);
     if (!json_is_object(error) && !s->bulk->silent && (!many || !s->cli->err_live)) {
         const char *done = words->done;
         if (words->current &&
@@ -48,12 +86,8 @@ static void show_item(struct showing *s, const json_t *job, const json_t *item)
     }
     if (s->bulk->item && s->err.kind == ERR_NONE && !s->cli->json)
         s->bulk->item(s->cli, item, &s->err);
-    if (!json_is_object(error))
-        return;
-    if (str_starts(text, name) && (text[n] == ':' || text[n] == ' '))
-        cli_complain("%s", text);
-    else
-        cli_complain("%s: %s", name, text);
+    if (json_is_object(error))
+        note_failure(s, name, text);
 }
 
 static void on_item(void *ctx, const json_t *job)
@@ -166,8 +200,11 @@ static int watch(struct showing *s, const char *path, json_t *request, const cha
     w->item = on_item;
     w->ctx = s;
     int r = work_run(cli, w, 1, &s->bulk->words, false, no_wait, err);
-    if (w->ended && !no_wait && json_object_get(json_object_get(w->doc, "result"), "items")) {
+    bool told = w->ended && !no_wait && json_object_get(json_object_get(w->doc, "result"), "items");
+    if (told)
         show_missed(s, w->doc);
+    tell_failures(s, w->doc);
+    if (told) {
         if (!cli->json)
             tell_all(cli, s->bulk, label, w->doc);
         if (r < 0) /* each was told */
@@ -184,8 +221,9 @@ static int watch(struct showing *s, const char *path, json_t *request, const cha
 
 int bulk_run(struct cli *cli, const struct args *a, const struct bulk *bulk, struct err *err)
 {
-    auto_json json_t *request = json_pack("{s:s}", "verb", bulk->verb), *told = json_object();
-    struct showing s = {.cli = cli, .bulk = bulk, .told = told};
+    auto_json json_t *request = json_pack("{s:s}", "verb", bulk->verb);
+    auto_json json_t *told = json_object(), *failures = json_object();
+    struct showing s = {.cli = cli, .bulk = bulk, .told = told, .failures = failures};
     const char *label = bulk->names ? NULL : args_get(a, bulk->label_option);
     int r = bulk->names ? put_names(request, bulk, err) : put_which(request, a, label, err);
     if (r < 0)
@@ -198,7 +236,7 @@ int bulk_run(struct cli *cli, const struct args *a, const struct bulk *bulk, str
 
 int bulk_wait(struct cli *cli, const char *path, const struct bulk *bulk, struct err *err)
 {
-    auto_json json_t *told = json_object();
-    struct showing s = {.cli = cli, .bulk = bulk, .told = told};
+    auto_json json_t *told = json_object(), *failures = json_object();
+    struct showing s = {.cli = cli, .bulk = bulk, .told = told, .failures = failures};
     return watch(&s, path, NULL, NULL, false, err);
 }

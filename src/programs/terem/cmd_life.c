@@ -275,13 +275,15 @@ void life_bulk(const char *verb, struct bulk *bulk)
 #define LIFE                                                                  \
     .usage = LIFE_USAGE, .min = 0, .max = ARGS_MAX, .complete = COMPLETE_VES, \
     .complete_more = COMPLETE_VES
-#define LIFE_DETAIL                                                                               \
-    "Several VEs are one job of teremd, which works on as many at a time as the machine bears: "  \
-    "fewer while memory or disks stall. Each VE that fails or is cancelled is named on standard " \
-    "error, the others are done nevertheless (but with --stop-on-failure), and the exit status "  \
-    "is 1. With --all or --label there may be none: that is told, and is no failure. The job "    \
-    "goes on after a crash of teremd.\n\n"                                                        \
-    "SIGINT (Ctrl-C) ends the waiting, not the work: terem jobs wait waits for it "               \
+#define LIFE_DETAIL                                                                              \
+    "Several VEs are one job of teremd, which works on as many at a time as the machine bears: " \
+    "fewer while memory or disks stall. VEs that fail or are cancelled are named on standard "   \
+    "error at the end, those of one cause together, the first five of them; terem jobs show "    \
+    "JOB --json names each. The others are done nevertheless (but with --stop-on-failure), and " \
+    "the exit status "                                                                           \
+    "is 1. With --all or --label there may be none: that is told, and is no failure. The job "   \
+    "goes on after a crash of teremd.\n\n"                                                       \
+    "SIGINT (Ctrl-C) ends the waiting, not the work: terem jobs wait waits for it "              \
     "again, and terem jobs cancel ends it."
 
 #define NO_MORE_STARTS                                                              \
