@@ -529,6 +529,23 @@ def test_cancelled_too_late(node):
     assert node.ok("GET", f"/v1/jobs/{number}")["state"] == "done"
 
 
+def test_who_waits_hears_of_the_job_that_goes_on(node):
+    make_deaf(node, "deaf0", "deaf1")
+    with waiting(node, "stop", "--all", "--timeout", "600") as stop:
+        wait_for(lambda: set(states(node).values()) == {"stopping"})
+        [number] = [job["id"] for job in node.ok("GET", "/v1/jobs") if job["kind"] == "bulk"]
+        node.kill()
+        said, errors = stop.communicate(timeout=PATIENCE)
+    assert stop.returncode == 1 and said == "", (said, errors)
+    assert errors == f"terem: teremd went away; job {number} goes on when it is there again, and terem jobs wait " \
+                     f"{number} waits for it\n"
+    node.start()
+    for name in ("deaf0", "deaf1"):
+        os.kill(node.show(name)["pid"], 9)
+    done = node.terem("jobs", "wait", str(number))
+    assert sorted(done.stdout.splitlines()) == ["deaf0: stopped", "deaf1: stopped"]
+
+
 def test_waiting_again(node):
     """The number that --no-wait prints is waited for as the command that began it would: words and exit status."""
     make_deaf(node, "deaf0", "deaf1", "deaf2")

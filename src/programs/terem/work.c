@@ -143,6 +143,25 @@ static int open_request(struct run *run, struct work *w, const char *method, con
     return client_open(&run->cli->place, &rq, &w->client, &w->err);
 }
 
+/* Where it is known which job was waited for, who waited goes on by its number. */
+static int went_away(struct work *w)
+{
+    json_int_t id = cli_int(w->doc, "id");
+    if (is_unrecorded(w))
+        return err_set(&w->err, ERR_UNAVAILABLE, "teremd went away while it was at work");
+    err_clear(&w->err);
+    if (str_eq(cli_text(w->doc, "kind"), "bulk"))
+        return err_set(&w->err, ERR_UNAVAILABLE,
+                       "teremd went away; job %" JSON_INTEGER_FORMAT
+                       " goes on when it is there again, and terem jobs wait %" JSON_INTEGER_FORMAT
+                       " waits for it",
+                       id, id);
+    return err_set(&w->err, ERR_UNAVAILABLE,
+                   "teremd went away while it was at work; terem jobs show %" JSON_INTEGER_FORMAT
+                   " tells how it ended",
+                   id);
+}
+
 /* The answer is whole.  A job that was only begun is waited for by a second request. */
 static int answer_end(struct run *run, struct work *w)
 {
@@ -158,11 +177,7 @@ static int answer_end(struct run *run, struct work *w)
     }
     json_int_t id = cli_int(w->doc, "id");
     if (w->waiting)
-        return err_set(
-            &w->err, ERR_UNAVAILABLE,
-            "teremd went away while it was at work; terem jobs show %" JSON_INTEGER_FORMAT
-            " tells how it ended",
-            id);
+        return went_away(w);
     char path[64];
     w->waiting = true;
     str_print(path, sizeof(path), "/v1/jobs/%" JSON_INTEGER_FORMAT "?wait=true", id);
@@ -189,6 +204,8 @@ static void advance(struct run *run, struct work *w)
         size_t len;
         struct client *c = w->client;
         int r = client_step(c, reads, &ev, &span, &len, &w->err);
+        if (r < 0 && c->eof && is_job(w->doc))
+            r = went_away(w);
         if (r == 0 && ev == CLIENT_NEED)
             return;
         if (r == 0 && ev == CLIENT_BODY)
