@@ -4,7 +4,6 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
-#include "base/number.h"
 #include "keep/frame.h"
 
 #include <fcntl.h>

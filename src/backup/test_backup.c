@@ -348,8 +348,6 @@ static void test_progress(void **state)
     memory_done(&t.m);
 }
 
-/* ---- archives that want something else than to be restored ---- */
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {

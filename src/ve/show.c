@@ -100,7 +100,6 @@ static json_t *of_networks(const struct showing *s, const char *key)
     return ve_privates_json(s->ve);
 }
 
-/* What its root has deleted of its interfaces; is not there when it has them all. */
 /* Has its first process given up its namespaces?  The interfaces go then, before the end of the
  * process is heard of. */
 static bool is_ending(const struct ve *ve)
@@ -111,6 +110,7 @@ static bool is_ending(const struct ve *ve)
     return readlink(path, to, sizeof(to)) < 0;
 }
 
+/* What its root has deleted of its interfaces; is not there when it has them all. */
 static json_t *of_deleted(const struct showing *s, const char *key)
 {
     const struct ve *ve = s->ve;
