@@ -77,10 +77,15 @@ bool backup_id_ok(const char *id)
     return n == BACKUP_ID - 1 && id[n] == '\0';
 }
 
+void format_hex(const uint8_t *in, size_t n, char *ret)
+{
+    for (size_t i = 0; i < n; i++)
+        str_print(ret + 2 * i, 3, "%02x", in[i]);
+}
+
 void backup_chain_text(const uint8_t chain[HASH_RAW], char ret[BACKUP_CHAIN])
 {
-    for (size_t i = 0; i < HASH_RAW; i++)
-        str_print(ret + 2 * i, 3, "%02x", chain[i]);
+    format_hex(chain, HASH_RAW, ret);
 }
 
 bool backup_chain_read(const char *text, uint8_t ret[HASH_RAW])
@@ -115,8 +120,8 @@ bool format_head_read(const uint8_t in[FILE_HEAD], char ret_id[BACKUP_ID],
     if (!begins(in, TAG_HEAD, FILE_HEAD) || memcmp(p, SIGNATURE, 8) != 0)
         return false;
     p += 8;
-    for (unsigned i = 0; i < 16; i++, p++)
-        str_print(ret_id + 2 * i, 3, "%02x", *p);
+    format_hex(p, 16, ret_id);
+    p += 16;
     bool ok = get(&p, 4) == FRAME_PLAIN;
     uint8_t sum[HASH_RAW];
     sum_of(NULL, in, (size_t)(p - in), sum);

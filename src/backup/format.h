@@ -70,6 +70,8 @@ void format_trailer_row(const uint8_t *in, uint64_t i, uint64_t *ret_file, uint6
 int format_row_add(struct backup_row **rows, size_t *n, size_t *cap, const struct backup_row *row,
                    struct err *err);
 
+/* Two digits a byte, and a NUL. */
+void format_hex(const uint8_t *in, size_t n, char *ret);
 /* "the data of etc/passwd (frame 3)" */
 #define PART_TEXT 480
 const char *format_part(const struct frame_info *f, char buf[PART_TEXT]);

@@ -26,8 +26,7 @@ void backup_id_make(char ret[BACKUP_ID])
     uint8_t bytes[16];
     if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes))
         abort(); /* cannot fail for so few bytes (random(4)) */
-    for (unsigned i = 0; i < sizeof(bytes); i++)
-        str_print(ret + 2 * i, 3, "%02x", bytes[i]);
+    format_hex(bytes, sizeof(bytes), ret);
 }
 
 /* ---- measuring ---- */
