@@ -5,8 +5,7 @@
 
 #include <inttypes.h>
 
-#define POOLS_MAX   1024
-#define NAMES_SHOWN 5
+#define POOLS_MAX 1024
 
 const struct ve_address_pool *ve_address_pool_of(const struct ve_node *node,
                                                  const struct netlink_ip *ip)
@@ -311,12 +310,13 @@ static int refuse_used(struct ve_node *node, const struct ve_address_pool *p, st
     for (size_t i = 0; i < node->addresses.n; i++) {
         const struct registry_address *a = &node->addresses.v[i].rec;
         const struct ve *ve = a->ve ? ve_by_id(node, a->ve) : NULL;
-        if (!str_eq(a->pool, p->rec.name) || n++ >= NAMES_SHOWN)
+        char user[REGISTRY_ADDRESS + NAME_SIZE + 3];
+        if (!str_eq(a->pool, p->rec.name))
             continue;
-        str_add(&users, "%s%s (%s)", n > 1 ? ", " : "", a->address, ve ? ve->rec.name : "reserved");
+        str_print(user, sizeof(user), "%s (%s)", a->address, ve ? ve->rec.name : "reserved");
+        str_add_name(&users, &n, user);
     }
-    if (n > NAMES_SHOWN)
-        str_add(&users, " and %zu more", n - NAMES_SHOWN);
+    str_end_names(&users, n);
     if (!n)
         return 0;
     return err_set(err, ERR_STATE,
