@@ -11,7 +11,6 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 static const char *text_of(const json_t *o, const char *key)
@@ -288,9 +287,7 @@ int backup_send_work(struct job *job, struct err *err)
     s.ve = ve_by_id(job->node, json_integer_value(json_object_get(job->options, "ve_id")));
     if (!s.ve || !ve_pool(s.ve))
         return err_set(err, ERR_STATE, "%s: cannot back up: it is gone", job->rec.subject);
-    (void)!nice(10); /* what the VEs do comes first */
-    syscall(SYS_ioprio_set, 1 /* IOPRIO_WHO_PROCESS */, 0,
-            2 << 13 | 7 /* the last of best effort */);
+    worker_be_modest(); /* what the VEs do comes first */
     if (send_it(&s, err) == 0)
         return 0;
     err_wrap(err, "%s: cannot back up", job->rec.subject);

@@ -170,6 +170,7 @@ enum worker_said { WORKER_SILENT, WORKER_PROGRESS, WORKER_DONE };
 enum worker_said worker_hear(struct job *job, struct err *ret_error);
 /* From now on this process, which is not teremd itself, takes only what nobody else wants. */
 void worker_be_idle(void);
+void worker_be_modest(void); /* or goes behind all others: somebody waits for it */
 /* In the worker: one line of progress; non-zero when the job is to stop. */
 int job_progress(void *ctx, int percent, const char *text);
 int job_check_cancelled(struct job *job, struct err *err);

@@ -15,8 +15,6 @@
 #include "ve/saved.h"
 
 #include <inttypes.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -132,11 +130,10 @@ static int begin_snapshot(struct job *job, struct err *err)
 /* A VE that stands still meanwhile must not stand for long: only its neighbours go before it. */
 static void be_modest(const struct ve *ve)
 {
-    bool waits = ve->state == VE_RUNNING;
-    setpriority(PRIO_PROCESS, 0, waits ? 10 : 19);
-    syscall(SYS_ioprio_set, 1 /* IOPRIO_WHO_PROCESS */, 0,
-            waits ? 2 << 13 | 7 /* IOPRIO_CLASS_BE, the last of it */
-                  : 3 << 13 /* IOPRIO_CLASS_IDLE */);
+    if (ve->state == VE_RUNNING)
+        worker_be_modest();
+    else
+        worker_be_idle();
 }
 
 static int work_snapshot(struct job *job, struct err *err)

@@ -32,10 +32,20 @@ struct wire {
 
 volatile sig_atomic_t job_cancel_flag;
 
+static void be_last(int nice, int io)
+{
+    setpriority(PRIO_PROCESS, 0, nice);
+    syscall(SYS_ioprio_set, 1 /* IOPRIO_WHO_PROCESS */, 0, io);
+}
+
 void worker_be_idle(void)
 {
-    setpriority(PRIO_PROCESS, 0, 19);
-    syscall(SYS_ioprio_set, 1 /* IOPRIO_WHO_PROCESS */, 0, 3 << 13 /* IOPRIO_CLASS_IDLE */);
+    be_last(19, 3 << 13 /* IOPRIO_CLASS_IDLE */);
+}
+
+void worker_be_modest(void)
+{
+    be_last(10, 2 << 13 | 7 /* IOPRIO_CLASS_BE, the last of it */);
 }
 
 static void on_cancel(int sig)
