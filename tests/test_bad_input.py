@@ -42,6 +42,12 @@ def test_a_name_that_is_no_text(shared):
     assert done.returncode == 2 and done.stderr.strip().isprintable()
 
 
+def test_an_option_that_is_no_text(shared):
+    """It is named as it was written."""
+    done = shared.terem("create", "web1", "--user", b"\xff", check=False)
+    assert done.returncode == 2 and "the value of --user is not valid UTF-8" in done.stderr, done
+
+
 def test_a_name_in_use(node):
     node.ve("web1", start=False)
     answer = node.api("POST", "/v1/ves", {"name": "web1", "template": "busybox"})

@@ -81,9 +81,8 @@ static int build_spec(const struct args *a, json_t *spec, struct err *err)
 {
     static const char *const texts[] = {"user", "workdir", "restart"};
     const char *text;
-    int r =
-        put_text(spec, "template", args_has(a, "template") ? args_get(a, "template") : "busybox",
-                 "--template", err);
+    int r = cli_text_put(spec, "template",
+                         args_has(a, "template") ? args_get(a, "template") : "busybox", err);
     if (r < 0 || (r = name_check_template(cli_text(spec, "template"), err)) < 0)
         return r;
     json_object_set_new(spec, "name", json_string(a->pos[0]));
@@ -108,8 +107,7 @@ static int build_spec(const struct args *a, json_t *spec, struct err *err)
     if (r == 0)
         r = check_restart(args_get(a, "restart"), err);
     for (size_t i = 0; r == 0 && i < ARRAY_SIZE(texts); i++)
-        if ((text = args_get(a, texts[i])))
-            r = put_text(spec, texts[i], text, texts[i], err);
+        r = cli_text_put(spec, texts[i], args_get(a, texts[i]), err);
     if (args_has(a, "app") || a->n_rest)
         json_object_set_new(spec, "kind", json_string("app"));
     if (a->n_rest) {

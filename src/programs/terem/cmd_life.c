@@ -82,8 +82,8 @@ static int options_of(const struct args *a, json_t **ret_body, struct err *err)
     if (args_has(a, "timeout") || to || update || force)
         *ret_body = json_object();
     if (update) {
-        if (to && json_object_set_new(*ret_body, "to", json_string(to)) < 0)
-            return err_set(err, ERR_USAGE, "the value of --to is not valid UTF-8");
+        if (cli_text_put(*ret_body, "to", to, err) < 0)
+            return -err->kind;
         json_object_set_new(*ret_body, "check", json_boolean(args_has(a, "check")));
         json_object_set_new(*ret_body, "restart", json_boolean(args_has(a, "restart")));
     } else if (to) {
