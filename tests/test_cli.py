@@ -66,6 +66,15 @@ def test_list_by_state(node):
     assert sorted(re.findall("[a-z]+", words.replace(" or ", " "))) == sorted(state["enum"])
 
 
+def test_list_counts_as_people_do(node):
+    names = ["a", "b2", "b10", "b100", "ba"]
+    for name in reversed(names):
+        node.ve(name, start=False)
+    assert node.terem("list", "-q").stdout.split() == names
+    lines = node.terem("list", "--columns", "state").stdout.splitlines()
+    assert len(lines) == 1 + len(names)
+
+
 def test_create_start_exec_destroy_by_commands(shared):
     shared.template()
     shared.terem("create", "cli1", "--template", "busybox", "--set", "memory.limit=64M",

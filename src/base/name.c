@@ -53,6 +53,38 @@ int name_check_label(const char *key, struct err *err)
     return check(key, "-_./", err);
 }
 
+/* The number at its beginning, without the zeros before it; its digits are counted. */
+static const char *digits(const char *s, size_t *ret_n)
+{
+    s += strspn(s, "0");
+    *ret_n = strspn(s, "0123456789");
+    return s;
+}
+
+int name_compare(const char *a, const char *b)
+{
+    const char *x = a, *y = b;
+    while (*x && *y) {
+        size_t n, m;
+        if (*x < '0' || *x > '9' || *y < '0' || *y > '9') {
+            if (*x != *y)
+                break;
+            x++;
+            y++;
+            continue;
+        }
+        x = digits(x, &n);
+        y = digits(y, &m);
+        int r = n != m ? (n > m) - (n < m) : memcmp(x, y, n);
+        if (r)
+            return r;
+        x += n;
+        y += m;
+    }
+    int r = strcmp(x, y);
+    return r ? r : strcmp(a, b); /* "b01" and "b1" are two names */
+}
+
 /* Edit distance where two neighbours that changed places count once: "strat" is one from
  * "start". */
 static size_t distance(const char *a, const char *b)

@@ -19,6 +19,9 @@ int name_check_ve(const char *name, struct err *err);
 int name_check_template(const char *name, struct err *err);
 int name_check_label(const char *key, struct err *err);
 
+/* The order in which people read names: numbers by their value, b2 before b10.  0 only of equals. */
+int name_compare(const char *a, const char *b);
+
 /* The candidate nearest to `word` (edit distance at most a third of its length, at least 1), or
  * NULL.  next(ctx, i) gives candidate i, NULL after the last. */
 const char *name_suggest(const char *word, const char *(*next)(void *ctx, size_t i), void *ctx);

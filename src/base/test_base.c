@@ -122,6 +122,37 @@ static void test_names(void **state)
     assert_null(name_suggest("xyzzy", candidate, NULL));
 }
 
+static void test_name_order(void **state)
+{
+    static const char *const order[] = {"",
+                                        "0",
+                                        "1",
+                                        "2",
+                                        "10",
+                                        "a",
+                                        "b",
+                                        "b-1",
+                                        "b01",
+                                        "b1",
+                                        "b2",
+                                        "b2-9",
+                                        "b2-10",
+                                        "b2a",
+                                        "b10",
+                                        "b10a",
+                                        "ba",
+                                        "web",
+                                        "web9",
+                                        "web99999999999999999999999",
+                                        "web100000000000000000000000"};
+    for (size_t i = 0; i < ARRAY_SIZE(order); i++)
+        for (size_t k = 0; k < ARRAY_SIZE(order); k++) {
+            int r = name_compare(order[i], order[k]);
+            if ((r > 0) - (r < 0) != (i > k) - (i < k))
+                fail_msg("%s and %s: %d", order[i], order[k], r);
+        }
+}
+
 static int take(void *ctx, const char *key, const char *value, struct err *err)
 {
     str_add(ctx, "%s:%s;", key, value);
@@ -242,11 +273,12 @@ static void test_place(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_err),     cmocka_unit_test(test_numbers),
-        cmocka_unit_test(test_strings), cmocka_unit_test(test_names),
-        cmocka_unit_test(test_conf),    cmocka_unit_test(test_tree),
-        cmocka_unit_test(test_fd_pass), cmocka_unit_test(test_place),
-        cmocka_unit_test(test_fd_list), cmocka_unit_test(test_fd_again),
+        cmocka_unit_test(test_err),        cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_strings),    cmocka_unit_test(test_names),
+        cmocka_unit_test(test_name_order), cmocka_unit_test(test_conf),
+        cmocka_unit_test(test_tree),       cmocka_unit_test(test_fd_pass),
+        cmocka_unit_test(test_place),      cmocka_unit_test(test_fd_list),
+        cmocka_unit_test(test_fd_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,6 +10,7 @@
 #include "text.h"
 
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -89,15 +90,43 @@ int cli_label_query(struct str *path, const char *label, struct err *err)
     return 0;
 }
 
+static int by_name(const void *a, const void *b)
+{
+    return name_compare(cli_text(*(json_t *const *)a, "name"),
+                        cli_text(*(json_t *const *)b, "name"));
+}
+
+static int sort_by_name(json_t *list, struct err *err)
+{
+    size_t n = json_array_size(list);
+    auto_free json_t **v = calloc(n + 1, sizeof(json_t *));
+    if (!v)
+        return err_set(err, ERR_EXHAUSTED, "out of memory");
+    for (size_t i = 0; i < n; i++)
+        v[i] = json_incref(json_array_get(list, i));
+    qsort(v, n, sizeof(json_t *), by_name);
+    for (size_t i = 0; i < n; i++)
+        json_array_set_new(list, i, v[i]);
+    return 0;
+}
+
 int cli_list_ves(struct cli *cli, const char *label, const char *fields, json_t **ret,
                  struct err *err)
 {
     auto_str struct str path = str_init(4096);
+    auto_json json_t *list = NULL;
     str_add(&path, "/v1/ves");
     int r = cli_label_query(&path, label, err);
     if (fields)
         str_add(&path, "%cfields=%s", label ? '&' : '?', fields);
-    return r < 0 ? r : cli_call(cli, "GET", str_c(&path), NULL, ret, err);
+    if (r == 0)
+        r = cli_call(cli, "GET", str_c(&path), NULL, &list, err);
+    /* Only where there are names: of these members alone they all would be equal. */
+    if (r == 0 && !cli->json && !cli_is_null(json_array_get(list, 0), "name"))
+        r = sort_by_name(list, err);
+    if (r == 0)
+        *ret = steal_ptr(&list);
+    return r;
 }
 
 int cli_out(const struct str *s, struct err *err)

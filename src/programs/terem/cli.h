@@ -46,8 +46,9 @@ int cli_assignment(const char *text, const char *what, char **ret_key, const cha
 
 /* Adds "?label=tier%3Dweb" to a path without a query; label NULL: nothing. */
 int cli_label_query(struct str *path, const char *label, struct err *err);
-/* VEs by name, with these members alone ("name,usage.memory"; NULL: all): what is not asked for is
- * not read from the kernel.  label: NULL for all VEs. */
+/* VEs, with these members alone ("name,usage.memory"; NULL: all): what is not asked for is not read
+ * from the kernel.  label: NULL for all VEs.  By name as people read it where the name is asked
+ * for; with --json in the order of the API. */
 int cli_list_ves(struct cli *cli, const char *label, const char *fields, json_t **ret,
                  struct err *err);
 

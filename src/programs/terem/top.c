@@ -2,6 +2,7 @@
 #include "top.h"
 
 #include "base/cleanup.h"
+#include "base/name.h"
 #include "base/number.h"
 #include "cli.h"
 #include "text.h"
@@ -231,7 +232,7 @@ static int compare(const void *a, const void *b, void *ctx)
     const struct top *t = ctx;
     double p = key_of(x, t->order), q = key_of(y, t->order);
     int r = (p < q) - (p > q);
-    return r ? r : strcmp(x->name, y->name);
+    return r ? r : name_compare(x->name, y->name);
 }
 
 /* ---- layout ---- */
