@@ -156,6 +156,10 @@ def test_bash_completes(shared, cli):
     assert complete(cli, "terem", "start", "w", TEREM_ROOT=shared.root) == ["web1"]
     assert complete(cli, "terem", "--root", shared.root, "exec", "") == ["web1"]
     assert complete(cli, "terem", "set", "web1", "memory.li") == ["memory.limit="]
+    for which in ["--all"], ["-a"], ["--select", "tier=web"], ["--select=tier=web"], ["-s", "tier=web"]:
+        assert complete(cli, "terem", "set", *which, "memory.li") == ["memory.limit="], which
+    assert complete(cli, "terem", "set", "--all", "web1", "memory.li") == ["memory.limit="]
+    assert "labels" in complete(cli, "terem", "list", "--columns", "")
     assert complete(cli, "terem", "--root", shared.root, "create", "x", "-t", "") == ["busybox"]
     assert complete(cli, "terem", "backup", "", TEREM_ROOT=shared.root) == ["web1", "verify", "show"]
     assert "--since" in complete(cli, "terem", "backup", "--")

@@ -143,7 +143,10 @@ void generate_bash(struct str *s)
                     str_add(s, "|'%s -%c'", command_table[i]->name, o->letter);
                 str_add(s, ") ((i++));;\n");
             }
-    str_add(s, "      esac;;\n"
+    /* set --all and --select stand for the names: what follows are its KEY=VALUE. */
+    str_add(s, "      esac\n"
+               "      [[ $cmd == set && $w =~ ^(--all|-a|-s|--select(=.*)?)$ ]] && "
+               "((words_before++));;\n"
                "    *) if [[ -z $cmd ]]; then cmd=$w\n"
                "       elif [[ ");
     bash_is_group(s);
