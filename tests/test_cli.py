@@ -75,6 +75,22 @@ def test_list_counts_as_people_do(node):
     assert len(lines) == 1 + len(names)
 
 
+def test_json_of_one_and_of_many(node):
+    """As terem(1) says what a script may rely on."""
+    for name in "a", "b":
+        node.ve(name)
+    (one,) = node.json("stop", "--timeout", "1", "a")
+    assert one["kind"] == "stop" and one["subject"] == "a" and one["state"] == "done"
+    assert node.json("snapshot", "create", "a")["kind"] == "snapshot"
+    assert node.json("set", "a", "processes=99")["name"] == "a"
+    assert json.loads(node.terem("exec", "--json", "b", "--", "true").stdout)["exit"] == 0
+    for words in ["start", "--all"], ["snapshot", "create", "--all"], ["set", "--all", "processes=98"], \
+            ["set", "a", "b", "processes=97"], ["exec", "--all", "--", "true"]:
+        many = json.loads(node.terem(words[0], "--json", *words[1:]).stdout)
+        assert {"total", "done", "failed", "cancelled", "items"} <= set(many["result"]), words
+        assert {"ve", "state", "error"} <= set(many["result"]["items"][0]), words
+
+
 def test_create_start_exec_destroy_by_commands(shared):
     shared.template()
     shared.terem("create", "cli1", "--template", "busybox", "--set", "memory.limit=64M",

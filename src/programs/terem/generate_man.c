@@ -175,7 +175,14 @@ void generate_man_terem(struct str *s)
                   "terem speaks over a Unix socket.\n\n"
                   "What takes time is a job of teremd. On a terminal its progress is shown in one "
                   "line; elsewhere each change of it is a line on standard error. Ctrl-C ends the "
-                  "waiting and not the job. With NO_COLOR set nothing is coloured.");
+                  "waiting and not the job. With NO_COLOR set nothing is coloured.\n\n"
+                  "With --json a command prints what the API answers, and the shape depends on how "
+                  "the VEs are given. Of one name start, stop and their like print an array that "
+                  "holds its job, snapshot create its job, set the VE, and exec the status and the "
+                  "output. Of several names, --all or --label (--select of set) all of them print "
+                  "one object, the job over all: in its result are total, done, failed, cancelled, "
+                  "and items, which has ve, state and error of each. Scripts that shall not depend "
+                  "on how many there are give --label or --all.");
     str_add(s, ".SH COMMANDS\n");
     for (size_t i = 0; i < command_table_size; i++) {
         if (help_hidden(command_table[i]))
