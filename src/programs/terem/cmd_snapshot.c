@@ -89,7 +89,11 @@ command_row cmd_snapshot_create = {
               "that all files are of one instant. Where the pool shares blocks (btrfs) that is "
               "some milliseconds whatever the size; else the files are copied, and the VE stands "
               "still until that is done. NAME is by default the time. Its parameters are not "
-              "part of it.",
+              "part of it. A VE that sleeps is woken for it: a packet that came meanwhile would "
+              "let its processes go on.\n\n"
+              "With --all or --label a snapshot of each of those VEs is taken, as one job, and of "
+              "all NAME is the same. Each VE that fails is named on standard error, the others "
+              "are done nevertheless (but with --stop-on-failure), and the exit status is 1.",
     .examples = {"terem snapshot create web1", "terem snapshot create web1 before-upgrade --note "
                                                "'nginx 1.22'"},
 };
@@ -573,8 +577,9 @@ command_row cmd_snapshot_schedule = {
               "hourly-20261121-2100 and so on. Of each kind the newest COUNT are kept. What was "
               "missed while teremd was not there is taken once. One that fails is told as the "
               "event snapshot.failed and is tried at the next time. Where two kinds are due "
-              "together one snapshot is taken, of the kind that is kept longer. Without an option "
-              "it tells what is set.",
+              "together one snapshot is taken, of the kind that is kept longer. A VE that sleeps "
+              "is woken for each, and falls asleep again. Without an option it tells what is "
+              "set.",
     .examples = {"terem snapshot schedule web1 --hourly 24 --daily 7 --weekly 4",
                  "terem snapshot schedule web1 --off"},
 };
