@@ -274,23 +274,24 @@ static int on_progress(void *ctx, uint64_t bytes)
     return job_progress(t->job, percent, text);
 }
 
-/* Bytes that the file which is read now unpacks to, as its maker counted them: in the pool, and in
- * ret_layers those of the layers in it. */
-static uint64_t wanted(const struct taking *t, uint64_t *ret_layers)
+/* Bytes that the file which is read now unpacks to in the pool, as its maker counted them; t->total
+ * has those of the layers in it, too. */
+static uint64_t wanted(struct taking *t)
 {
     const json_t *texts = json_object_get(t->job->options, "manifests");
     const char *text = json_string_value(json_array_get(texts, t->file));
     json_t *m = json_loads(text ? text : "", 0, NULL), *layer;
     json_int_t bytes = json_integer_value(json_object_get(json_object_get(m, "tree"), "bytes"));
+    uint64_t tree = bytes > 0 ? (uint64_t)bytes : 1;
     size_t i;
-    *ret_layers = 0;
+    t->total = tree;
     json_array_foreach(json_object_get(m, "layers"), i, layer)
     {
         json_t *size = json_object_get(json_object_get(layer, "embedded"), "size");
-        *ret_layers += json_integer_value(size) > 0 ? (uint64_t)json_integer_value(size) : 0;
+        t->total += json_integer_value(size) > 0 ? (uint64_t)json_integer_value(size) : 0;
     }
     json_decref(m);
-    return bytes > 0 ? (uint64_t)bytes : 1;
+    return tree;
 }
 
 /* What teremd decided by is what the file says. */
@@ -299,8 +300,6 @@ static int on_manifest(void *ctx, const struct backup_info *info, struct err *er
     struct taking *t = ctx;
     const json_t *texts = json_object_get(t->job->options, "manifests");
     const char *text = json_string_value(json_array_get(texts, t->file));
-    uint64_t layers;
-    t->total = wanted(t, &layers) + layers;
     return str_eq(text, info->manifest)
                ? 0
                : err_set(err, ERR_USAGE,
@@ -360,7 +359,6 @@ static int take_files(struct taking *t, int upper, struct err *err)
     int r = 0;
     for (t->file = 0; r == 0 && t->file < n; t->file++) {
         struct backup_info info = {0};
-        uint64_t layers;
         struct backup_restore rs = {
             .root = upper,
             .since = t->file ? since : NULL,
@@ -371,7 +369,7 @@ static int take_files(struct taking *t, int upper, struct err *err)
             .progress = on_progress,
             .ctx = t,
         };
-        ve_pool_wait(t->job, pool, wanted(t, &layers));
+        ve_pool_wait(t->job, pool, wanted(t));
         if ((r = limits_of(pool, &rs.limits, err)) < 0 ||
             (r = backup_read(&in, &rs, &info, err)) < 0)
             break;
