@@ -19,7 +19,7 @@ int name_check_ve(const char *name, struct err *err);
 int name_check_template(const char *name, struct err *err);
 int name_check_label(const char *key, struct err *err);
 
-/* The order in which people read names: numbers by their value, b2 before b10.  0 only of equals. */
+/* The order in which people read names: numbers by their value, b2 before b10.  0: the same. */
 int name_compare(const char *a, const char *b);
 
 /* The candidate nearest to `word` (edit distance at most a third of its length, at least 1), or
