@@ -2,7 +2,6 @@
 #include "help.h"
 
 #include "base/cleanup.h"
-#include "base/name.h"
 #include "cli.h"
 #include "command.h"
 #include "text.h"
