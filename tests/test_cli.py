@@ -271,14 +271,17 @@ def test_many_at_once(node):
     node.ve("down", start=False, labels={"set": "a"})
     done = node.terem("destroy", "--label", "set=b")
     assert "no VE has the label set=b" in done.stderr and done.stdout == ""
-    node.terem("destroy", "--label", "set=a")
+    done = node.terem("destroy", "--label", "set=a")
+    assert done.stdout.endswith("up is not stopped; terem destroy --label set=a --force destroys it, too\n"), done
     assert [ve["name"] for ve in node.json("list")] == ["up"]
-    assert node.terem("destroy", "--all").stdout == "no VE to destroy\n"
+    done = node.terem("destroy", "--all", check=False)
+    assert done.returncode == 1 and done.stdout == "" and done.stderr == \
+        "terem: nothing was destroyed: up is not stopped; terem destroy --all --force destroys it, too\n", done
     done = node.terem("stop", "--all", "up", check=False)
     assert done.returncode == 2 and "not more than one" in done.stderr
     assert len(node.json("jobs", "list", "--all", "--limit", "2")) == 2
     node.terem("destroy", "--all", "--force")
-    assert node.json("list") == []
+    assert node.json("list") == [] and node.terem("destroy", "--all").stdout == "no VE to destroy\n"
 
 
 def test_a_first_start_that_fails(node):

@@ -42,9 +42,28 @@ static void free_names(char ***names)
     *names = NULL;
 }
 
+struct spared { /* by destroy --all or --label, as they run */
+    struct str names;
+    size_t n;
+};
+
+static void spared_done(struct spared *s)
+{
+    str_done(&s->names);
+}
+
+/* "web1, web2 and 3 more are not stopped; terem destroy --all --force destroys them, too" */
+static void add_spared(struct str *out, struct spared *s, const char *label)
+{
+    str_end_names(&s->names, s->n);
+    str_add(out, "%s %s not stopped; terem destroy %s%s --force destroys %s, too", str_c(&s->names),
+            s->n == 1 ? "is" : "are", label ? "--label " : "--all", label ? label : "",
+            s->n == 1 ? "it" : "them");
+}
+
 /* The VEs that destroy --all or --label means: who is asked sees their names. */
 static int select_doomed(struct cli *cli, const struct args *a, char ***ret, size_t *ret_n,
-                         struct err *err)
+                         struct spared *spared, struct err *err)
 {
     auto_json json_t *ves = NULL;
     const char *label = args_get(a, "label");
@@ -56,8 +75,10 @@ static int select_doomed(struct cli *cli, const struct args *a, char ***ret, siz
     for (size_t i = 0; names && i < n; i++) {
         const json_t *ve = json_array_get(ves, i);
         const char *state = cli_text(ve, "state");
-        if (!args_has(a, "force") && !str_eq(state, "stopped") && !str_eq(state, "broken"))
+        if (!args_has(a, "force") && !str_eq(state, "stopped") && !str_eq(state, "broken")) {
+            str_add_name(&spared->names, &spared->n, cli_text(ve, "name"));
             continue;
+        }
         if (!(names[k++] = strdup(cli_text(ve, "name"))))
             return err_set(err, ERR_EXHAUSTED, "out of memory");
     }
@@ -65,7 +86,7 @@ static int select_doomed(struct cli *cli, const struct args *a, char ***ret, siz
         return err_set(err, ERR_EXHAUSTED, "out of memory");
     if (label && n == 0 && !cli->quiet) /* as bulk.c tells it of the others */
         cli_complain("no VE has the label %s", label);
-    else if (k == 0)
+    else if (k == 0 && spared->n == 0)
         cli_say(cli, "no VE to destroy");
     *ret = steal_ptr(&names);
     *ret_n = k;
@@ -219,6 +240,30 @@ static int run_one(struct cli *cli, const struct args *a, const struct bulk *bul
     return r;
 }
 
+/* Those that run are left out of what all means, which is told at the end; where only they are
+ * left nothing was done, and that is an error. */
+static int destroy_chosen(struct cli *cli, const struct args *a, struct bulk *bulk, struct err *err)
+{
+    auto_clean(free_names) char **chosen = NULL;
+    auto_clean(spared_done) struct spared spared = {.names = str_init(TEXT_MAX)};
+    auto_str struct str left = str_init(TEXT_MAX);
+    if (select_doomed(cli, a, &chosen, &bulk->n, &spared, err) < 0)
+        return -err->kind;
+    if (spared.n)
+        add_spared(&left, &spared, args_get(a, "label"));
+    if (bulk->n == 0 && spared.n)
+        return err_set(err, ERR_STATE, "nothing was destroyed: %s", str_c(&left));
+    if (bulk->n == 0 && !cli->json)
+        return 0;
+    bulk->names = (const char *const *)chosen;
+    if (bulk->n && confirm_destroy(cli, a, bulk->names, bulk->n, err) < 0)
+        return -err->kind;
+    int r = bulk_run(cli, a, bulk, err);
+    if (spared.n && !cli->died_of && !args_has(a, "no-wait")) /* which prints a number alone */
+        cli_say(cli, "%s", str_c(&left));
+    return r;
+}
+
 static const struct life *life_find(const char *verb)
 {
     for (size_t i = 0; i < ARRAY_SIZE(lives); i++)
@@ -230,7 +275,6 @@ static const struct life *life_find(const char *verb)
 /* Each of these commands is called as its verb is. */
 static int run_life(struct cli *cli, const struct args *a, struct err *err)
 {
-    auto_clean(free_names) char **chosen = NULL;
     auto_json json_t *body = NULL;
     const struct life *life = life_find(a->command->name);
     if (!life)
@@ -247,13 +291,8 @@ static int run_life(struct cli *cli, const struct args *a, struct err *err)
         bulk.item = show_item_conflicts;
     if (update && args_has(a, "check"))
         bulk.words = checking;
-    if (destroy && !bulk.names) {
-        if (select_doomed(cli, a, &chosen, &bulk.n, err) < 0)
-            return -err->kind;
-        bulk.names = (const char *const *)chosen;
-        if (bulk.n == 0 && !cli->json)
-            return 0;
-    }
+    if (destroy && !bulk.names)
+        return destroy_chosen(cli, a, &bulk, err);
     if (destroy && bulk.n && confirm_destroy(cli, a, bulk.names, bulk.n, err) < 0)
         return -err->kind;
     return many ? bulk_run(cli, a, &bulk, err) : run_one(cli, a, &bulk, body, err);
@@ -419,9 +458,11 @@ command_row cmd_destroy = {
     LIFE,
     .options = destroy_options,
     .run = run_life,
-    .detail = "There is no way back. On a terminal it asks first, in a pipe it does not. A VE "
-              "that runs is refused without --force; --all and --label mean those that are "
-              "stopped or broken, with --force all.\n\n" LIFE_DETAIL,
+    .detail =
+        "There is no way back. On a terminal it asks first, in a pipe it does not. A VE "
+        "that runs is refused without --force; --all and --label mean those that are "
+        "stopped or broken, with --force all. Those that are left out are named at the end; where "
+        "there are only such nothing is done, and the exit status is 1.\n\n" LIFE_DETAIL,
     .examples = {"terem destroy web1", "terem destroy --label tier=test --force --yes"},
 };
 
