@@ -36,7 +36,7 @@ def test_published(node, far, here):
     with answering(pid(node, "web1")):
         assert nobody(far.space, here, port)
         said = node.terem("publish", "web1", f"{port}:{BEHIND}").stdout
-        assert said == f"tcp:{port}: leads to port {BEHIND} of web1\n"
+        assert said == f"tcp:{port}: leads to port {BEHIND} of web1, by this machine's addresses, not by localhost\n"
         assert f"\nports       tcp:{port} to port {BEHIND}\n" in node.terem("show", "web1").stdout
         assert "\nports " not in node.terem("show", "web2").stdout
         assert node.json("network", "ports") == [

@@ -74,8 +74,9 @@ static int run_publish(struct cli *cli, const struct args *a, struct err *err)
     int r = cli_call(cli, "POST", PORTS, body, &answer, err);
     if (r < 0)
         return r;
-    return cli_answer(cli, answer, err, "%s: leads to port %d of %s", cli_text(answer, "id"),
-                      (int)p.to, a->pos[0]);
+    return cli_answer(cli, answer, err,
+                      "%s: leads to port %d of %s, by this machine's addresses, not by localhost",
+                      cli_text(answer, "id"), (int)p.to, a->pos[0]);
 }
 
 command_row cmd_publish = {
