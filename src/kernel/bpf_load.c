@@ -12,7 +12,7 @@
  *
  * What the kernel refused has a symbolic link refused-<part>-<edition> whose text is the reason:
  * asking again costs 40 ms for reading the kernel's types, and the answer is the same until the
- * machine or the program is another one.
+ * machine or the program is another one.  Those of other editions are removed at the next start.
  */
 #include "kernel/bpf_load.h"
 
@@ -152,7 +152,8 @@ void bpf_load_remove_others(int bpffs, const char *part, const char *keep)
     for (struct dirent *e; (e = readdir(dir));)
         if (str_starts(e->d_name, part) && e->d_name[len] == '-' &&
             !str_starts(e->d_name + len, "-maps-") && !str_eq(e->d_name, keep))
-            remove_dir(bpffs, e->d_name);
+            if (unlinkat(bpffs, e->d_name, 0) < 0) /* a refusal is a link */
+                remove_dir(bpffs, e->d_name);
 }
 
 /* Attached at the cgroup, and no other program of ours with it. */
@@ -365,7 +366,7 @@ static void part_name(const struct counts *c, const struct part *part, char name
 
 static int load_part(struct counts *c, const struct part *part, int cgroup, struct err *err)
 {
-    char name[NAME_LEN], at[PATH_SIZE];
+    char name[NAME_LEN], at[PATH_SIZE], refused[NAME_LEN], keep[NAME_LEN + 16];
     size_t size;
     const void *elf = part->elf(&size);
     struct stat st;
@@ -375,6 +376,9 @@ static int load_part(struct counts *c, const struct part *part, int cgroup, stru
         return err_sys(err, "cannot read the BPF programs");
     part_name(c, part, name);
     str_print(at, sizeof(at), "%s/%s", c->path, name);
+    str_print(refused, sizeof(refused), "refused-%s", part->name);
+    str_print(keep, sizeof(keep), "refused-%s", name);
+    bpf_load_remove_others(c->dir, refused, keep); /* of other editions */
     int r = fstatat(c->dir, name, &st, 0) < 0 ? load_programs(c, part, o, name, err) : 0;
     if (r == 0)
         r = adopt(c, o, at, cgroup, err);

@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -277,6 +278,22 @@ static void test_once(void **state)
     expect_held("sockets.other", 0);
 }
 
+/* Terem was upgraded: what the kernel refused of an earlier edition is not kept. */
+static void test_upgraded(void **state)
+{
+    static const char *const refused[] = {"refused-object-0", "refused-lock-0", "refused-refusal-0",
+                                          "refused-ucount-0"};
+    auto_fd int fd = open(bpffs(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct stat st;
+    assert_true(fd >= 0);
+    for (size_t i = 0; i < ARRAY_SIZE(refused); i++)
+        assert_int_equal(symlinkat("the reason", fd, refused[i]), 0);
+    resource_bpf_close(bpf);
+    open_bpf();
+    for (size_t i = 0; i < ARRAY_SIZE(refused); i++)
+        assert_int_equal(fstatat(fd, refused[i], &st, AT_SYMLINK_NOFOLLOW), -1);
+}
+
 static int rewrite(const char *path)
 {
     char text[256];
@@ -386,7 +403,7 @@ static int tests(void)
     const struct CMUnitTest list[] = {
         EACH(test_tcp),    EACH(test_accepted), EACH(test_accepted_limit), EACH(test_swarm),
         EACH(test_udp),    EACH(test_survives), EACH(test_once),           EACH(test_sysctl),
-        EACH(test_events), EACH(test_speed),
+        EACH(test_events), EACH(test_speed),    EACH(test_upgraded),
     };
     return cmocka_run_group_tests_name("bpf", list, NULL, NULL);
 }

@@ -75,6 +75,11 @@ void expect_held(const char *key, uint64_t n)
     assert_int_equal(held(key), n);
 }
 
+const char *bpffs(void)
+{
+    return dir;
+}
+
 void open_bpf(void)
 {
     struct err e = {0};

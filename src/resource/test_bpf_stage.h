@@ -39,6 +39,7 @@ uint64_t failed(const char *key);
 /* The kernel frees some sockets a little later (RCU). */
 void expect_held(const char *key, uint64_t n);
 void open_bpf(void); /* again, after resource_bpf_close() */
+const char *bpffs(void);
 /* Is all of the row counted here?  Not: says that it is skipped. */
 bool works(const char *key);
 
