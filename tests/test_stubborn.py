@@ -394,6 +394,24 @@ def test_lxcfs_that_died_with_teremd(node):
     wait_for(lambda: "MemTotal" in node.sh("web1", "cat /proc/meminfo", check=False))
 
 
+def test_teremd_that_dies_before_lxcfs_serves_all(build, tmp_path):
+    """The next one finds an lxcfs that serves, whose files nobody has got yet."""
+    hold, program = (tmp_path / name for name in ("hold", "lxcfs"))
+    program.write_text(f"#!/bin/sh\nwhile [ -e {hold} ]; do sleep 0.01; done\nexec lxcfs \"$@\"\n")
+    program.chmod(0o755)
+    with Node(build, lxcfs=str(program)) as node:
+        node.ve("web1", params={"memory.limit": "64M"})
+        hold.touch()
+        with open(os.path.join(node.root, "run/lxcfs.pid"), encoding="ascii") as file:
+            os.kill(int(file.read()), signal.SIGKILL)
+        wait_for(lambda: "it was started, and has not mounted its files yet" in str(node.ok("GET", "/v1/doctor")))
+        node.kill()
+        hold.unlink()
+        wait_for(lambda: os.path.exists(os.path.join(node.root, "run/lxcfs/proc/meminfo")))
+        node.start()
+        wait_for(lambda: "65536 kB" in node.sh("web1", "grep MemTotal /proc/meminfo", check=False))
+
+
 def test_lxcfs_that_hangs_beside_a_new_teremd(node):
     """It is ended, and another one serves the VEs that run."""
     node.ve("web1", params={"memory.limit": "64M"})

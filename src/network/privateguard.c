@@ -264,16 +264,15 @@ static int compare_names(const void *a, const void *b)
     return strcmp(a, b);
 }
 
-/* Sorted.  Four for each member at most, some of them twice. */
+/* Sorted.  Two for each member, some of them twice: limits are none, as one that is there keeps its
+ * rate when it is added. */
 static listed_name *wanted_of(const struct network_member *list, size_t count, size_t *ret_n)
 {
-    listed_name *wanted = calloc(4 * count + 1, sizeof(*wanted));
+    listed_name *wanted = calloc(2 * count + 1, sizeof(*wanted));
     size_t n = 0;
     for (size_t i = 0; wanted && i < count; i++) {
         str_print(wanted[n++], sizeof(*wanted), "chain ve%" PRId64 ".%u", list[i].id, list[i].port);
         str_print(wanted[n++], sizeof(*wanted), "counter ve%" PRId64 "-packets", list[i].id);
-        for (size_t w = 0; w < ARRAY_SIZE(ways) && list[i].packets != NETWORK_UNLIMITED; w++)
-            str_print(wanted[n++], sizeof(*wanted), "limit ve%" PRId64 "-%s", list[i].id, ways[w]);
     }
     if (wanted)
         qsort(wanted, n, sizeof(*wanted), compare_names);
@@ -412,7 +411,7 @@ int network_member_remove(struct network_node *n, const struct network_member *m
     if (names_of(n, m, &names, err) < 0 || network_member_unplug(n, m, err) < 0)
         return -err->kind;
     add_member(&s, &names, m);
-    drop_limits(&s, &names, m, last);
+    drop_limits(&s, &names, m, last || m->packets == NETWORK_UNLIMITED);
     str_add(&s,
             "delete element bridge %1$s members { \"%2$s\" }\n"
             "flush chain bridge %1$s ve%3$" PRId64 ".%4$u\n"

@@ -526,6 +526,22 @@ static void test_left(void **state)
     ok(nft_run("delete table bridge terem_77", err));
 }
 
+static void test_left_limits(void **state)
+{
+    struct stage *s = *state;
+    lay(s);
+    ok(network_member_remove(s->node, &members[2], false, err)); /* VE 1 stays in the other */
+    auto_free char *none = nft_text("list limits table bridge terem_7");
+    assert_null(strstr(none, "ve1"));
+    members[0].packets = 20;
+    ok(network_privates_lay(s->node, &back_net, 1, members, 2, err));
+    members[0].packets = 30;
+    ok(network_privates_lay(s->node, &back_net, 1, members, 2, err));
+    auto_free char *table = nft_text("list limits table bridge terem_7");
+    assert_non_null(strstr(table, "30/second"));
+    assert_null(strstr(table, "20/second"));
+}
+
 /* eth1 is there already: one sentence, and nothing stays. */
 static void test_taken(void **state)
 {
@@ -614,10 +630,10 @@ int main(void)
         return 0;
 #define stage_test(t) cmocka_unit_test_setup_teardown(t, stage_up, stage_down)
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_numbers),  cmocka_unit_test(test_names), stage_test(test_reach),
-        stage_test(test_host),           stage_test(test_spoof),       stage_test(test_limit),
-        stage_test(test_leaves_nothing), stage_test(test_taken),       stage_test(test_left),
-        stage_test(test_learns_nothing), stage_test(test_learned),
+        cmocka_unit_test(test_numbers),  cmocka_unit_test(test_names),    stage_test(test_reach),
+        stage_test(test_host),           stage_test(test_spoof),          stage_test(test_limit),
+        stage_test(test_leaves_nothing), stage_test(test_taken),          stage_test(test_left),
+        stage_test(test_left_limits),    stage_test(test_learns_nothing), stage_test(test_learned),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -29,9 +29,10 @@
 
 struct lxcfs {
     char dir[PLACE_MAX + 16], pidfile[PLACE_MAX + 24];
-    int dir_fd;      /* of its mount, or -1 */
-    pid_t pid;       /* our child, or 0 when it was there before us */
-    pid_t served_by; /* or 0 */
+    char served[PLACE_MAX + 24]; /* names the one whose files all VEs have, if any */
+    int dir_fd;                  /* of its mount, or -1 */
+    pid_t pid;                   /* our child, or 0 when it was there before us */
+    pid_t served_by;             /* or 0 */
     int pidfd;
     uv_poll_t *poll;
     uv_timer_t *timer, *look; /* until it is started again; while it has not mounted its files */
@@ -102,22 +103,32 @@ static int watch(struct ve_node *node, pid_t pid, struct err *err)
     return 0;
 }
 
+/* That stands in a file; 0: none. */
+static pid_t read_pid(const char *file)
+{
+    auto_free char *text = NULL;
+    uint64_t pid;
+    return fd_read_file_at(AT_FDCWD, file, 32, &text, NULL, NULL) < 0 ||
+                   number_parse(str_trim(text), 2, 4194304, &pid, NULL) < 0
+               ? 0
+               : (pid_t)pid;
+}
+
 /* That an earlier teremd started and that runs; 0: none. */
 static pid_t earlier(const struct lxcfs *l)
 {
-    auto_free char *text = NULL, *cmd = NULL;
+    auto_free char *cmd = NULL;
     char path[64];
-    uint64_t pid;
     size_t len = 0;
     struct err e;
-    if (fd_read_file_at(AT_FDCWD, l->pidfile, 32, &text, NULL, &e) < 0 ||
-        number_parse(str_trim(text), 2, 4194304, &pid, &e) < 0)
+    pid_t pid = read_pid(l->pidfile);
+    if (!pid)
         return 0;
-    str_print(path, sizeof(path), "/proc/%llu/cmdline", (unsigned long long)pid);
+    str_print(path, sizeof(path), "/proc/%d/cmdline", pid);
     if (fd_read_file_at(AT_FDCWD, path, 4096, &cmd, &len, &e) < 0 ||
         !memmem(cmd, len, l->dir, strlen(l->dir) + 1))
         return 0;
-    return (pid_t)pid;
+    return pid;
 }
 
 /* A process of its own asks: a file system that hangs must not hang teremd.  One that waits for an
@@ -196,9 +207,12 @@ static int spawn(struct ve_node *node, struct err *err)
     return mounted(l->dir) ? watch(node, l->pid, err) : no_files(node, err);
 }
 
-/* A process of its own does it: a VE that hangs must not hang teremd.  only NULL: all. */
+/* A process of its own does it: a VE that hangs must not hang teremd.  only NULL: all.  It ends
+ * with teremd, and the next one does it again (lxcfs_recovered). */
 static void put_back(struct ve_node *node, const struct ve *only)
 {
+    char text[NUMBER_TEXT];
+    unlink(node->lxcfs->served);
     if (ve_fork(node, &node->lxcfs->dir_fd, 1, true) != 0)
         return;
     for (size_t i = 0; i < node->n_ves; i++) {
@@ -213,6 +227,9 @@ static void put_back(struct ve_node *node, const struct ve *only)
             container_mount_lxcfs(pidfd, node->lxcfs->dir_fd, &e) < 0)
             log_warn(ve->rec.name, 0, "cannot put lxcfs's files back: %s", e.text);
     }
+    str_print(text, sizeof(text), "%d\n", node->lxcfs->served_by);
+    if (!only)
+        fd_replace_file_at(AT_FDCWD, node->lxcfs->served, text, strlen(text), 0644, NULL);
     _exit(0);
 }
 
@@ -323,6 +340,7 @@ int lxcfs_begin(struct ve_node *node, struct err *err)
     l->dir_fd = l->pidfd = -1;
     str_print(l->dir, sizeof(l->dir), "%s/lxcfs", node->config.place.run);
     str_print(l->pidfile, sizeof(l->pidfile), "%s/lxcfs.pid", node->config.place.run);
+    str_print(l->served, sizeof(l->served), "%s/lxcfs.served", node->config.place.run);
     node->lxcfs = l;
     if (adopt(node))
         return 0;
@@ -337,7 +355,7 @@ int lxcfs_begin(struct ve_node *node, struct err *err)
 
 void lxcfs_recovered(struct ve_node *node)
 {
-    if (node->lxcfs && node->lxcfs->pid)
+    if (node->lxcfs && read_pid(node->lxcfs->served) != node->lxcfs->served_by)
         put_back(node, NULL);
 }
 
@@ -370,6 +388,7 @@ void lxcfs_end(struct ve_node *node, bool stop)
         umount2(l->dir, MNT_DETACH);
         rmdir(l->dir);
         unlink(l->pidfile);
+        unlink(l->served);
     }
     unwatch(l);
     free(l);
