@@ -60,6 +60,11 @@ def test_what_the_command_says(node):
     parts = dict(line.split()[-2:] for line in node.terem("density", "a2").stdout.splitlines())
     assert parts["(KB)"] == "a2" and float(parts["TOTAL"]) > 0 and int(parts["MOUNTS"]) >= 5
     assert node.json("density", "stopped")["ves"] == []
+    node.terem("set", "a1", "--label", "tier=web")
+    assert [ve["name"] for ve in node.json("density", "--label", "tier=web")["ves"]] == ["a1"]
+    assert "teremd" not in node.terem("density", "-l", "tier=web").stdout
+    assert len(node.terem("density", "-l", "tier=no").stdout.splitlines()) == 1
+    assert "not both" in node.terem("density", "a1", "-l", "tier=web", check=False).stderr
     refused = node.terem("density", "stopped", check=False)
     assert refused.returncode == 1 and "stopped: " in refused.stderr and "does not run; start it" in refused.stderr
     assert refused.stdout == ""

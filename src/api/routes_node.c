@@ -20,7 +20,8 @@ int on_density(struct request *r, struct err *err)
     struct pending *p = request_pending(r, -1);
     if (!p)
         return err_set(err, ERR_EXHAUSTED, "out of memory");
-    int rc = ve_density(r->api->node, url_query(&r->url, "ve"), pending_answer, p, err);
+    int rc = ve_density(r->api->node, url_query(&r->url, "ve"), url_query(&r->url, "label"),
+                        pending_answer, p, err);
     if (rc < 0)
         pending_take(p, NULL);
     return rc;

@@ -24,7 +24,8 @@ int ve_usage_all(struct ve_node *n, const char *label, struct str *out, struct e
     return 0;
 }
 
-int ve_density(struct ve_node *n, const char *ve, ve_result_fn fn, void *ctx, struct err *err)
+int ve_density(struct ve_node *n, const char *ve, const char *label, ve_result_fn fn, void *ctx,
+               struct err *err)
 {
     if (ve)
         return fake_missing(ve, err);

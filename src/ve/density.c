@@ -230,7 +230,8 @@ static pid_t keep_pid(const struct ve_node *node)
     return is ? c.pid : 0;
 }
 
-int ve_density(struct ve_node *node, const char *name, ve_result_fn fn, void *ctx, struct err *err)
+int ve_density(struct ve_node *node, const char *name, const char *label, ve_result_fn fn,
+               void *ctx, struct err *err)
 {
     struct ve *one = NULL;
     if (name && ve_find_err(node, name, &one, err) < 0)
@@ -250,7 +251,8 @@ int ve_density(struct ve_node *node, const char *name, ve_result_fn fn, void *ct
         return -err->kind;
     }
     for (size_t i = 0; i < node->n_ves; i++)
-        if (one ? node->ves[i] == one : !ve_hidden(node->ves[i]))
+        if ((one ? node->ves[i] == one : !ve_hidden(node->ves[i])) &&
+            ve_has_label(node->ves[i], label))
             take_subject(d, node->ves[i]);
     if (uv_queue_work(node->loop, &d->work, density_work, density_done) < 0) {
         density_free(d);

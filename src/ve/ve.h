@@ -111,9 +111,10 @@ bool ve_param_here(struct ve_node *node, const struct param_row *row, char *why,
 /* {"checks":[{"name","ok","found","costs","hint"}]} */
 json_t *ve_doctor(struct ve_node *node);
 /* Where the memory of VEs that run goes, as docs/density.md says; fn is called later.  ve: of one;
- * NULL: of all. */
+ * NULL: of all.  label "tier=web": of those that have it; NULL: whatever they have. */
 typedef void (*ve_result_fn)(void *ctx, json_t *result, const struct err *failed);
-int ve_density(struct ve_node *node, const char *ve, ve_result_fn fn, void *ctx, struct err *err);
+int ve_density(struct ve_node *node, const char *ve, const char *label, ve_result_fn fn, void *ctx,
+               struct err *err);
 
 /* ---- changing, at once ---- */
 int ve_create(struct ve_node *node, const json_t *spec, json_t **ret, struct err *err);

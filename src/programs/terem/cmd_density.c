@@ -189,9 +189,14 @@ static int run_density(struct cli *cli, const struct args *a, struct err *err)
     auto_table struct text_table t = {0};
     auto_json json_t *doc = NULL;
     size_t shown = ARRAY_SIZE(columns), width = cli->out_tty ? cli_columns(1) : 0;
+    const char *label = args_get(a, "label");
+    if (a->n_pos && label)
+        return err_set(err, ERR_USAGE, "give a VE or --label, not both");
     if (a->n_pos && name_check_ve(a->pos[0], err) < 0)
         return -err->kind;
     str_add(&path, "/v1/density%s%s", a->n_pos ? "?ve=" : "", a->n_pos ? a->pos[0] : "");
+    if (cli_label_query(&path, label, err) < 0)
+        return -err->kind;
     int r = cli_call(cli, "GET", str_c(&path), NULL, &doc, err);
     if (r < 0)
         return r;
@@ -212,13 +217,21 @@ static int run_density(struct cli *cli, const struct args *a, struct err *err)
         add_ves(&t, --shown, ves);
     }
     bool any = json_array_size(ves) > 0;
-    cli_add_table(cli, &out, &t, true, any ? NULL : "No VE runs.");
+    cli_add_table(cli, &out, &t, true,
+                  any     ? NULL
+                  : label ? "No VE with this label runs."
+                          : "No VE runs.");
     if (!cli->quiet && any)
         add_left_out(&out, shown, width);
-    if (!cli->quiet)
+    if (!cli->quiet && !label) /* it is the node's, of all its VEs */
         add_node(cli, &out, doc);
     return cli_out(&out, err);
 }
+
+static const struct option_spec density_options[] = {
+    {"label", 'l', "K=V", "only VEs that have this label", COMPLETE_LABELS},
+    END,
+};
 
 command_row cmd_density = {
     .name = "density",
@@ -226,6 +239,7 @@ command_row cmd_density = {
     .usage = "[VE]",
     .max = 1,
     .complete = COMPLETE_VES,
+    .options = density_options,
     .run = run_density,
     .detail =
         "In kilobytes, the largest VE first; of one VE, line by line. OWN are pages of its "
@@ -238,5 +252,5 @@ command_row cmd_density = {
         "which are taken back when they are wanted. Below stand the node's own programs and what "
         "the kernel does not tell apart. What each number is stands in docs/density.md, "
         "installed in " TEREM_DOCDIR ".",
-    .examples = {"terem density", "terem density web1"},
+    .examples = {"terem density", "terem density web1", "terem density --label tier=web"},
 };
