@@ -123,6 +123,7 @@ def test_create_start_exec_destroy_by_commands(shared):
     (["set", "web1", "memory.limit"], 2, "memory.limit needs a value"),
     (["set", "web1", "memory.limit", "64M"], 2, "one word: write memory.limit=64M"),
     (["set", "web1", "processes", "64"], 2, "one word: write processes=64"),
+    (["set", "memory.limit=64M", "web1"], 2, "the VE comes first: terem set web1 memory.limit=64M"),
     (["set", "--all", "memory.limit", "64M"], 2, "one word: write memory.limit=64M"),
     (["set", "--all", "memory.limit", "=", "64M"], 2, "one word: write memory.limit=64M"),
     (["set", "--select", "a=b", "processes", "9"], 2, "one word: write processes=9"),

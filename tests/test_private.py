@@ -340,6 +340,7 @@ def test_bad_input(node):
             (["join", "web4", "back", "--address", "10.1.1.1"], "is not an address for a member"),
             (["join", "web4", "back", "--address", "x"], "is not an address such as"),
             (["join", "web9", "back"], "web9: there is no such VE"),
+            (["join", "back", "web4"], "back is the network and web4 the VE, which comes first"),
             (["join", "web4", "nowhere"], "there is no private network nowhere"),
             (["leave", "web4", "back"], "web4 is not in private network back; terem network private show back tells")]:
         sentence = refused(node, "private", *words)

@@ -240,6 +240,9 @@ static void tell(struct ve *ve, const char *type, const char *network)
 static int find_both(struct ve_node *node, const char *network, const char *name,
                      const struct ve_private **ret, struct ve **ret_ve, struct err *err)
 {
+    if (!ve_find(node, name) && ve_private_find(node, name) && ve_find(node, network))
+        return err_set(err, ERR_USAGE, "%s is the network and %s the VE, which comes first", name,
+                       network);
     if (ve_find_err(node, name, ret_ve, err) < 0 ||
         ve_private_find_err(node, network, ret, err) < 0)
         return -err->kind;

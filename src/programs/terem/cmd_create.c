@@ -305,6 +305,9 @@ static int refuse_apart(const struct args *a, size_t names, bool sure, struct er
         return err_set(err, ERR_USAGE, "%s and its value must be one word: write %s=%s", key, key,
                        str_c(&value));
     }
+    if (!names && !sure && a->n_pos > 1 && name_check_ve(a->pos[a->n_pos - 1], NULL) == 0)
+        return err_set(err, ERR_USAGE, "the VE comes first: terem set %s %.200s",
+                       a->pos[a->n_pos - 1], a->pos[0]);
     return 0;
 }
 
