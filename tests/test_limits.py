@@ -78,7 +78,7 @@ def test_what_is_held_is_counted(small, what, key, each, users):
 def test_no_terminal_is_left(small):
     """Who asks for one from outside is told what raises the bound; those that are open stay so."""
     small.sh("small", "(/bin/use ptys 3 1 hold >/tmp/held &); while [ ! -s /tmp/held ]; do sleep 0.1; done")
-    terminal = Terminal(small, "enter", "small")
+    terminal = Terminal(small, "enter", "small", columns=200)
     try:
         terminal.until(rb"small: .*cannot open a terminal: there are as many as may be; raise the VE's ptys, "
                        rb"or the sysctl kernel\.pty\.max")
