@@ -4,6 +4,7 @@
 
 Compute is 30 to 90 times slower here, so nothing is timed and every deadline is generous.
 """
+import concurrent.futures
 import os
 import re
 import sys
@@ -41,6 +42,14 @@ class Smoke(Steps):
         assert bad == old, bad ^ old
         for name in ("memory", "cpu", "pids"):
             assert checks[f"cgroup controller {name}"]["found"] == "cgroup v2"
+
+    def doctor_beside_others(self):
+        """What its trials are made of is born beside threads that hold locks of malloc."""
+        with concurrent.futures.ThreadPoolExecutor(4) as askers:
+            asked = [askers.submit(self.node.ok, "GET", path)
+                     for _ in range(12) for path in ("/v1/density", "/v1/doctor", "/v1/density")]
+            for one in asked:
+                assert one.result()
 
     def template(self):
         self.node.template()
