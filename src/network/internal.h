@@ -223,6 +223,8 @@ int network_member_name(const struct network_node *n, const struct network_membe
 void network_member_mac(const struct network_member *m, uint8_t ret[6]);
 /* The link-local address that the kernel makes of a MAC (RFC 4291, appendix A). */
 struct netlink_ip network_mac_link(const uint8_t mac[6]);
+/* Of names in arrays of one length, for qsort() and bsearch(). */
+int network_compare_names(const void *a, const void *b);
 /* Is it the name of a private network's bridge or end? */
 bool network_private_link(const struct network_node *n, const char *name);
 

@@ -218,14 +218,15 @@ struct unwanted {
     size_t n_found;
 };
 
-static int compare_names(const void *a, const void *b)
+int network_compare_names(const void *a, const void *b)
 {
     return strcmp(a, b);
 }
 
 static bool is_wanted(const struct unwanted *u, const struct netlink_link *l)
 {
-    return bsearch(l->name, u->wanted, u->n_wanted, sizeof(*u->wanted), compare_names) != NULL;
+    return bsearch(l->name, u->wanted, u->n_wanted, sizeof(*u->wanted), network_compare_names) !=
+           NULL;
 }
 
 static int names_wanted(struct unwanted *u, const struct network_private *list, size_t count,
@@ -238,7 +239,7 @@ static int names_wanted(struct unwanted *u, const struct network_private *list, 
         u->n_wanted += bridge_name(u->n, list[i].id, u->wanted[u->n_wanted], NULL) == 0;
     for (size_t i = 0; i < n_members; i++)
         u->n_wanted += network_member_name(u->n, &members[i], u->wanted[u->n_wanted], NULL) == 0;
-    qsort(u->wanted, u->n_wanted, sizeof(*u->wanted), compare_names);
+    qsort(u->wanted, u->n_wanted, sizeof(*u->wanted), network_compare_names);
     return 0;
 }
 

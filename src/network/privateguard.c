@@ -259,11 +259,6 @@ const char *network_private_lack(struct network_node *n)
 /* Of an object, as nft lists it: "chain ve7.1". */
 typedef char listed_name[48];
 
-static int compare_names(const void *a, const void *b)
-{
-    return strcmp(a, b);
-}
-
 /* Sorted.  Two for each member, some of them twice: limits are none, as one that is there keeps its
  * rate when it is added. */
 static listed_name *wanted_of(const struct network_member *list, size_t count, size_t *ret_n)
@@ -275,7 +270,7 @@ static listed_name *wanted_of(const struct network_member *list, size_t count, s
         str_print(wanted[n++], sizeof(*wanted), "counter ve%" PRId64 "-packets", list[i].id);
     }
     if (wanted)
-        qsort(wanted, n, sizeof(*wanted), compare_names);
+        qsort(wanted, n, sizeof(*wanted), network_compare_names);
     *ret_n = n;
     return wanted;
 }
@@ -293,7 +288,7 @@ static void drop_listed(struct str *s, const char *table, char *text, const list
             continue;
         *end = '\0';
         if (str_print(name, sizeof(name), "%s", line + 1) < 0 ||
-            bsearch(name, wanted, n, sizeof(*wanted), compare_names))
+            bsearch(name, wanted, n, sizeof(*wanted), network_compare_names))
             continue;
         if (str_starts(name, "chain "))
             str_add(s, "flush chain bridge %s%s\n", table, object);
