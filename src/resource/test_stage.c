@@ -3,6 +3,7 @@
 
 #include "base/cleanup.h"
 #include "base/str.h"
+#include "resource/test_apart.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -159,18 +160,5 @@ static int clean_up(void)
 int stage_main(int (*tests)(void))
 {
     str_print(node_name, sizeof(node_name), "terem-test-%d", (int)getpid());
-    signal(SIGTERM, SIG_IGN); /* of a test runner that gave up: the child dies of it, we clean */
-    signal(SIGINT, SIG_IGN);
-    pid_t pid = fork();
-    if (pid == 0) {
-        signal(SIGTERM, SIG_DFL);
-        signal(SIGINT, SIG_DFL);
-        int r = run_all(tests);
-        fflush(NULL);
-        _exit(r ? 1 : 0);
-    }
-    int status = 0;
-    if (pid < 0 || waitpid(pid, &status, 0) != pid)
-        return 1;
-    return clean_up() || !WIFEXITED(status) || WEXITSTATUS(status);
+    return test_apart(run_all, tests, clean_up);
 }
